@@ -1,0 +1,3 @@
+//! The broker: the shell around the pure machines.
+
+pub mod shard;

@@ -1,0 +1,214 @@
+//! What can be asked of a shard, and what it answers. Everything comes in batches.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bellwether_coordinator::coordinator::Version;
+use bellwether_coordinator::records::{BrokerRecord, QueueDefinition, QueueState};
+use bellwether_protocol::client::{DeliveredRun, QueueCounts, Settlement};
+use bellwether_protocol::error::ErrorBody;
+use bellwether_protocol::ids::{
+    BrokerId, BrokerLife, Epoch, OffsetRange, QueueId, Seq, StoreId,
+};
+use bellwether_protocol::message::MessageBlock;
+use bellwether_protocol::names::{ExchangeName, ProducerName, RoutingKey};
+use bellwether_protocol::peer::PeerFrame;
+use tokio::sync::oneshot;
+
+/// One thing a shard is told or asked.
+pub enum ShardInput {
+    /// Messages for queues that this broker may lead.
+    Publish(Vec<QueuePublish>),
+    /// A consumer wants to attach.
+    Attach(AttachConsumer),
+    /// A consumer leaves: what it holds is returned.
+    Detach { queue: QueueId, consumer: ConsumerKey },
+    /// Settles of consumers.
+    Settle(Vec<ConsumerSettle>),
+    /// A consumer's outbox has room again.
+    Drained { queue: QueueId, consumer: ConsumerKey },
+    /// Removes ready messages; answers how many, once that is committed.
+    Purge { queue: QueueId, reply: oneshot::Sender<Result<u64, ErrorBody>> },
+    /// Stops the queue for its deletion, checking the conditions first. On `Ok` the leader accepts nothing
+    /// more for this queue; the caller then carries out the delete in the coordinator and says how it went with [`ShardInput::DeleteDecided`].
+    PrepareDelete { queue: QueueId, if_unused: bool, if_empty: bool, reply: oneshot::Sender<Result<Deletable, ErrorBody>> },
+    /// How the delete went: `true` when the tombstone stands, `false` when it was refused.
+    DeleteDecided { queue: QueueId, deleted: bool },
+    /// A queue's counts, if it is led here.
+    Describe { queue: QueueId, reply: oneshot::Sender<Result<QueueCounts, ErrorBody>> },
+
+    /// What the catalog read of queues that have a replica here.
+    Queues(Vec<QueueNews>),
+    /// Brokers that are live or gone, from synced reads.
+    Brokers(Arc<LiveBrokers>),
+    /// This broker's own life began, or the session was lost for good (`None`).
+    Life(Option<BrokerLife>),
+    /// Whether the coordinator session is connected.
+    CoordinatorConnected(bool),
+
+    /// From peers.
+    Peer(PeerNews),
+}
+
+/// The names and lives of brokers known live.
+#[derive(Clone, Debug, Default)]
+pub struct LiveBrokers {
+    pub brokers: Vec<BrokerRecord>,
+}
+
+/// What was read of one queue.
+#[derive(Clone, Debug)]
+pub enum QueueNews {
+    /// Its definition and state, with the state's version. Read after a sync when `synced`.
+    State { definition: Arc<QueueDefinition>, state: QueueState, version: Version, synced: bool },
+    /// Its tombstone was read: local data goes.
+    Deleted(QueueId),
+    /// Neither state nor tombstone is there: the queue stops, nothing is deleted.
+    Vanished(QueueId),
+}
+
+/// Permission to delete: the version of the state under which this leader stopped.
+#[derive(Clone, Debug)]
+pub struct Deletable {
+    pub version: Version,
+    pub epoch: Epoch,
+}
+
+/// Messages for one queue.
+pub struct QueuePublish {
+    pub queue: QueueId,
+    /// Given back with the outcome.
+    pub token: u64,
+    pub origin: Arc<dyn PublishOrigin>,
+    pub producer: Option<ProducerName>,
+    /// See [`bellwether_protocol::peer::Forward::previous`].
+    pub previous: Seq,
+    /// See [`bellwether_protocol::peer::Forward::chained`].
+    pub chained: bool,
+    pub first: Seq,
+    pub resent: bool,
+    pub exchange: ExchangeName,
+    pub routing_key: RoutingKey,
+    pub messages: MessageBlock,
+}
+
+/// Where publish outcomes go. Never blocks: what is outstanding is bounded by publish credit.
+pub trait PublishOrigin: Send + Sync {
+    /// Outcomes by token, several at once. `Ok`: committed.
+    fn outcomes(&self, outcomes: Vec<(u64, Result<(), ErrorBody>)>);
+}
+
+/// A consumer, unique in this life of the broker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ConsumerKey(pub u64);
+
+/// A consumer that wants to attach.
+pub struct AttachConsumer {
+    pub queue: QueueId,
+    pub consumer: ConsumerKey,
+    pub prefetch: u32,
+    /// 0: no limit.
+    pub prefetch_bytes: u64,
+    pub sink: Arc<dyn ConsumerSink>,
+    pub reply: oneshot::Sender<Result<Epoch, ErrorBody>>,
+}
+
+/// Where a consumer's deliveries and settle outcomes go. Never blocks: the shard stops delivering when [`ConsumerSink::deliver`] says so.
+pub trait ConsumerSink: Send + Sync {
+    /// Hands runs over; right before they are written, `lease` must still hold, else they are dropped.
+    /// `false`: hold back until [`ShardInput::Drained`].
+    fn deliver(&self, epoch: Epoch, lease: Lease, runs: Vec<DeliveredRun>) -> bool;
+    /// Settles up to this number are committed.
+    fn settled(&self, up_to: u64);
+    /// This settle was not done, or nobody knows.
+    fn settle_failed(&self, number: u64, error: ErrorBody);
+    /// The consumer is detached by the broker.
+    fn closed(&self, error: ErrorBody);
+}
+
+/// A settle of one consumer.
+pub struct ConsumerSettle {
+    pub queue: QueueId,
+    pub consumer: ConsumerKey,
+    pub number: u64,
+    pub epoch: Epoch,
+    pub settlement: Settlement,
+    pub ranges: Vec<OffsetRange>,
+}
+
+/// The right to write deliveries of one queue, for a while: every other member of the maximal ISR has
+/// promised not to deliver as a successor. Checked right before each write.
+#[derive(Clone)]
+pub struct Lease {
+    /// One per other member; the lease holds while all do.
+    pub promises: Arc<[Arc<Promises>]>,
+    /// Cleared by the shard the moment it stops leading the epoch.
+    pub leads: Arc<std::sync::atomic::AtomicBool>,
+}
+
+impl Lease {
+    /// Whether a delivery may be written at `now`.
+    #[must_use]
+    pub fn holds(&self, now: Instant) -> bool {
+        self.leads.load(std::sync::atomic::Ordering::Acquire)
+            && self.promises.iter().all(|promise| promise.holds(now))
+    }
+}
+
+/// The promises of one peer on one connection that it dialed.
+pub struct Promises {
+    /// Nanoseconds from `origin` until which deliveries may be written: the time the last answered ask was *sent*, plus two thirds of T. 0: never.
+    until: std::sync::atomic::AtomicU64,
+    origin: Instant,
+}
+
+impl Promises {
+    /// No promise yet.
+    #[must_use]
+    pub fn none() -> Promises {
+        Promises { until: std::sync::atomic::AtomicU64::new(0), origin: Instant::now() }
+    }
+
+    /// Deliveries may be written until `until`, if that is later than what was promised before.
+    pub fn extend(&self, until: Instant) {
+        let nanos = until.saturating_duration_since(self.origin).as_nanos() as u64;
+        self.until.fetch_max(nanos, std::sync::atomic::Ordering::AcqRel);
+    }
+
+    /// The connection is gone: never again.
+    pub fn end(&self) {
+        self.until.store(0, std::sync::atomic::Ordering::Release);
+    }
+
+    /// Whether a delivery may be written at `now`.
+    #[must_use]
+    pub fn holds(&self, now: Instant) -> bool {
+        let nanos = now.saturating_duration_since(self.origin).as_nanos() as u64;
+        nanos < self.until.load(std::sync::atomic::Ordering::Acquire)
+    }
+}
+
+/// Which end of a peer connection this broker is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Side {
+    /// This broker dialed: it follows, and forwards publishes.
+    Dialed,
+    /// The peer dialed: it follows queues led here.
+    Accepted,
+}
+
+/// What a shard hears of peers. Frames that name several queues are split by shard before.
+pub enum PeerNews {
+    /// A connection is up, past both hellos. For an accepted one `promises` is its lease clock.
+    Up { peer: BrokerLife, store: StoreId, side: Side, promises: Option<Arc<Promises>> },
+    /// It is down.
+    Down { peer: BrokerLife, side: Side },
+    /// Positive evidence: after a reset, a new connection to the peer's address was refused, or answered by another life of the same store.
+    Dead { peer: BrokerLife },
+    /// Frames about queues of this shard, in order.
+    Frames { peer: BrokerLife, side: Side, frames: Vec<PeerFrame> },
+    /// The outbox towards this follower has room again: go on streaming.
+    Room { peer: BrokerLife },
+    /// The dialed connection to this broker answers, but it is not past the check of its leftovers.
+    NotReady { broker: BrokerId },
+}

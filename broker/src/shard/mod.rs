@@ -1,0 +1,3 @@
+//! Single-owner tasks over which the queues are partitioned.
+
+pub mod input;

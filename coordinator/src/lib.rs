@@ -1,0 +1,5 @@
+//! What the ensemble knows: the seam to it, the documents kept in it, and the pure rules for
+//! electing leaders and placing replicas. The only crate that names the ZooKeeper client.
+
+pub mod coordinator;
+pub mod records;
