@@ -3,8 +3,9 @@
 
 mod batch;
 mod epochs;
+mod payload;
 mod record;
 
-pub use batch::{Batch, BatchError, HEADER_BYTES};
-pub use epochs::EpochHistory;
+pub use batch::{BATCH_BYTES_MAX, Batch, BatchError, HEADER_BYTES};
+pub use epochs::{EpochHistory, EpochOrderError};
 pub use record::{Enqueue, ProducerMark, Record, RecordError, RecordKind, SettleKind};

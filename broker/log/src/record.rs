@@ -16,6 +16,21 @@ pub enum RecordKind {
     Purge = 5,
 }
 
+impl RecordKind {
+    /// The kind of a number in a header.
+    #[must_use]
+    pub fn from_number(number: u8) -> Option<RecordKind> {
+        match number {
+            1 => Some(RecordKind::EpochStart),
+            2 => Some(RecordKind::Enqueue),
+            3 => Some(RecordKind::Settle),
+            4 => Some(RecordKind::Return),
+            5 => Some(RecordKind::Purge),
+            _ => None,
+        }
+    }
+}
+
 /// What becomes of settled messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
@@ -47,15 +62,51 @@ pub struct Enqueue {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Record {
     /// The first record of an epoch.
-    EpochStart { leader: BrokerLife, time_ms: u64 },
+    EpochStart {
+        leader: BrokerLife,
+        time_ms: u64,
+    },
     Enqueue(Enqueue),
     /// These are gone for good. Ranges ascend and do not overlap; they may span offsets that are not
     /// messages or are settled already.
-    Settle { kind: SettleKind, ranges: Vec<OffsetRange> },
+    Settle {
+        kind: SettleKind,
+        ranges: Vec<OffsetRange>,
+    },
     /// Given back by their consumers: the delivery count of each goes up by one.
-    Return { ranges: Vec<OffsetRange> },
+    Return {
+        ranges: Vec<OffsetRange>,
+    },
     /// Every unsettled message below is gone, except those in `held`, which were with consumers.
-    Purge { below: Offset, held: Vec<OffsetRange> },
+    Purge {
+        below: Offset,
+        held: Vec<OffsetRange>,
+    },
+}
+
+impl Record {
+    #[must_use]
+    pub fn kind(&self) -> RecordKind {
+        match self {
+            Record::EpochStart { .. } => RecordKind::EpochStart,
+            Record::Enqueue(_) => RecordKind::Enqueue,
+            Record::Settle { .. } => RecordKind::Settle,
+            Record::Return { .. } => RecordKind::Return,
+            Record::Purge { .. } => RecordKind::Purge,
+        }
+    }
+
+    /// How many offsets it takes in the log.
+    #[must_use]
+    pub fn count(&self) -> u32 {
+        match self {
+            Record::Enqueue(enqueue) => enqueue.messages.count(),
+            Record::EpochStart { .. }
+            | Record::Settle { .. }
+            | Record::Return { .. }
+            | Record::Purge { .. } => 1,
+        }
+    }
 }
 
 /// A payload that does not say a record.
