@@ -1,3 +1,6 @@
 //! The broker: the shell around the pure machines.
 
+pub mod admin;
+pub mod config;
+pub mod metrics;
 pub mod shard;

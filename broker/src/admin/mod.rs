@@ -1,0 +1,120 @@
+//! What an operator's tools ask over HTTP: `/metrics`, `/healthz`, `/readyz`. Read only.
+
+mod health;
+mod render;
+
+use std::io;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use axum::routing::get;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+pub use health::{Health, Trouble};
+pub use render::render;
+
+use crate::metrics::Metrics;
+
+/// The type that Prometheus expects of its text format.
+const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+#[derive(Clone)]
+struct Admin {
+    metrics: Arc<Metrics>,
+    health: Arc<Health>,
+}
+
+/// Answers on `listener` until `shutdown`.
+///
+/// # Errors
+/// When the listener fails.
+pub async fn serve(
+    listener: TcpListener,
+    metrics: Arc<Metrics>,
+    health: Arc<Health>,
+    shutdown: CancellationToken,
+) -> io::Result<()> {
+    let routes = Router::new()
+        .route("/metrics", get(metrics_page))
+        .route("/healthz", get(healthz))
+        .route("/readyz", get(readyz))
+        .with_state(Admin { metrics, health });
+    // A scraper that never ends its request must not hold up a stop.
+    tokio::select! {
+        served = axum::serve(listener, routes) => served,
+        () = shutdown.cancelled() => Ok(()),
+    }
+}
+
+async fn metrics_page(State(admin): State<Admin>) -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, TEXT_FORMAT)], render(&admin.metrics))
+}
+
+/// Whether this process should be left alone: `503` means that a restart, or a new disk, is due.
+async fn healthz(State(admin): State<Admin>) -> impl IntoResponse {
+    verdict(admin.health.broken())
+}
+
+/// Whether clients should be sent here.
+async fn readyz(State(admin): State<Admin>) -> impl IntoResponse {
+    verdict(admin.health.troubles())
+}
+
+fn verdict(troubles: Vec<Trouble>) -> (StatusCode, String) {
+    if troubles.is_empty() {
+        return (StatusCode::OK, "ok\n".to_owned());
+    }
+    let lines: String = troubles.iter().map(|trouble| format!("{trouble}\n")).collect();
+    (StatusCode::SERVICE_UNAVAILABLE, lines)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
+
+    use super::*;
+
+    async fn ask(address: std::net::SocketAddr, path: &str) -> String {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    }
+
+    #[tokio::test]
+    async fn a_broker_that_starts_is_healthy_but_not_ready_and_a_dead_disk_makes_it_unhealthy() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (metrics, health) = (Arc::new(Metrics::default()), Arc::new(Health::default()));
+        let shutdown = CancellationToken::new();
+        let server =
+            tokio::spawn(serve(listener, metrics.clone(), health.clone(), shutdown.clone()));
+
+        assert!(ask(address, "/healthz").await.starts_with("HTTP/1.1 200"));
+        let starting = ask(address, "/readyz").await;
+        assert!(
+            starting.starts_with("HTTP/1.1 503") && starting.contains("starting"),
+            "{starting}"
+        );
+
+        health.clear(&Trouble::Starting);
+        assert!(ask(address, "/readyz").await.starts_with("HTTP/1.1 200"));
+
+        health.raise(Trouble::StoreFailed("fdatasync: Input/output error".to_owned()));
+        let dead = ask(address, "/healthz").await;
+        assert!(dead.starts_with("HTTP/1.1 503") && dead.contains("Input/output error"), "{dead}");
+
+        metrics.journal_syncs.add(7);
+        assert!(ask(address, "/metrics").await.contains("\nbellwether_journal_syncs_total 7\n"));
+
+        shutdown.cancel();
+        server.await.unwrap().unwrap();
+    }
+}

@@ -1,0 +1,223 @@
+//! What the broker counts while it runs. Everyone increments, nobody waits; `admin` renders them.
+//! Names and units are stable and documented in docs/operations.md.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// Only ever grows while the process lives.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Counts one more.
+    pub fn increment(&self) {
+        self.add(1);
+    }
+
+    /// Counts `n` more: once a batch, not once a message.
+    pub fn add(&self, n: u64) {
+        self.0.fetch_add(n, Ordering::Relaxed);
+    }
+
+    /// How many so far.
+    #[must_use]
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A value that goes up and down.
+#[derive(Debug, Default)]
+pub struct Gauge(AtomicU64);
+
+impl Gauge {
+    /// Replaces the value.
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
+    /// `n` more.
+    pub fn add(&self, n: u64) {
+        self.0.fetch_add(n, Ordering::Relaxed);
+    }
+
+    /// `n` fewer; never below zero.
+    pub fn subtract(&self, n: u64) {
+        // The closure always gives a value, so the update cannot be refused.
+        let _before = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |value| {
+            Some(value.saturating_sub(n))
+        });
+    }
+
+    /// The value now.
+    #[must_use]
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Upper bounds of a histogram's buckets, in microseconds: each about twice the last, from a quick
+/// sync to a stall that somebody should look into.
+pub const BUCKETS_MICROS: [u64; 16] = [
+    100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000,
+    1_000_000, 2_500_000, 5_000_000, 10_000_000,
+];
+
+/// How long things took.
+#[derive(Debug, Default)]
+pub struct Histogram {
+    /// One for each bound, and one for what is above all of them. Not cumulative.
+    buckets: [AtomicU64; BUCKETS_MICROS.len() + 1],
+    sum_micros: AtomicU64,
+}
+
+impl Histogram {
+    /// One thing took `took`.
+    pub fn observe(&self, took: Duration) {
+        self.observe_many(took, 1);
+    }
+
+    /// `n` things took `took` each.
+    pub fn observe_many(&self, took: Duration, n: u64) {
+        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        let bucket = BUCKETS_MICROS.partition_point(|&bound| bound < micros);
+        self.buckets[bucket].fetch_add(n, Ordering::Relaxed);
+        self.sum_micros.fetch_add(micros.saturating_mul(n), Ordering::Relaxed);
+    }
+
+    /// How many were in each bucket, and the sum in microseconds.
+    #[must_use]
+    pub fn read(&self) -> ([u64; BUCKETS_MICROS.len() + 1], u64) {
+        let counts = std::array::from_fn(|bucket| self.buckets[bucket].load(Ordering::Relaxed));
+        (counts, self.sum_micros.load(Ordering::Relaxed))
+    }
+}
+
+/// One metric, for rendering.
+#[derive(Clone, Copy, Debug)]
+pub enum Metric<'a> {
+    /// Only grows.
+    Counter(&'a Counter),
+    /// Goes up and down.
+    Gauge(&'a Gauge),
+    /// How long things took; in seconds when rendered.
+    Histogram(&'a Histogram),
+}
+
+/// A metric with its name and what it means.
+#[derive(Clone, Copy, Debug)]
+pub struct Named<'a> {
+    /// As scraped.
+    pub name: &'static str,
+    /// For people.
+    pub help: &'static str,
+    /// The values.
+    pub metric: Metric<'a>,
+}
+
+macro_rules! metrics {
+    ($($kind:ident $field:ident $name:literal $help:literal;)*) => {
+        /// All that a broker counts. One for the process, shared.
+        #[derive(Debug, Default)]
+        pub struct Metrics {
+            $(#[doc = $help] pub $field: $kind,)*
+        }
+
+        impl Metrics {
+            /// All of them, in the order of the documentation.
+            #[must_use]
+            pub fn all(&self) -> Vec<Named<'_>> {
+                vec![$(Named { name: $name, help: $help, metric: Metric::$kind(&self.$field) },)*]
+            }
+        }
+    };
+}
+
+metrics! {
+    Counter published_messages "bellwether_published_messages_total" "Messages taken from producers on this broker's connections.";
+    Counter published_bytes "bellwether_published_bytes_total" "Bytes of messages taken from producers on this broker's connections.";
+    Counter confirmed_messages "bellwether_confirmed_messages_total" "Messages confirmed to producers on this broker's connections.";
+    Counter refused_messages "bellwether_refused_messages_total" "Messages refused with a definite error: not stored.";
+    Counter unknown_messages "bellwether_unknown_messages_total" "Messages whose fate was reported as unknown.";
+    Counter unroutable_messages "bellwether_unroutable_messages_total" "Messages that no binding took: confirmed and dropped.";
+    Counter forwarded_messages "bellwether_forwarded_messages_total" "Messages forwarded to leaders on other brokers.";
+    Counter duplicate_messages "bellwether_duplicate_messages_total" "Retried messages that were already stored.";
+    Histogram confirm_seconds "bellwether_confirm_seconds" "From taking a publish to confirming it.";
+    Counter delivered_messages "bellwether_delivered_messages_total" "Messages written to consumers.";
+    Counter redelivered_messages "bellwether_redelivered_messages_total" "Messages written to consumers that may have been delivered before.";
+    Counter settled_messages "bellwether_settled_messages_total" "Messages whose ack or reject is committed.";
+    Counter returned_messages "bellwether_returned_messages_total" "Messages returned to their place in a queue.";
+    Counter lease_refusals "bellwether_lease_refusals_total" "Delivery writes held back because the lease had run out.";
+    Gauge client_connections "bellwether_client_connections" "Client connections open.";
+    Counter client_connections_opened "bellwether_client_connections_opened_total" "Client connections past their handshake.";
+    Counter handshakes_failed "bellwether_handshakes_failed_total" "Client connections that failed their handshake.";
+    Gauge producers "bellwether_producers" "Producers attached.";
+    Gauge consumers "bellwether_consumers" "Consumers attached.";
+    Gauge publish_bytes_in_flight "bellwether_publish_bytes_in_flight" "Bytes of publishes taken and not answered.";
+    Gauge queues_led "bellwether_queues_led" "Queues that this broker leads.";
+    Gauge queues_followed "bellwether_queues_followed" "Queues that this broker follows.";
+    Gauge queues_stopped "bellwether_queues_stopped" "Queues that stopped themselves here rather than break a promise. Look into it.";
+    Gauge queues_under_replicated "bellwether_queues_under_replicated" "Queues led here with fewer in-sync replicas than wanted.";
+    Gauge queues_below_min_isr "bellwether_queues_below_min_isr" "Queues led here that refuse publishes for want of in-sync replicas.";
+    Counter elections_won "bellwether_elections_won_total" "Leaderships taken over.";
+    Counter elections_lost "bellwether_elections_lost_total" "Candidacies that another broker won.";
+    Counter leaderships_handed_over "bellwether_leaderships_handed_over_total" "Leaderships handed over on a drain.";
+    Histogram election_seconds "bellwether_election_seconds" "From standing for a queue to confirming its publishes.";
+    Counter isr_shrinks "bellwether_isr_shrinks_total" "Members taken out of in-sync sets led here.";
+    Counter isr_expands "bellwether_isr_expands_total" "Members taken into in-sync sets led here.";
+    Counter truncations "bellwether_truncations_total" "Cuts of a follower's log to agree with its leader.";
+    Counter snapshots_sent "bellwether_snapshots_sent_total" "Snapshots sent to fill a replica.";
+    Counter snapshots_received "bellwether_snapshots_received_total" "Snapshots that filled a replica here.";
+    Counter replication_bytes_sent "bellwether_replication_bytes_sent_total" "Bytes of log batches sent to followers.";
+    Counter replication_bytes_received "bellwether_replication_bytes_received_total" "Bytes of log batches received from leaders.";
+    Gauge peer_connections "bellwether_peer_connections" "Connections with other brokers that are up.";
+    Counter journal_syncs "bellwether_journal_syncs_total" "Calls of fdatasync that returned.";
+    Counter journal_bytes "bellwether_journal_bytes_total" "Bytes written to the journal.";
+    Histogram journal_sync_seconds "bellwether_journal_sync_seconds" "How long fdatasync took.";
+    Gauge journal_segments "bellwether_journal_segments" "Segment files in use.";
+    Gauge journal_live_bytes "bellwether_journal_live_bytes" "Bytes of records that are still needed.";
+    Counter journal_relocated_bytes "bellwether_journal_relocated_bytes_total" "Bytes moved together to free segments.";
+    Gauge journal_failed "bellwether_journal_failed" "1 once a write or a sync has failed: the store is dead until replaced.";
+    Gauge disk_free_bytes "bellwether_disk_free_bytes" "Free on the journal's file system.";
+    Gauge disk_full "bellwether_disk_full" "1 while publishes are refused for want of disk.";
+    Gauge coordinator_connected "bellwether_coordinator_connected" "1 while the coordinator session is connected.";
+    Gauge coordinator_session_timeout_ms "bellwether_coordinator_session_timeout_milliseconds" "The session time-out that the coordinator granted.";
+    Counter coordinator_sessions "bellwether_coordinator_sessions_total" "Sessions begun: lives of this broker.";
+    Counter coordinator_disconnects "bellwether_coordinator_disconnects_total" "Times that the coordinator could not be reached.";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gauge_never_goes_below_zero() {
+        let gauge = Gauge::default();
+        gauge.add(2);
+        gauge.subtract(3);
+        assert_eq!(gauge.get(), 0);
+    }
+
+    #[test]
+    fn a_duration_falls_into_the_first_bucket_that_is_not_below_it() {
+        let histogram = Histogram::default();
+        histogram.observe(Duration::from_micros(100));
+        histogram.observe_many(Duration::from_micros(101), 3);
+        histogram.observe(Duration::from_secs(11));
+        let (counts, sum) = histogram.read();
+        assert_eq!((counts[0], counts[1], counts[16]), (1, 3, 1));
+        assert_eq!(sum, 100 + 303 + 11_000_000);
+    }
+
+    #[test]
+    fn every_name_is_used_once_and_says_its_unit() {
+        let metrics = Metrics::default();
+        let mut names: Vec<&str> = metrics.all().iter().map(|named| named.name).collect();
+        let counters =
+            metrics.all().into_iter().filter(|named| matches!(named.metric, Metric::Counter(_)));
+        assert!(counters.into_iter().all(|named| named.name.ends_with("_total")));
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), metrics.all().len());
+    }
+}
