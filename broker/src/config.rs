@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bellwether_protocol::ids::BrokerId;
 use bellwether_protocol::message::MESSAGE_BYTES_MAX;
+use tokio::net::TcpListener;
 
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
@@ -49,6 +50,18 @@ pub struct Addresses {
     pub client: String,
     /// Where brokers reach this broker; likewise. Default: the peer listener's.
     pub peer: String,
+}
+
+/// Sockets that are bound already, so that whoever starts a broker knows its ports and hears at once
+/// when one is taken.
+#[derive(Debug)]
+pub struct Listeners {
+    /// For clients.
+    pub client: TcpListener,
+    /// For other brokers.
+    pub peer: TcpListener,
+    /// For `/metrics`, `/healthz`, `/readyz`, when wanted.
+    pub admin: Option<TcpListener>,
 }
 
 /// How long things may take.

@@ -1,7 +1,8 @@
 //! What keeps a broker from being sent clients, and what makes it need a person.
 
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
+
+use tokio::sync::watch;
 
 /// Something that is wrong, or not right yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,37 +43,47 @@ impl fmt::Display for Trouble {
 
 /// The troubles of a broker now. It starts out [`Trouble::Starting`].
 #[derive(Debug)]
-pub struct Health(Mutex<Vec<Trouble>>);
+pub struct Health(watch::Sender<Vec<Trouble>>);
 
 impl Default for Health {
     fn default() -> Health {
-        Health(Mutex::new(vec![Trouble::Starting]))
+        Health(watch::Sender::new(vec![Trouble::Starting]))
     }
 }
 
 impl Health {
     /// `trouble` has begun.
     pub fn raise(&self, trouble: Trouble) {
-        let mut troubles = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if !troubles.contains(&trouble) {
-            troubles.push(trouble);
-        }
+        self.0.send_if_modified(|troubles| {
+            let new = !troubles.contains(&trouble);
+            if new {
+                troubles.push(trouble);
+            }
+            new
+        });
     }
 
     /// `trouble` is over.
     pub fn clear(&self, trouble: &Trouble) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|known| known != trouble);
+        self.0.send_modify(|troubles| troubles.retain(|known| known != trouble));
     }
 
     /// Why clients should not be sent here; empty when ready.
     #[must_use]
     pub fn troubles(&self) -> Vec<Trouble> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0.borrow().clone()
     }
 
     /// What will not pass by itself; empty when healthy.
     #[must_use]
     pub fn broken(&self) -> Vec<Trouble> {
         self.troubles().into_iter().filter(Trouble::is_for_good).collect()
+    }
+
+    /// Returns once there is no trouble.
+    pub async fn until_ready(&self) {
+        let mut troubles = self.0.subscribe();
+        // The sender lives as long as `self`, so the wait can only end by the condition.
+        let _ready = troubles.wait_for(Vec::is_empty).await;
     }
 }
