@@ -144,7 +144,10 @@ pub trait Coordinator: Send + Sync + fmt::Debug {
     async fn make_parents(&self, path: &Path) -> Result<(), WriteError>;
 
     /// Events of this session from now on, the changes below the `watched` prefixes among them. One receiver a call; bounded: a slow one sees `Overrun`.
-    async fn watch(&self, watched: &[Path]) -> Result<tokio::sync::mpsc::Receiver<SessionEvent>, ReadError>;
+    async fn watch(
+        &self,
+        watched: &[Path],
+    ) -> Result<tokio::sync::mpsc::Receiver<SessionEvent>, ReadError>;
 
     /// Ends the session: its ephemerals are gone when this returns `Ok`.
     async fn close(&self) -> Result<(), ReadError>;

@@ -2,4 +2,7 @@
 //! electing leaders and placing replicas. The only crate that names the ZooKeeper client.
 
 pub mod coordinator;
+pub mod election;
+pub mod paths;
+pub mod placement;
 pub mod records;

@@ -1,9 +1,13 @@
 //! The documents kept in the coordinator, as types. Their JSON forms, which keep fields that this version does not know, are types of their own.
 
+mod json;
+
+pub use json::RecordError;
+
 use bellwether_protocol::client::ExchangeKind;
 use bellwether_protocol::error::BrokerAddress;
 use bellwether_protocol::ids::{BrokerId, BrokerLife, ClusterId, Epoch, Member, QueueId, StoreId};
-use bellwether_protocol::names::{QueueName, VirtualHost};
+use bellwether_protocol::names::{ExchangeName, QueueName, RoutingKey, VirtualHost};
 
 /// Fields of a document that this version does not know: they survive its writes.
 pub type UnknownFields = serde_json::Map<String, serde_json::Value>;
@@ -40,6 +44,13 @@ impl BrokerRecord {
     }
 }
 
+/// `/names/<vhost>/<hh>/<queue>`: which queue has the name now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NameRecord {
+    pub queue: QueueId,
+    pub unknown: UnknownFields,
+}
+
 /// `/queues/<hh>/<uuid>`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QueueDefinition {
@@ -65,9 +76,39 @@ pub struct QueueState {
     pub unknown: UnknownFields,
 }
 
-/// `/exchanges/<vhost>/<name>`
+/// `/exchanges/<vhost>/<hh>/<name>`
+///
+/// Whoever adds a binding to an exchange also writes this document again, unchanged, in the same multi. Its version then moves with
+/// every binding, so that a delete that names the version it saw cannot leave a binding behind that came in meanwhile.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExchangeRecord {
     pub kind: ExchangeKind,
+    pub unknown: UnknownFields,
+}
+
+/// `/bindings/<hh>/<uuid>`: what one queue is bound by; no document, no bindings. It goes in the multi that deletes the queue.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BindingsRecord {
+    pub bindings: Vec<Binding>,
+    pub unknown: UnknownFields,
+}
+
+/// One binding of a queue, to an exchange of its virtual host.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Binding {
+    pub exchange: ExchangeName,
+    pub routing_key: RoutingKey,
+}
+
+/// Most bytes of one queue's bindings document: what a write may hold, less its other steps. Tens of thousands of
+/// bindings with short names, or 850 of the longest.
+pub const BINDINGS_BYTES_MAX: usize = 900_000;
+
+/// `/deleted/<hh>/<uuid>`: this queue is gone for good, and local data of it may go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TombstoneRecord {
+    pub queue: QueueId,
+    pub virtual_host: VirtualHost,
+    pub name: QueueName,
     pub unknown: UnknownFields,
 }

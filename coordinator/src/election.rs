@@ -1,0 +1,203 @@
+//! Who may lead a queue, and what an election, a resignation or a hand-over writes. Pure: state in, state out.
+
+use std::time::Duration;
+
+use bellwether_protocol::ids::{BrokerId, BrokerLife, Member};
+
+use crate::records::QueueState;
+
+/// Not a member of the in-sync set, or one with another disk: it may lack confirmed messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{member:?} is not in the in-sync set and may lack confirmed messages")]
+pub struct NotInSync {
+    pub member: Member,
+}
+
+/// Whether `member` may stand for election: it is in the ISR with the disk it has now. The caller sees to the rest: a
+/// verified log, a connected session, and a reason (the leader's path gone, resigned, or provably dead).
+#[must_use]
+pub fn may_stand(state: &QueueState, member: Member) -> bool {
+    state.isr.contains(&member)
+}
+
+/// What the winner of an election writes over `state`: the next epoch, itself as leader, and the ISR without the members
+/// that are `dead`, but never fewer than `min_isr`.
+///
+/// # Errors
+/// [`NotInSync`] when `me` may not stand.
+pub fn elected(
+    state: &QueueState,
+    me: BrokerLife,
+    member: Member,
+    dead: impl Fn(&Member) -> bool,
+) -> Result<QueueState, NotInSync> {
+    assert_eq!(me.broker, member.broker, "a broker stands for itself");
+    if !may_stand(state, member) {
+        return Err(NotInSync { member });
+    }
+    let isr = without_dead(state, |other| *other != member && dead(other));
+    Ok(QueueState { epoch: state.epoch.next(), leader: Some(me), isr, ..state.clone() })
+}
+
+/// The ISR of `state` without the members that are `dead`, but never fewer than `min_isr`.
+// Rather keep a dead member: below min_isr nothing commits without it, so keeping it costs nothing, and dropping it would
+// let one more lost disk end the queue with all its confirmed messages.
+#[must_use]
+pub fn without_dead(state: &QueueState, dead: impl Fn(&Member) -> bool) -> Vec<Member> {
+    let alive = state.isr.iter().filter(|member| !dead(member)).count();
+    let mut kept_dead = usize::from(state.min_isr).saturating_sub(alive);
+    let mut isr = state.isr.clone();
+    isr.retain(|member| {
+        if !dead(member) {
+            return true;
+        }
+        let keep = kept_dead > 0;
+        kept_dead = kept_dead.saturating_sub(1);
+        keep
+    });
+    isr
+}
+
+/// What a leader writes that resigns: nobody leads, and any member may stand at once. The epoch moves with the next election.
+#[must_use]
+pub fn resigned(state: &QueueState) -> QueueState {
+    QueueState { leader: None, ..state.clone() }
+}
+
+/// What a leader writes that hands over to an ISR member which holds everything: the next epoch, the ISR unchanged.
+///
+/// # Errors
+/// [`NotInSync`] when `member` may not lead.
+pub fn handed_over(
+    state: &QueueState,
+    to: BrokerLife,
+    member: Member,
+) -> Result<QueueState, NotInSync> {
+    assert_eq!(to.broker, member.broker, "the life named is the member's");
+    if !may_stand(state, member) {
+        return Err(NotInSync { member });
+    }
+    Ok(QueueState { epoch: state.epoch.next(), leader: Some(to), ..state.clone() })
+}
+
+/// How long `me` waits before it stands, so that the members stand in turn and not as a herd: the first of the replica set
+/// that is in sync and not known dead at once, each next one `step` later. `None` when it may not stand at all.
+#[must_use]
+pub fn standing_delay(
+    state: &QueueState,
+    replica_set: &[BrokerId],
+    me: Member,
+    dead: impl Fn(&Member) -> bool,
+    step: Duration,
+) -> Option<Duration> {
+    if !may_stand(state, me) {
+        return None;
+    }
+    // Brokers outside the replica set (while it is being changed) come last, in order of their ids.
+    let place = |broker: BrokerId| {
+        (replica_set.iter().position(|replica| *replica == broker).unwrap_or(usize::MAX), broker)
+    };
+    let ahead = state
+        .isr
+        .iter()
+        .filter(|other| **other != me && !dead(other) && place(other.broker) < place(me.broker))
+        .count();
+    Some(step * u32::try_from(ahead).unwrap_or(u32::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use bellwether_protocol::ids::{Epoch, Incarnation, StoreId};
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn member(broker: u32) -> Member {
+        Member { broker: BrokerId(broker), store: StoreId(Uuid::from_u128(u128::from(broker))) }
+    }
+
+    fn life(broker: u32) -> BrokerLife {
+        BrokerLife { broker: BrokerId(broker), incarnation: Incarnation(100 + u64::from(broker)) }
+    }
+
+    fn state(isr: &[u32], min_isr: u8) -> QueueState {
+        QueueState {
+            epoch: Epoch(4),
+            leader: Some(life(1)),
+            isr: isr.iter().map(|broker| member(*broker)).collect(),
+            min_isr,
+            unknown: [("colour".to_owned(), "red".into())].into_iter().collect(),
+        }
+    }
+
+    fn dead(brokers: &[u32]) -> impl Fn(&Member) -> bool + '_ {
+        |member| brokers.contains(&member.broker.0)
+    }
+
+    #[test]
+    fn the_winner_leads_the_next_epoch_without_the_dead() {
+        let new = elected(&state(&[1, 2, 3], 2), life(2), member(2), dead(&[1])).unwrap();
+        assert_eq!((new.epoch, new.leader), (Epoch(5), Some(life(2))));
+        assert_eq!(new.isr, [member(2), member(3)]);
+        assert_eq!(new.unknown, state(&[], 2).unknown, "fields of a later version survive");
+    }
+
+    #[test]
+    fn a_dead_member_stays_when_the_in_sync_set_would_fall_below_min_isr() {
+        let new = elected(&state(&[1, 2], 2), life(2), member(2), dead(&[1])).unwrap();
+        assert_eq!(new.isr, [member(1), member(2)]);
+        let new = elected(&state(&[1, 2, 3], 2), life(3), member(3), dead(&[1, 2])).unwrap();
+        assert_eq!(new.isr, [member(1), member(3)], "just one of the dead is kept");
+        let new = elected(&state(&[3], 2), life(3), member(3), dead(&[1, 2])).unwrap();
+        assert_eq!(new.isr, [member(3)], "and nobody is invented");
+    }
+
+    #[test]
+    fn nobody_stands_from_outside_the_in_sync_set_or_with_an_emptied_disk() {
+        let state = state(&[1, 2], 1);
+        let emptied = Member { store: StoreId(Uuid::from_u128(99)), ..member(2) };
+        assert_eq!(
+            elected(&state, life(3), member(3), dead(&[1])),
+            Err(NotInSync { member: member(3) })
+        );
+        assert_eq!(
+            elected(&state, life(2), emptied, dead(&[1])),
+            Err(NotInSync { member: emptied })
+        );
+        assert_eq!(handed_over(&state, life(2), emptied), Err(NotInSync { member: emptied }));
+        assert_eq!(
+            standing_delay(&state, &[BrokerId(1)], emptied, dead(&[]), Duration::from_millis(50)),
+            None
+        );
+    }
+
+    #[test]
+    fn one_who_stands_never_counts_itself_dead() {
+        let new = elected(&state(&[1, 2, 3], 1), life(2), member(2), |_| true).unwrap();
+        assert_eq!(new.isr, [member(2)]);
+    }
+
+    #[test]
+    fn resigning_and_handing_over_leave_the_in_sync_set_alone() {
+        let old = state(&[1, 2, 3], 2);
+        assert_eq!(resigned(&old), QueueState { leader: None, ..old.clone() });
+        let new = handed_over(&old, life(3), member(3)).unwrap();
+        assert_eq!(new, QueueState { epoch: Epoch(5), leader: Some(life(3)), ..old });
+    }
+
+    #[test]
+    fn members_stand_in_turn_in_the_order_of_the_replica_set() {
+        let state = state(&[1, 2, 3], 2);
+        let replicas = [BrokerId(3), BrokerId(1), BrokerId(2)];
+        let step = Duration::from_millis(50);
+        let delay = |broker, gone: &[u32]| {
+            standing_delay(&state, &replicas, member(broker), dead(gone), step).unwrap()
+        };
+        assert_eq!([delay(3, &[]), delay(1, &[]), delay(2, &[])], [Duration::ZERO, step, step * 2]);
+        assert_eq!(
+            [delay(1, &[3]), delay(2, &[3])],
+            [Duration::ZERO, step],
+            "nobody waits for the dead"
+        );
+    }
+}
