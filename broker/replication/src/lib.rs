@@ -1,1 +1,527 @@
-//! placeholder
+//! One queue's replica: elections, reconciliation of logs, the in-sync set and the high watermark.
+//!
+//! A pure machine: events and the time go in, effects come out. It owns no log; it is told how far
+//! the local one goes ([`Replica::log`]) and says what to append and where to cut.
+
+mod event;
+mod follow;
+mod isr;
+mod lead;
+mod stand;
+
+use std::time::{Duration, Instant};
+
+use bellwether_coordinator::coordinator::Version;
+use bellwether_coordinator::records::QueueState;
+use bellwether_log::EpochHistory;
+use bellwether_protocol::ids::{BrokerId, BrokerLife, Epoch, Member, Offset, QueueId};
+use bellwether_protocol::peer::{Position, Subscription};
+
+pub use event::{CasOutcome, Effect, Event};
+pub use follow::Admit;
+pub use isr::MemberHealth;
+
+use follow::Following;
+use lead::Leading;
+use stand::Standing;
+
+/// The times that the rules need.
+#[derive(Clone, Copy, Debug)]
+pub struct Timing {
+    /// A member that has not caught up for this long is taken out of the ISR.
+    pub lag_limit: Duration,
+    /// T: how long a promise not to deliver as a successor holds.
+    pub promise: Duration,
+    /// How long a candidate waits for the positions of the others, and for each one that goes before it.
+    pub stand_step: Duration,
+    /// How long a follower waits before it asks a leader again that said it does not lead (yet).
+    pub retry: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Timing {
+            lag_limit: Duration::from_secs(1),
+            promise: Duration::from_millis(300),
+            stand_step: Duration::from_millis(30),
+            retry: Duration::from_millis(30),
+        }
+    }
+}
+
+/// Who this replica is: fixed for the life of the process.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    pub queue: QueueId,
+    pub member: Member,
+    /// The brokers of the replica set; the order is the order of standing.
+    pub replica_set: Vec<BrokerId>,
+    /// When the process started: a restarted broker has forgotten its promises, and delivers only T later.
+    pub started: Instant,
+}
+
+/// How far the local log goes, kept in step by the shell.
+#[derive(Clone, Debug, Default)]
+pub struct LogFacts {
+    pub epochs: EpochHistory,
+    /// Batches below are dropped but for live messages: a follower that ends below needs a snapshot.
+    pub start: Offset,
+    pub end: Offset,
+    pub durable: Offset,
+    /// Highest known to be committed. Never cut below it.
+    pub high_watermark: Offset,
+}
+
+/// The last state that was read, with its version.
+#[derive(Clone, Debug)]
+struct Seen {
+    state: QueueState,
+    version: Version,
+}
+
+/// What this replica is doing.
+#[derive(Debug)]
+enum Role {
+    /// Nothing known yet, or nothing to do: no leader, not in the ISR, no life.
+    Idle,
+    /// Follows, or tries to.
+    Following(Following),
+    /// Has stopped answering the old epoch; its CAS is under way.
+    Standing(Standing),
+    /// Leads the epoch.
+    Leading(Box<Leading>),
+    /// Takes no further part.
+    Stopped { why: String },
+}
+
+/// One queue's replica on one broker.
+///
+/// *Invariants:* leads an epoch at most once, and none that it has stopped answering; `log.high_watermark` never goes
+/// back; the log is never cut below it.
+#[derive(Debug)]
+pub struct Replica {
+    identity: Identity,
+    timing: Timing,
+    life: Option<BrokerLife>,
+    connected: bool,
+    seen: Option<Seen>,
+    /// The highest epoch that it has stopped answering: it neither follows nor leads this or a lower one.
+    stopped_answering: Option<Epoch>,
+    /// An epoch that it stopped answering to stand, in a session that is over, and what had been stopped before.
+    abandoned: Option<(Epoch, Option<Epoch>)>,
+    /// When it last stopped answering an epoch, for the delivery lease of its successor.
+    stopped_at: Option<Instant>,
+    /// The last life that is proven gone or dead.
+    departed: Vec<BrokerLife>,
+    log: LogFacts,
+    role: Role,
+    /// Since when a trigger to stand has been there, and what was heard since.
+    candidacy: Option<stand::Candidacy>,
+    /// Subscriptions to an epoch that this broker does not know of yet; answered when it leads it.
+    early: Vec<(BrokerLife, Subscription)>,
+    /// Not before: the next read of the state that a doubt asks for.
+    reread_after: Option<Instant>,
+}
+
+/// Lives proven dead that are remembered, at most: more than any replica set has members.
+const DEPARTED_MAX: usize = 16;
+/// Early subscriptions that are kept, at most one for each other member.
+const EARLY_MAX: usize = 8;
+
+impl Replica {
+    /// A replica of a log that was checked and, as far as it says so, is durable.
+    #[must_use]
+    pub fn new(identity: Identity, timing: Timing, log: LogFacts) -> Replica {
+        Replica {
+            identity,
+            timing,
+            life: None,
+            connected: false,
+            seen: None,
+            stopped_answering: None,
+            abandoned: None,
+            stopped_at: None,
+            departed: Vec::new(),
+            log,
+            role: Role::Idle,
+            candidacy: None,
+            early: Vec::new(),
+            reread_after: None,
+        }
+    }
+
+    /// One thing happens.
+    pub fn step(&mut self, now: Instant, event: Event, effects: &mut Vec<Effect>) {
+        if let Role::Stopped { .. } = self.role {
+            return;
+        }
+        match event {
+            Event::Life(life) => self.live(now, life, effects),
+            Event::Connected(connected) => self.connect(now, connected, effects),
+            Event::State { state, version, synced } => self.read(now, state, version, synced, effects),
+            Event::Gone { life } | Event::Dead { life } => self.depart(now, life, effects),
+            Event::Dialed { peer } => self.dialed(now, peer, effects),
+            Event::DialedDown { peer } => self.dialed_down(now, peer),
+            Event::AcceptedDown { peer } => self.accepted_down(now, peer, effects),
+            Event::Subscribe { from, subscription } => self.subscribed(now, from, subscription, effects),
+            Event::Unsubscribe { from, epoch } => self.unsubscribed(now, from, epoch, effects),
+            Event::Durable { from, epoch, end } => self.reported(now, from, epoch, end, effects),
+            Event::EpochEnd { from, epoch, last_epoch, end } => {
+                self.reconcile(now, from, epoch, last_epoch, end, effects);
+            }
+            Event::NotLeading { from, epoch, seen } => self.rebuffed(now, from, epoch, seen, effects),
+            Event::SnapshotNeeded { from, epoch } => self.snapshot_needed(from, epoch, effects),
+            Event::SnapshotInstalled { epoch, at, epochs } => {
+                self.snapshot_installed(now, epoch, at, epochs, effects);
+            }
+            Event::SnapshotFailed { epoch } => self.snapshot_failed(now, epoch),
+            Event::Committed { from, epoch, high_watermark } => {
+                self.follow_high_watermark(from, epoch, high_watermark, effects);
+            }
+            Event::Position { position } => self.heard_position(now, position, effects),
+            Event::Appended { end } => self.appended(now, end),
+            Event::LocalDurable { end } => self.local_durable(now, end, effects),
+            Event::Cas { version, state, outcome } => self.cas_answered(now, version, &state, outcome, effects),
+            Event::HandOver => self.hand_over(now, effects),
+            Event::StoreFailed { why } => self.store_failed(now, why, effects),
+            Event::Broken { why } => self.stop(why, effects),
+            Event::Paused => self.paused(now),
+            Event::Tick => self.tick(now, effects),
+        }
+    }
+
+    /// Whether time alone may make it act, so that it wants [`Event::Tick`] every few milliseconds.
+    #[must_use]
+    pub fn wants_ticks(&self) -> bool {
+        if self.candidacy.is_some() || self.reread_after.is_some() {
+            return true;
+        }
+        match &self.role {
+            Role::Idle | Role::Stopped { .. } => false,
+            Role::Following(following) => following.wants_ticks(),
+            Role::Standing(_) => true,
+            Role::Leading(leading) => leading.wants_ticks(&self.log),
+        }
+    }
+
+    /// How far the local log goes, as this machine knows it.
+    #[must_use]
+    pub fn log(&self) -> &LogFacts {
+        &self.log
+    }
+
+    /// Batches below are dropped from now on.
+    pub fn log_starts(&mut self, start: Offset) {
+        self.log.start = start;
+    }
+
+    /// The last state that was read.
+    #[must_use]
+    pub fn state(&self) -> Option<(&QueueState, Version)> {
+        self.seen.as_ref().map(|seen| (&seen.state, seen.version))
+    }
+
+    /// The replica set changed, or was read for the first time.
+    pub fn replica_set(&mut self, brokers: Vec<BrokerId>) {
+        self.identity.replica_set = brokers;
+    }
+
+    /// The epoch this broker leads, if it does.
+    #[must_use]
+    pub fn leads(&self) -> Option<Epoch> {
+        match &self.role {
+            Role::Leading(leading) if !leading.is_leaving() => Some(leading.epoch),
+            _ => None,
+        }
+    }
+
+    /// The epoch this broker leads and serves, if it does.
+    #[must_use]
+    pub fn serves(&self) -> Option<Epoch> {
+        match &self.role {
+            Role::Leading(leading) if leading.serves() => Some(leading.epoch),
+            _ => None,
+        }
+    }
+
+    /// Why the replica takes no part any more, if so.
+    #[must_use]
+    pub fn stopped(&self) -> Option<&str> {
+        match &self.role {
+            Role::Stopped { why } => Some(why),
+            _ => None,
+        }
+    }
+
+    /// Where this log ends, for members that stand. None while nothing may be answered.
+    #[must_use]
+    pub fn position(&self) -> Option<Position> {
+        if matches!(self.role, Role::Stopped { .. }) || self.life.is_none() {
+            return None;
+        }
+        Some(Position {
+            queue: self.identity.queue,
+            member: self.identity.member,
+            seen: self.highest_epoch(),
+            last_epoch: self.log.epochs.last().unwrap_or_default(),
+            log_end: self.log.end,
+        })
+    }
+
+    fn highest_epoch(&self) -> Epoch {
+        let read = self.seen.as_ref().map_or(Epoch(0), |seen| seen.state.epoch);
+        read.max(self.log.epochs.last().unwrap_or_default())
+    }
+
+    fn live(&mut self, now: Instant, life: Option<BrokerLife>, effects: &mut Vec<Effect>) {
+        if self.life == life {
+            return;
+        }
+        // A session's end ends every leadership won in it: only the incarnation that the state names leads.
+        self.leave_role(now, effects);
+        self.life = life;
+        self.candidacy = None;
+        self.early.clear();
+        if life.is_some() {
+            effects.push(Effect::ReadState);
+        }
+    }
+
+    /// Ends what it is doing, without doing anything else yet. A leader stops answering its epoch.
+    fn leave_role(&mut self, now: Instant, effects: &mut Vec<Effect>) {
+        match std::mem::replace(&mut self.role, Role::Idle) {
+            Role::Idle => {}
+            Role::Following(following) => {
+                effects.push(Effect::Unsubscribe { leader: following.leader, epoch: following.epoch });
+            }
+            Role::Standing(standing) => {
+                // Until the state is read anew on another session, the old epoch stays unanswered.
+                self.abandoned = Some((standing.old_epoch, standing.answered_before));
+                self.stop_answering(now, standing.old_epoch);
+            }
+            Role::Leading(leading) => {
+                self.stop_answering(now, leading.epoch);
+                effects.push(Effect::StopLeading { epoch: leading.epoch });
+            }
+            Role::Stopped { why } => self.role = Role::Stopped { why },
+        }
+    }
+
+    fn stop_answering(&mut self, now: Instant, epoch: Epoch) {
+        self.stopped_answering = self.stopped_answering.max(Some(epoch));
+        self.stopped_at = Some(now);
+    }
+
+    fn may_answer(&self, epoch: Epoch) -> bool {
+        self.stopped_answering.is_none_or(|stopped| epoch > stopped)
+    }
+
+    fn connect(&mut self, now: Instant, connected: bool, effects: &mut Vec<Effect>) {
+        self.connected = connected;
+        if connected {
+            self.resend_cas(effects);
+            self.consider_standing(now, effects);
+        }
+    }
+
+    /// A state was read. Never goes back to a lower version than one it has seen.
+    pub(crate) fn read(
+        &mut self,
+        now: Instant,
+        state: QueueState,
+        version: Version,
+        synced: bool,
+        effects: &mut Vec<Effect>,
+    ) {
+        if let Some(seen) = &self.seen {
+            if version < seen.version {
+                return;
+            }
+            if state.epoch < seen.state.epoch {
+                return self.stop(
+                    format!(
+                        "the coordinator holds epoch {} although epoch {} was seen: it was restored to an older state. Restore its newer state, or recover this queue by hand",
+                        state.epoch, seen.state.epoch
+                    ),
+                    effects,
+                );
+            }
+        }
+        if let Some(last) = self.log.epochs.last().filter(|last| *last > state.epoch) {
+            return self.stop(
+                format!(
+                    "the coordinator holds epoch {} although the log here has epoch {last}: it was restored to an older state. Restore its newer state, or recover this queue by hand",
+                    state.epoch
+                ),
+                effects,
+            );
+        }
+        if let Some((epoch, before)) = self.abandoned.filter(|_| synced) {
+            // The session that the CAS was sent in is over: it can no longer apply. If the old epoch
+            // still stands, it may be answered again.
+            self.abandoned = None;
+            if state.epoch == epoch && self.stopped_answering == Some(epoch) {
+                self.stopped_answering = before;
+            }
+        }
+        self.seen = Some(Seen { state, version });
+        self.reread_after = None;
+        self.act_on_state(now, effects);
+    }
+
+    /// Takes the role that the last state read asks for.
+    fn act_on_state(&mut self, now: Instant, effects: &mut Vec<Effect>) {
+        let (Some(seen), Some(life)) = (self.seen.clone(), self.life) else { return };
+        let epoch = seen.state.epoch;
+        match &mut self.role {
+            Role::Stopped { .. } => return,
+            Role::Leading(leading) if leading.epoch == epoch && !leading.is_leaving() => {
+                if seen.state.leader == Some(life) {
+                    return self.isr_read(now, effects);
+                }
+                // Only this broker writes the state in its epoch: it has resigned.
+            }
+            Role::Leading(leading) if leading.epoch == epoch => return self.leaving_read(now, effects),
+            Role::Standing(standing) => {
+                if seen.version <= standing.version {
+                    // The CAS may apply yet: a read of the old version decides nothing.
+                    return;
+                }
+                if epoch == standing.old_epoch {
+                    // Decided against it, and the old epoch goes on: it may be answered again.
+                    let before = standing.answered_before;
+                    self.stopped_answering = before;
+                    self.role = Role::Idle;
+                }
+            }
+            Role::Following(following) if following.epoch == epoch && Some(following.leader) == seen.state.leader => {
+                return self.consider_standing(now, effects);
+            }
+            Role::Idle | Role::Following(_) | Role::Leading(_) => {}
+        }
+        self.take_role(now, &seen.state, life, effects);
+    }
+
+    fn take_role(&mut self, now: Instant, state: &QueueState, life: BrokerLife, effects: &mut Vec<Effect>) {
+        let won = matches!(&self.role, Role::Standing(standing) if standing.old_epoch < state.epoch && state.leader == Some(life));
+        match state.leader {
+            Some(leader) if leader == life => {
+                if !self.may_answer(state.epoch) || self.log.epochs.last() == Some(state.epoch) {
+                    // Led before and left, in this or an earlier life of the process: never resumed.
+                    self.leave_role(now, effects);
+                    return self.consider_standing(now, effects);
+                }
+                self.lead(now, state.clone(), won, effects);
+            }
+            Some(leader) if leader.broker != life.broker && self.may_answer(state.epoch) => {
+                self.leave_role(now, effects);
+                self.candidacy = None;
+                self.follow(now, leader, state.epoch, effects);
+                self.consider_standing(now, effects);
+            }
+            Some(_) | None => {
+                self.leave_role(now, effects);
+                self.consider_standing(now, effects);
+            }
+        }
+    }
+
+    fn depart(&mut self, now: Instant, life: BrokerLife, effects: &mut Vec<Effect>) {
+        if !self.departed.contains(&life) {
+            if self.departed.len() == DEPARTED_MAX {
+                self.departed.remove(0);
+            }
+            self.departed.push(life);
+        }
+        if let Role::Leading(leading) = &mut self.role {
+            leading.departed(life);
+            return self.consider_isr(now, effects);
+        }
+        self.consider_standing(now, effects);
+    }
+
+    fn has_departed(&self, life: BrokerLife) -> bool {
+        self.departed.contains(&life)
+    }
+
+    fn doubt(&mut self, now: Instant, effects: &mut Vec<Effect>) {
+        // One read at a time: a doubt that lasts asks again after a while.
+        if self.reread_after.is_none() {
+            effects.push(Effect::ReadState);
+        }
+        self.reread_after = Some(now + self.timing.retry * 8);
+    }
+
+    fn store_failed(&mut self, now: Instant, why: String, effects: &mut Vec<Effect>) {
+        let resignation = match (&self.role, &self.seen) {
+            (Role::Leading(leading), Some(seen)) if !leading.is_leaving() && leading.pending.is_none() => {
+                let state = QueueState { leader: None, ..seen.state.clone() };
+                Some(Effect::Cas { version: seen.version, state })
+            }
+            _ => None,
+        };
+        self.leave_role(now, effects);
+        effects.extend(resignation);
+        self.stop(why, effects);
+    }
+
+    fn stop(&mut self, why: String, effects: &mut Vec<Effect>) {
+        match &self.role {
+            Role::Leading(leading) => effects.push(Effect::StopLeading { epoch: leading.epoch }),
+            Role::Following(following) => {
+                effects.push(Effect::Unsubscribe { leader: following.leader, epoch: following.epoch });
+            }
+            Role::Idle | Role::Standing(_) | Role::Stopped { .. } => {}
+        }
+        self.candidacy = None;
+        self.role = Role::Stopped { why: why.clone() };
+        effects.push(Effect::Stopped { why });
+    }
+
+    fn tick(&mut self, now: Instant, effects: &mut Vec<Effect>) {
+        if self.reread_after.is_some_and(|at| now >= at) {
+            self.reread_after = Some(now + self.timing.retry * 8);
+            effects.push(Effect::ReadState);
+        }
+        match &self.role {
+            Role::Following(_) => self.follow_tick(now, effects),
+            Role::Standing(_) => self.stand_tick(now, effects),
+            Role::Leading(_) => self.lead_tick(now, effects),
+            Role::Idle | Role::Stopped { .. } => {}
+        }
+        self.consider_standing(now, effects);
+    }
+
+    fn cas_answered(
+        &mut self,
+        now: Instant,
+        version: Version,
+        state: &QueueState,
+        outcome: CasOutcome,
+        effects: &mut Vec<Effect>,
+    ) {
+        // An answer to what was asked for in a role or a life that was left since means nothing: what is read decides.
+        match &self.role {
+            Role::Standing(standing) if standing.version == version && standing.proposal == *state => {
+                self.stand_answered(now, outcome, effects);
+            }
+            Role::Leading(leading) if leading.awaits(version, state) => {
+                self.isr_answered(now, outcome, effects);
+            }
+            Role::Idle
+            | Role::Standing(_)
+            | Role::Leading(_)
+            | Role::Following(_)
+            | Role::Stopped { .. } => {}
+        }
+    }
+
+    /// The same CAS again: at most one of its sendings can win.
+    fn resend_cas(&mut self, effects: &mut Vec<Effect>) {
+        match &self.role {
+            Role::Standing(standing) => effects.push(standing.cas()),
+            Role::Leading(leading) => effects.extend(leading.pending_cas()),
+            Role::Idle | Role::Following(_) | Role::Stopped { .. } => {}
+        }
+    }
+}

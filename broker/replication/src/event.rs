@@ -1,0 +1,134 @@
+//! All that can happen to a replica, and all that it can want done.
+
+use std::time::Instant;
+
+use bellwether_coordinator::coordinator::Version;
+use bellwether_coordinator::records::QueueState;
+use bellwether_protocol::ids::{BrokerId, BrokerLife, Epoch, Offset};
+use bellwether_protocol::peer::{Position, Subscription};
+
+/// Something that happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// This broker's life began (a session was opened and its leftovers are gone), or ended.
+    Life(Option<BrokerLife>),
+    /// Whether the coordinator session is connected. Being disconnected ends nothing.
+    Connected(bool),
+    /// The state was read; `synced`: after a sync on the present session.
+    State { state: QueueState, version: Version, synced: bool },
+    /// On one session and after a sync, a state naming this life was read first and the absence of its path second.
+    Gone { life: BrokerLife },
+    /// Positive evidence that the process of this life is dead. Wrong evidence costs no message.
+    Dead { life: BrokerLife },
+    /// A fate-sharing connection that this broker dialed is up (past both hellos).
+    Dialed { peer: BrokerLife },
+    /// The connection that this broker dialed is down.
+    DialedDown { peer: BrokerLife },
+    /// The connection that the peer dialed is down: it follows nothing here any more.
+    AcceptedDown { peer: BrokerLife },
+
+    /// A follower wants to follow.
+    Subscribe { from: BrokerLife, subscription: Subscription },
+    /// A follower stopped answering this epoch.
+    Unsubscribe { from: BrokerLife, epoch: Epoch },
+    /// A follower holds everything below `end` durably, under this epoch.
+    Durable { from: BrokerLife, epoch: Epoch, end: Offset },
+
+    /// The leader says where the largest of its epochs not above this log's last one ends.
+    EpochEnd { from: BrokerLife, epoch: Epoch, last_epoch: Option<Epoch>, end: Offset },
+    /// It does not lead in that epoch.
+    NotLeading { from: BrokerLife, epoch: Epoch, seen: Epoch },
+    /// This log is too far behind to be streamed to.
+    SnapshotNeeded { from: BrokerLife, epoch: Epoch },
+    /// A snapshot replaced this log: it now ends at `at`, and all below is durable.
+    SnapshotInstalled { epoch: Epoch, at: Offset, epochs: Vec<(Epoch, Offset)> },
+    /// The fetch of a snapshot failed: subscribe again.
+    SnapshotFailed { epoch: Epoch },
+    /// The leader's high watermark.
+    Committed { from: BrokerLife, epoch: Epoch, high_watermark: Offset },
+
+    /// Where another member's log ends.
+    Position { position: Position },
+
+    /// The batches given by the shell to the log are in it, up to here. Only for the leader's own appends.
+    Appended { end: Offset },
+    /// The local log is durable up to here.
+    LocalDurable { end: Offset },
+
+    /// What became of an [`Effect::Cas`].
+    Cas { version: Version, state: QueueState, outcome: CasOutcome },
+    /// The broker drains: hand the leadership over if it can be done without harm.
+    HandOver,
+    /// The store failed: give the leadership up and take no part any more.
+    StoreFailed { why: String },
+    /// An invariant of this queue is broken: stop it, loudly.
+    Broken { why: String },
+    /// The process did not run for a while.
+    Paused,
+    /// Time passed.
+    Tick,
+}
+
+/// What became of a compare-and-set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CasOutcome {
+    /// Applied; the state now has this version.
+    Done { version: Version },
+    /// Not applied by this attempt: the version had moved. An earlier attempt may have moved it.
+    Refused,
+    /// Nobody knows: it may have been applied, or be applied yet.
+    Undecided,
+    /// It was not sent at all.
+    NotSent,
+}
+
+/// Something to be done, in the order in which it was asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Read the state after a sync, and then the path of the life it names.
+    ReadState,
+    /// Compare and set. The same one may be asked for again while it is undecided.
+    Cas { version: Version, state: QueueState },
+
+    /// Ask this leader to stream to this log.
+    Subscribe { leader: BrokerLife, subscription: Subscription },
+    /// Tell it that this broker no longer answers in that epoch. On the same connection, before any later promise.
+    Unsubscribe { leader: BrokerLife, epoch: Epoch },
+    /// Tell the leader what is durable here.
+    ReportDurable { leader: BrokerLife, epoch: Epoch, end: Offset },
+    /// Fetch a snapshot from the leader.
+    FetchSnapshot { leader: BrokerLife, epoch: Epoch },
+
+    /// Answer a follower: see [`Event::EpochEnd`].
+    TellEpochEnd { to: BrokerLife, epoch: Epoch, last_epoch: Option<Epoch>, end: Offset },
+    /// Answer a follower: not led here.
+    TellNotLeading { to: BrokerLife, epoch: Epoch, seen: Epoch },
+    /// Answer a follower: its log is behind what is kept.
+    TellSnapshotNeeded { to: BrokerLife, epoch: Epoch },
+    /// Stream the log to this follower, from here on.
+    Stream { to: BrokerLife, from: Offset },
+    /// Stream nothing more to this follower.
+    StopStream { to: BrokerLife },
+    /// Ask these brokers where their logs end.
+    AskPositions { brokers: Vec<BrokerId> },
+
+    /// Cut the log: everything at and behind `to` goes.
+    Truncate { to: Offset },
+    /// Append the first record of this epoch.
+    AppendEpochStart { epoch: Epoch },
+    /// Everything below is committed.
+    HighWatermark { end: Offset },
+
+    /// This broker leads: it has appended its epoch start, but serves nobody yet.
+    Lead { epoch: Epoch },
+    /// Everything the log held is committed: serve. Deliver only from then on.
+    Serve { epoch: Epoch, deliver_from: Instant },
+    /// Leads no more. What was appended and is not committed has an unknown fate.
+    StopLeading { epoch: Epoch },
+    /// The members whose promises a delivery needs have changed.
+    LeaseChanged,
+    /// The ISR this broker leads with was changed, for the log and the metrics.
+    IsrChanged { from: Vec<BrokerId>, to: Vec<BrokerId> },
+    /// The queue takes no further part; an operator has to look (promise G12).
+    Stopped { why: String },
+}

@@ -1,0 +1,201 @@
+//! Standing for election: when a leader is gone, resigned or provably dead, the members of the ISR
+//! stand in turn, the one with the longest log first.
+
+use std::time::Instant;
+
+use bellwether_coordinator::coordinator::Version;
+use bellwether_coordinator::records::QueueState;
+use bellwether_protocol::ids::{BrokerId, Epoch, Member};
+use bellwether_protocol::peer::Position;
+
+use crate::{CasOutcome, Effect, Replica, Role};
+
+/// A CAS to lead is under way, and the old epoch is not answered.
+#[derive(Debug)]
+pub(crate) struct Standing {
+    pub old_epoch: Epoch,
+    /// The version the CAS names.
+    pub version: Version,
+    pub proposal: QueueState,
+    /// What had been stopped before, to go back to when the CAS is decided against.
+    pub answered_before: Option<Epoch>,
+    /// When to send the CAS again while nobody knows what became of it.
+    resend_at: Option<Instant>,
+    /// The old leader had resigned: it delivers nothing any more.
+    pub after_resignation: bool,
+}
+
+impl Standing {
+    pub fn cas(&self) -> Effect {
+        Effect::Cas { version: self.version, state: self.proposal.clone() }
+    }
+}
+
+/// There is a reason to stand; positions are being gathered.
+#[derive(Debug)]
+pub(crate) struct Candidacy {
+    /// The version of the state that gave the reason.
+    version: Version,
+    since: Instant,
+    /// Brokers asked that have not answered yet.
+    unheard: Vec<BrokerId>,
+    /// What the others hold.
+    heard: Vec<Position>,
+}
+
+impl Replica {
+    /// Whether the state gives a reason to stand, and this member may.
+    fn may_stand(&self) -> bool {
+        let (Some(seen), Some(life)) = (&self.seen, self.life) else { return false };
+        if !self.connected || !seen.state.isr.contains(&self.identity.member) {
+            return false;
+        }
+        if !matches!(self.role, Role::Idle | Role::Following(_)) {
+            return false;
+        }
+        match seen.state.leader {
+            None => true,
+            // An own earlier life: a new one begins only when it is gone.
+            Some(leader) if leader.broker == life.broker => leader != life,
+            Some(leader) => self.has_departed(leader),
+        }
+    }
+
+    pub(crate) fn consider_standing(&mut self, now: Instant, effects: &mut Vec<Effect>) {
+        if !self.may_stand() {
+            self.candidacy = None;
+            return;
+        }
+        let Some(seen) = &self.seen else { return };
+        let version = seen.version;
+        if self.candidacy.as_ref().is_none_or(|candidacy| candidacy.version != version) {
+            let others = self.other_members(&seen.state);
+            if !others.is_empty() {
+                effects.push(Effect::AskPositions { brokers: others.clone() });
+            }
+            self.candidacy = Some(Candidacy { version, since: now, unheard: others, heard: Vec::new() });
+        }
+        self.stand_when_due(now, effects);
+    }
+
+    /// The other members of the ISR that may be alive.
+    fn other_members(&self, state: &QueueState) -> Vec<BrokerId> {
+        let leader = state.leader.map(|life| life.broker);
+        state
+            .isr
+            .iter()
+            .map(|member| member.broker)
+            .filter(|broker| *broker != self.identity.member.broker && Some(*broker) != leader)
+            .collect()
+    }
+
+    pub(crate) fn heard_position(&mut self, now: Instant, position: Position, effects: &mut Vec<Effect>) {
+        let known = self.highest_epoch();
+        if position.seen > known {
+            self.doubt(now, effects);
+        }
+        if let Some(candidacy) = &mut self.candidacy {
+            candidacy.unheard.retain(|broker| *broker != position.member.broker);
+            candidacy.heard.retain(|heard| heard.member != position.member);
+            candidacy.heard.push(position);
+            self.consider_standing(now, effects);
+        }
+    }
+
+    /// In turn: the longest log at once, each other a step later; first a step for the answers to come in.
+    fn stand_when_due(&mut self, now: Instant, effects: &mut Vec<Effect>) {
+        let (Some(candidacy), Some(seen)) = (&self.candidacy, &self.seen) else { return };
+        let step = self.timing.stand_step;
+        let listening = if candidacy.unheard.is_empty() { step * 0 } else { step };
+        let rank = u32::try_from(self.rank(candidacy, &seen.state)).unwrap_or(u32::MAX);
+        // A member that does not answer within a step is not waited for.
+        let due = candidacy.since + listening + step * rank;
+        if now >= due {
+            self.stand(now, effects);
+        }
+    }
+
+    /// How many of those heard go before this one: longer log first, then the order of the replica set.
+    fn rank(&self, candidacy: &Candidacy, state: &QueueState) -> usize {
+        let place = |broker: BrokerId| self.identity.replica_set.iter().position(|b| *b == broker);
+        let me = self.identity.member;
+        let mine = (self.log.epochs.last().unwrap_or_default(), self.log.end);
+        candidacy
+            .heard
+            .iter()
+            .filter(|other| state.isr.contains(&other.member) && other.member != me)
+            .filter(|other| {
+                let theirs = (other.last_epoch, other.log_end);
+                theirs > mine || (theirs == mine && place(other.member.broker) < place(me.broker))
+            })
+            .count()
+    }
+
+    fn stand(&mut self, now: Instant, effects: &mut Vec<Effect>) {
+        let (Some(seen), Some(life)) = (self.seen.clone(), self.life) else { return };
+        let old_epoch = seen.state.epoch;
+        let after_resignation = seen.state.leader.is_none();
+        let proposal = QueueState {
+            epoch: old_epoch.next(),
+            leader: Some(life),
+            isr: self.isr_after_election(&seen.state),
+            ..seen.state
+        };
+        let answered_before = self.stopped_answering;
+        // First it stops answering and promising, then it asks to lead: in the other order the old leader
+        // could still confirm with this member's word what this member's log will not have.
+        if let Role::Following(following) = &self.role {
+            effects.push(Effect::Unsubscribe { leader: following.leader, epoch: following.epoch });
+        }
+        self.stop_answering(now, old_epoch);
+        self.candidacy = None;
+        let standing = Standing {
+            old_epoch,
+            version: seen.version,
+            proposal,
+            answered_before,
+            resend_at: None,
+            after_resignation,
+        };
+        effects.push(standing.cas());
+        self.role = Role::Standing(standing);
+    }
+
+    /// The ISR without the old leader, which is gone or dead, but never fewer than `min_isr`: below that nothing
+    /// commits without the member anyway, and dropping it would let one lost disk end the queue.
+    fn isr_after_election(&self, state: &QueueState) -> Vec<Member> {
+        let Some(leader) = state.leader else { return state.isr.clone() };
+        if leader.broker == self.identity.member.broker || state.isr.len() <= usize::from(state.min_isr) {
+            return state.isr.clone();
+        }
+        state.isr.iter().copied().filter(|member| member.broker != leader.broker).collect()
+    }
+
+    pub(crate) fn stand_answered(&mut self, now: Instant, outcome: CasOutcome, effects: &mut Vec<Effect>) {
+        let Role::Standing(standing) = &mut self.role else { return };
+        match outcome {
+            CasOutcome::Done { version } => {
+                let state = standing.proposal.clone();
+                self.read(now, state, version, true, effects);
+            }
+            // The version had moved, perhaps by an earlier sending of this very CAS: the state tells.
+            CasOutcome::Refused => {
+                standing.resend_at = None;
+                self.doubt(now, effects);
+            }
+            CasOutcome::Undecided | CasOutcome::NotSent => {
+                standing.resend_at = Some(now + self.timing.stand_step);
+            }
+        }
+    }
+
+    pub(crate) fn stand_tick(&mut self, now: Instant, effects: &mut Vec<Effect>) {
+        let connected = self.connected;
+        let Role::Standing(standing) = &mut self.role else { return };
+        if connected && standing.resend_at.is_some_and(|at| now >= at) {
+            standing.resend_at = None;
+            let again = standing.cas();
+            effects.push(again);
+        }
+    }
+}
