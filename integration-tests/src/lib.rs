@@ -1,1 +1,4 @@
-//! placeholder
+//! Real brokers, real ensembles, faults, and a checker that says whether the promises were kept.
+
+pub mod binary;
+pub mod preload;

@@ -1,0 +1,118 @@
+//! The power-loss shim keeps what was synced and loses the rest, and the process that writes cannot tell.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use bellwether_integration_tests::preload::{Syncs, power_loss};
+
+const HOLE: &str = ".";
+
+#[test]
+fn what_was_not_synced_is_gone_when_the_process_is_killed() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("segment");
+    run(&file, Syncs::Kept, &["write:0:kept", "sync", "write:4: lost", "die"]);
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "kept");
+}
+
+#[test]
+fn the_process_reads_what_it_has_not_synced() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("segment");
+    let output = run(
+        &file,
+        Syncs::Kept,
+        &["write:0:one two", "sync", "write:4:TWO three", "show", "size", "reopen", "size"],
+    );
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "one TWO three\n13\n13\n");
+}
+
+#[test]
+fn gathered_and_appended_writes_are_held_back_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("segment");
+    let steps =
+        ["gather:0:a,b,c", "append:d", "show", "sync", "gather:4:e,f", "append:g", "show", "die"];
+    let output = run(&file, Syncs::Kept, &steps);
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "abcd\nabcdefg\n");
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "abcd");
+}
+
+#[test]
+fn an_overwritten_page_of_a_preallocated_file_comes_back_as_it_was_synced() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("segment");
+    run(
+        &file,
+        Syncs::Kept,
+        &["allocate:12", "write:0:old", "sync", "write:0:new", "write:6:new", "die"],
+    );
+    assert_eq!(std::fs::read_to_string(&file).unwrap().replace('\0', HOLE), "old.........");
+}
+
+#[test]
+fn writes_over_many_pages_are_kept_and_lost_as_a_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("segment");
+    let (kept, lost) = ("k".repeat(10_000), "l".repeat(30_000));
+    let output = run(
+        &file,
+        Syncs::Kept,
+        &[&format!("write:100:{kept}"), "sync", &format!("write:5000:{lost}"), "show", "die"],
+    );
+    let seen = format!("{}{}{}\n", HOLE.repeat(100), "k".repeat(4_900), lost);
+    assert!(String::from_utf8_lossy(&output.stdout) == seen, "the process reads its own writes");
+    let left = std::fs::read_to_string(&file).unwrap().replace('\0', HOLE);
+    assert!(left == format!("{}{kept}", HOLE.repeat(100)), "only what was synced is left");
+}
+
+#[test]
+fn a_file_renamed_before_its_sync_is_empty_after_the_crash() {
+    let folder = tempfile::tempdir().unwrap();
+    let (aside, file) = (folder.path().join("aside"), folder.path().join("checkpoint"));
+    let rename = format!("rename:{}", file.display());
+    run(&aside, Syncs::Kept, &["write:0:state", &rename, "show", "die"]);
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "");
+}
+
+#[test]
+fn a_shorter_file_does_not_get_its_old_end_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("segment");
+    let output = run(
+        &file,
+        Syncs::Kept,
+        &["write:0:abcdef", "truncate:3", "show", "write:5:f", "show", "sync", "die"],
+    );
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "abc\nabc..f\n");
+    assert_eq!(std::fs::read_to_string(&file).unwrap().replace('\0', HOLE), "abc..f");
+}
+
+#[test]
+fn a_process_that_ends_by_itself_loses_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("segment");
+    run(&file, Syncs::Kept, &["write:0:all of it"]);
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "all of it");
+}
+
+#[test]
+fn with_syncs_ignored_nothing_survives() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("segment");
+    let output = run(&file, Syncs::Ignored, &["write:0:never", "sync", "show", "die"]);
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "never\n");
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "");
+}
+
+fn run(file: &Path, syncs: Syncs, steps: &[&str]) -> Output {
+    let output = Command::new(env!("CARGO_BIN_EXE_disk_script"))
+        .arg(file)
+        .args(steps)
+        .envs(power_loss(file.parent().unwrap(), syncs).unwrap())
+        .output()
+        .unwrap();
+    let died = steps.last() == Some(&"die");
+    assert_eq!(output.status.success(), !died, "{}", String::from_utf8_lossy(&output.stderr));
+    output
+}
