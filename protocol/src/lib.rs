@@ -2,8 +2,15 @@
 #![warn(missing_docs)]
 
 pub mod client;
+pub mod codec;
 pub mod error;
+pub mod frame;
+pub mod headers;
 pub mod ids;
 pub mod message;
 pub mod names;
 pub mod peer;
+mod wire;
+
+pub use codec::{CodecError, FrameCodec};
+pub use frame::{Frame, FrameError, Limits, negotiate};

@@ -1,5 +1,10 @@
 //! Frames between a client and a broker. What each looks like in bytes stands in docs/protocol.md.
 
+mod requests;
+mod wire;
+
+pub use wire::SETTLE_RANGES_MAX;
+
 use crate::error::{BrokerAddress, ErrorBody};
 use crate::ids::{
     BrokerId, ClusterId, ConsumerHandle, Epoch, Offset, OffsetRange, ProducerHandle, QueueId,
@@ -22,6 +27,14 @@ pub enum ClientFrame {
         id: RequestId,
         /// What is asked for.
         request: Request,
+    },
+    /// A request of which only the id could be read: a name that is not allowed, say, or a request of
+    /// a later version. Only the decoder makes it; the broker answers with a [`BrokerFrame::Failure`].
+    UnreadableRequest {
+        /// The request's.
+        id: RequestId,
+        /// What is wrong with it.
+        error: ErrorBody,
     },
     /// Messages with one address and consecutive sequence numbers.
     Publish(Publish),

@@ -1,6 +1,8 @@
 //! Frames between brokers. One connection for each ordered pair carries all their queues: the *dialer*
 //! follows queues that the *acceptor* leads, and forwards publishes to them. Snapshots have a connection of their own.
 
+mod wire;
+
 use bytes::Bytes;
 
 use crate::error::ErrorBody;

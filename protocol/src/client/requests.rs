@@ -1,0 +1,269 @@
+//! How requests and their answers look: an array of a number and the fields.
+
+use bytes::BytesMut;
+
+use super::wire::unknown;
+use super::{
+    Binding, BrokerStatus, ClusterStatus, ExchangeKind, QueueCounts, QueueOptions, QueueSummary,
+    Request, Response,
+};
+use crate::frame::{FrameError, Problem};
+use crate::wire::{Items, Reader, Wire, put_struct_variant, put_uint, put_variant, wire_struct};
+
+wire_struct!(QueueOptions { replicas, min_isr, strict });
+wire_struct!(QueueSummary { name, id, replicas, in_sync, min_isr, leader, epoch });
+wire_struct!(QueueCounts {
+    enqueued,
+    ready,
+    delivered,
+    settled,
+    purged,
+    consumers,
+    bytes,
+    high_watermark,
+    log_end,
+});
+wire_struct!(Binding { exchange, queue, routing_key });
+wire_struct!(ClusterStatus {
+    cluster,
+    brokers,
+    coordinator_connected,
+    session_timeout_ms,
+    queues,
+    queues_without_leader,
+    queues_under_replicated,
+});
+wire_struct!(BrokerStatus { address, incarnation, version, leads });
+
+mod request_kind {
+    pub(super) const DECLARE_EXCHANGE: u8 = 1;
+    pub(super) const DELETE_EXCHANGE: u8 = 2;
+    pub(super) const LIST_EXCHANGES: u8 = 3;
+    pub(super) const DECLARE_QUEUE: u8 = 4;
+    pub(super) const DELETE_QUEUE: u8 = 5;
+    pub(super) const PURGE_QUEUE: u8 = 6;
+    pub(super) const LIST_QUEUES: u8 = 7;
+    pub(super) const DESCRIBE_QUEUE: u8 = 8;
+    pub(super) const BIND: u8 = 9;
+    pub(super) const UNBIND: u8 = 10;
+    pub(super) const LIST_BINDINGS: u8 = 11;
+    pub(super) const CLUSTER_STATUS: u8 = 12;
+    pub(super) const ATTACH_PRODUCER: u8 = 13;
+    pub(super) const DETACH_PRODUCER: u8 = 14;
+    pub(super) const ATTACH_CONSUMER: u8 = 15;
+    pub(super) const DETACH_CONSUMER: u8 = 16;
+}
+
+impl Wire for Request {
+    fn put(&self, out: &mut BytesMut) {
+        use request_kind as kind;
+        match self {
+            Request::DeclareExchange { exchange, kind } => {
+                put_variant(out, kind::DECLARE_EXCHANGE, &[exchange, kind]);
+            }
+            Request::DeleteExchange { exchange, if_unused } => {
+                put_variant(out, kind::DELETE_EXCHANGE, &[exchange, if_unused]);
+            }
+            Request::ListExchanges => put_variant(out, kind::LIST_EXCHANGES, &[]),
+            Request::DeclareQueue { queue, options } => {
+                put_variant(out, kind::DECLARE_QUEUE, &[queue, options]);
+            }
+            Request::DeleteQueue { queue, if_unused, if_empty } => {
+                put_variant(out, kind::DELETE_QUEUE, &[queue, if_unused, if_empty]);
+            }
+            Request::PurgeQueue { queue } => put_variant(out, kind::PURGE_QUEUE, &[queue]),
+            Request::ListQueues { after, limit } => {
+                put_variant(out, kind::LIST_QUEUES, &[after, limit]);
+            }
+            Request::DescribeQueue { queue } => put_variant(out, kind::DESCRIBE_QUEUE, &[queue]),
+            Request::Bind { exchange, queue, routing_key } => {
+                put_variant(out, kind::BIND, &[exchange, queue, routing_key]);
+            }
+            Request::Unbind { exchange, queue, routing_key } => {
+                put_variant(out, kind::UNBIND, &[exchange, queue, routing_key]);
+            }
+            Request::ListBindings { queue } => put_variant(out, kind::LIST_BINDINGS, &[queue]),
+            Request::ClusterStatus => put_variant(out, kind::CLUSTER_STATUS, &[]),
+            Request::AttachProducer { producer, name, next } => {
+                put_variant(out, kind::ATTACH_PRODUCER, &[producer, name, next]);
+            }
+            Request::DetachProducer { producer } => {
+                put_variant(out, kind::DETACH_PRODUCER, &[producer]);
+            }
+            Request::AttachConsumer { consumer, queue, prefetch, prefetch_bytes } => {
+                let fields: [&dyn Wire; 4] = [consumer, queue, prefetch, prefetch_bytes];
+                put_variant(out, kind::ATTACH_CONSUMER, &fields);
+            }
+            Request::DetachConsumer { consumer } => {
+                put_variant(out, kind::DETACH_CONSUMER, &[consumer]);
+            }
+        }
+    }
+
+    fn take(reader: &mut Reader) -> Result<Self, FrameError> {
+        let mut items = Items::begin(reader)?;
+        let request = match items.next("request kind")? {
+            kind @ 1..=8 => take_named(&mut items, kind)?,
+            kind => take_other(&mut items, kind)?,
+        };
+        items.end()?;
+        Ok(request)
+    }
+}
+
+/// Requests about one exchange or one queue.
+fn take_named(items: &mut Items<'_>, kind: u8) -> Result<Request, FrameError> {
+    use request_kind as kind;
+    Ok(match kind {
+        kind::DECLARE_EXCHANGE => Request::DeclareExchange {
+            exchange: items.next("DeclareExchange.exchange")?,
+            kind: items.next("DeclareExchange.kind")?,
+        },
+        kind::DELETE_EXCHANGE => Request::DeleteExchange {
+            exchange: items.next("DeleteExchange.exchange")?,
+            if_unused: items.next("DeleteExchange.if_unused")?,
+        },
+        kind::LIST_EXCHANGES => Request::ListExchanges,
+        kind::DECLARE_QUEUE => Request::DeclareQueue {
+            queue: items.next("DeclareQueue.queue")?,
+            options: items.next("DeclareQueue.options")?,
+        },
+        kind::DELETE_QUEUE => Request::DeleteQueue {
+            queue: items.next("DeleteQueue.queue")?,
+            if_unused: items.next("DeleteQueue.if_unused")?,
+            if_empty: items.next("DeleteQueue.if_empty")?,
+        },
+        kind::PURGE_QUEUE => Request::PurgeQueue { queue: items.next("PurgeQueue.queue")? },
+        kind::LIST_QUEUES => Request::ListQueues {
+            after: items.next("ListQueues.after")?,
+            limit: items.next("ListQueues.limit")?,
+        },
+        kind::DESCRIBE_QUEUE => {
+            Request::DescribeQueue { queue: items.next("DescribeQueue.queue")? }
+        }
+        kind => return Err(unknown("request", kind)),
+    })
+}
+
+/// Bindings, the cluster, producers and consumers.
+fn take_other(items: &mut Items<'_>, kind: u8) -> Result<Request, FrameError> {
+    use request_kind as kind;
+    Ok(match kind {
+        kind::BIND => Request::Bind {
+            exchange: items.next("Bind.exchange")?,
+            queue: items.next("Bind.queue")?,
+            routing_key: items.next("Bind.routing_key")?,
+        },
+        kind::UNBIND => Request::Unbind {
+            exchange: items.next("Unbind.exchange")?,
+            queue: items.next("Unbind.queue")?,
+            routing_key: items.next("Unbind.routing_key")?,
+        },
+        kind::LIST_BINDINGS => Request::ListBindings { queue: items.next("ListBindings.queue")? },
+        kind::CLUSTER_STATUS => Request::ClusterStatus,
+        kind::ATTACH_PRODUCER => Request::AttachProducer {
+            producer: items.next("AttachProducer.producer")?,
+            name: items.next("AttachProducer.name")?,
+            next: items.next("AttachProducer.next")?,
+        },
+        kind::DETACH_PRODUCER => {
+            Request::DetachProducer { producer: items.next("DetachProducer.producer")? }
+        }
+        kind::ATTACH_CONSUMER => Request::AttachConsumer {
+            consumer: items.next("AttachConsumer.consumer")?,
+            queue: items.next("AttachConsumer.queue")?,
+            prefetch: items.next("AttachConsumer.prefetch")?,
+            prefetch_bytes: items.next("AttachConsumer.prefetch_bytes")?,
+        },
+        kind::DETACH_CONSUMER => {
+            Request::DetachConsumer { consumer: items.next("DetachConsumer.consumer")? }
+        }
+        kind => return Err(unknown("request", kind)),
+    })
+}
+
+mod response_kind {
+    pub(super) const DONE: u8 = 1;
+    pub(super) const DECLARED: u8 = 2;
+    pub(super) const PURGED: u8 = 3;
+    pub(super) const EXCHANGES: u8 = 4;
+    pub(super) const QUEUES: u8 = 5;
+    pub(super) const QUEUE: u8 = 6;
+    pub(super) const BINDINGS: u8 = 7;
+    pub(super) const CLUSTER: u8 = 8;
+    pub(super) const PRODUCER_ATTACHED: u8 = 9;
+    pub(super) const CONSUMER_ATTACHED: u8 = 10;
+}
+
+impl Wire for Response {
+    fn put(&self, out: &mut BytesMut) {
+        use response_kind as kind;
+        match self {
+            Response::Done => put_variant(out, kind::DONE, &[]),
+            Response::Declared { created, queue, warning } => {
+                put_variant(out, kind::DECLARED, &[created, queue, warning]);
+            }
+            Response::Purged { messages } => put_variant(out, kind::PURGED, &[messages]),
+            Response::Exchanges(exchanges) => put_variant(out, kind::EXCHANGES, &[exchanges]),
+            Response::Queues(queues) => put_variant(out, kind::QUEUES, &[queues]),
+            Response::Queue { summary, counts } => {
+                put_variant(out, kind::QUEUE, &[summary, counts]);
+            }
+            Response::Bindings(bindings) => put_variant(out, kind::BINDINGS, &[bindings]),
+            Response::Cluster(status) => put_struct_variant(out, kind::CLUSTER, status),
+            Response::ProducerAttached => put_variant(out, kind::PRODUCER_ATTACHED, &[]),
+            Response::ConsumerAttached { epoch } => {
+                put_variant(out, kind::CONSUMER_ATTACHED, &[epoch]);
+            }
+        }
+    }
+
+    fn take(reader: &mut Reader) -> Result<Self, FrameError> {
+        use response_kind as kind;
+        let mut items = Items::begin(reader)?;
+        let response = match items.next("response kind")? {
+            kind::DONE => Response::Done,
+            kind::DECLARED => Response::Declared {
+                created: items.next("Declared.created")?,
+                queue: items.next("Declared.queue")?,
+                warning: items.next("Declared.warning")?,
+            },
+            kind::PURGED => Response::Purged { messages: items.next("Purged.messages")? },
+            kind::EXCHANGES => Response::Exchanges(items.next("Exchanges.exchanges")?),
+            kind::QUEUES => Response::Queues(items.next("Queues.queues")?),
+            kind::QUEUE => Response::Queue {
+                summary: items.next("Queue.summary")?,
+                counts: items.next("Queue.counts")?,
+            },
+            kind::BINDINGS => Response::Bindings(items.next("Bindings.bindings")?),
+            kind::CLUSTER => Response::Cluster(items.fields()?),
+            kind::PRODUCER_ATTACHED => Response::ProducerAttached,
+            kind::CONSUMER_ATTACHED => {
+                Response::ConsumerAttached { epoch: items.next("ConsumerAttached.epoch")? }
+            }
+            kind => return Err(unknown("response", kind)),
+        };
+        items.end()?;
+        Ok(response)
+    }
+}
+
+impl Wire for ExchangeKind {
+    fn put(&self, out: &mut BytesMut) {
+        put_uint(
+            out,
+            match self {
+                ExchangeKind::Direct => 1,
+                ExchangeKind::Fanout => 2,
+            },
+        );
+    }
+
+    fn take(reader: &mut Reader) -> Result<Self, FrameError> {
+        match u64::take(reader)? {
+            1 => Ok(ExchangeKind::Direct),
+            2 => Ok(ExchangeKind::Fanout),
+            value => Err(Problem::NoSuch { what: "kind of exchange", value }.into()),
+        }
+    }
+}
