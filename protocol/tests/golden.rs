@@ -1,0 +1,93 @@
+//! The bytes of every frame stand in golden.txt. A change of them is a change of the protocol: old
+//! and new brokers and clients would no longer understand each other.
+
+mod samples;
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use bellwether_protocol::client::{BrokerFrame, ClientFrame};
+use bellwether_protocol::peer::PeerFrame;
+use bellwether_protocol::{Frame, Limits};
+use bytes::{Buf, Bytes, BytesMut};
+
+const GOLDEN: &str = include_str!("golden.txt");
+
+/// By direction and name; the value is hex.
+fn golden() -> BTreeMap<&'static str, &'static str> {
+    GOLDEN
+        .lines()
+        .filter(|line| !line.starts_with('#') && !line.is_empty())
+        .map(|line| line.split_once(": ").expect("a line of golden.txt is `direction Name: hex`"))
+        .collect()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut hex, byte| {
+        write!(hex, "{byte:02x}").unwrap();
+        hex
+    })
+}
+
+fn bytes(hex: &str) -> Bytes {
+    (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect()
+}
+
+fn encoded(frame: &impl Frame) -> Bytes {
+    let mut out = BytesMut::new();
+    frame.encode(&mut out);
+    out.freeze()
+}
+
+fn keeps_its_bytes<F: Frame + PartialEq + std::fmt::Debug>(
+    direction: &str,
+    frames: &[(&'static str, F)],
+) {
+    let golden = golden();
+    for (name, frame) in frames {
+        let line = format!("{direction} {name}");
+        let now = hex(&encoded(frame));
+        let Some(expected) = golden.get(line.as_str()) else {
+            panic!("golden.txt lacks this line:\n{line}: {now}");
+        };
+        assert_eq!(*expected, now, "{line}: the bytes have changed");
+        let mut arrived = bytes(expected);
+        assert_eq!(arrived.get_u32() as usize, arrived.len(), "{line}: length");
+        assert_eq!(F::decode(arrived, &Limits::CLIENT).as_ref(), Ok(frame), "{line}");
+    }
+}
+
+#[test]
+fn the_bytes_of_every_frame_stay_what_they_are() {
+    keeps_its_bytes::<ClientFrame>("client", &samples::client_frames());
+    keeps_its_bytes::<BrokerFrame>("broker", &samples::broker_frames());
+    keeps_its_bytes::<PeerFrame>("peer", &samples::peer_frames());
+    let frames = samples::client_frames().len()
+        + samples::broker_frames().len()
+        + samples::peer_frames().len();
+    assert_eq!(golden().len(), frames, "golden.txt shows a frame of which there is no sample");
+}
+
+/// Every language has a MessagePack library: what it reads must be one array and nothing behind it.
+#[test]
+fn every_frame_is_one_array_to_any_messagepack_library() {
+    for (line, hex) in golden() {
+        let bytes = bytes(hex);
+        let mut decoder = rmp_serde::Deserializer::new(std::io::Cursor::new(&bytes[4..]));
+        let _: serde::de::IgnoredAny = serde::Deserialize::deserialize(&mut decoder).unwrap();
+        assert_eq!(decoder.position() as usize, bytes.len() - 4, "{line}");
+        assert!(matches!(bytes[4], 0x90..=0x9f | 0xdc | 0xdd), "{line} is no array");
+    }
+}
+
+/// Prints golden.txt as it is now: `cargo test -p bellwether-protocol --test golden -- --ignored --nocapture`.
+#[test]
+#[ignore = "prints the table; nothing is checked"]
+fn print_the_golden_table() {
+    let print = |direction: &str, name: &str, bytes: Bytes| {
+        println!("{direction} {name}: {}", hex(&bytes));
+    };
+    samples::client_frames().iter().for_each(|(name, f)| print("client", name, encoded(f)));
+    samples::broker_frames().iter().for_each(|(name, f)| print("broker", name, encoded(f)));
+    samples::peer_frames().iter().for_each(|(name, f)| print("peer", name, encoded(f)));
+}
