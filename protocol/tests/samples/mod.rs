@@ -144,10 +144,7 @@ pub fn requests() -> Vec<(&'static str, Request)> {
             "DeclareExchange",
             Request::DeclareExchange { exchange: exchange.clone(), kind: ExchangeKind::Fanout },
         ),
-        (
-            "DeleteExchange",
-            Request::DeleteExchange { exchange: exchange.clone(), if_unused: true },
-        ),
+        ("DeleteExchange", Request::DeleteExchange { exchange: exchange.clone(), if_unused: true }),
         ("ListExchanges", Request::ListExchanges),
         (
             "DeclareQueue",
@@ -312,10 +309,7 @@ pub fn broker_frames() -> Vec<(&'static str, BrokerFrame)> {
         ),
         ("ConsumerClosed", BrokerFrame::ConsumerClosed { consumer, error: not_leader() }),
         ("Heartbeat", BrokerFrame::Heartbeat),
-        (
-            "Goodbye",
-            BrokerFrame::Goodbye(ErrorBody::not_done(ErrorCode::ShuttingDown, "stopping")),
-        ),
+        ("Goodbye", BrokerFrame::Goodbye(ErrorBody::not_done(ErrorCode::ShuttingDown, "stopping"))),
     ];
     frames.extend(responses().into_iter().map(|(name, answer)| (name, response(answer))));
     frames
@@ -407,7 +401,10 @@ fn forwards(queue: QueueId) -> Vec<(&'static str, PeerFrame)> {
                 messages: messages(),
             }),
         ),
-        ("ForwardPart", PeerFrame::ForwardPart { last: false, bytes: Bytes::from_static(b"piece") }),
+        (
+            "ForwardPart",
+            PeerFrame::ForwardPart { last: false, bytes: Bytes::from_static(b"piece") },
+        ),
         ("Forwarded", PeerFrame::Forwarded(vec![(11, ForwardResult::Committed), (12, failed)])),
     ]
 }
