@@ -1,5 +1,11 @@
 //! Real brokers, real ensembles, faults, and a checker that says whether the promises were kept.
 
 pub mod binary;
+pub mod broker;
 pub mod checker;
+pub mod eventually;
+pub mod gaps;
+pub mod http;
+pub mod ports;
 pub mod preload;
+pub mod process;

@@ -1,0 +1,256 @@
+//! One broker process: its ports, its folder, its log, and what a test may do to it.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::eventually::eventually;
+use crate::ports::Port;
+use crate::preload::{Syncs, power_loss};
+use crate::process::{Process, tail};
+use crate::{binary, http};
+
+/// A broker that has not come up after so long has failed: ensemble, leftovers and recovery included.
+pub const READY_WITHIN: Duration = Duration::from_secs(60);
+
+/// How the brokers of a cluster are started.
+#[derive(Clone, Debug)]
+pub struct BrokerOptions {
+    /// Asked of the ensemble.
+    pub session_timeout: Duration,
+    /// Whether killing the process loses what it had not synced.
+    pub power_loss: Option<Syncs>,
+    /// More arguments of `serve`.
+    pub arguments: Vec<String>,
+    /// What is logged, as for `RUST_LOG`.
+    pub log: String,
+}
+
+impl Default for BrokerOptions {
+    fn default() -> BrokerOptions {
+        BrokerOptions {
+            session_timeout: Duration::from_secs(2),
+            power_loss: None,
+            arguments: Vec::new(),
+            log: "info".to_owned(),
+        }
+    }
+}
+
+/// A broker, running or not.
+#[derive(Debug)]
+pub struct Broker {
+    id: u32,
+    data: PathBuf,
+    log: PathBuf,
+    client: Port,
+    peer: Port,
+    admin: Port,
+    zookeeper: String,
+    options: BrokerOptions,
+    process: Option<Process>,
+    paused: bool,
+}
+
+impl Broker {
+    /// A broker that is not running yet, with its data and its log below `folder`.
+    pub fn new(id: u32, folder: &Path, zookeeper: &str, options: BrokerOptions) -> Result<Broker> {
+        let data = folder.join(format!("broker-{id}"));
+        std::fs::create_dir_all(&data)?;
+        Ok(Broker {
+            id,
+            data,
+            log: folder.join(format!("broker-{id}.log")),
+            client: Port::take()?,
+            peer: Port::take()?,
+            admin: Port::take()?,
+            zookeeper: zookeeper.to_owned(),
+            options,
+            process: None,
+            paused: false,
+        })
+    }
+
+    /// Its number.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.id
+    }
+
+    /// Where clients reach it.
+    #[must_use]
+    pub fn address(&self) -> String {
+        self.client.address()
+    }
+
+    /// Its data folder.
+    #[must_use]
+    pub fn data(&self) -> &Path {
+        &self.data
+    }
+
+    /// Whether the process is there, paused or not.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        self.process.is_some()
+    }
+
+    /// Whether the process is there and goes on.
+    #[must_use]
+    pub fn is_going(&self) -> bool {
+        self.process.is_some() && !self.paused
+    }
+
+    /// Changes what the next start does.
+    pub fn options(&mut self) -> &mut BrokerOptions {
+        &mut self.options
+    }
+
+    /// Another data folder for the next start.
+    pub fn use_data(&mut self, data: &Path) {
+        self.data = data.to_owned();
+    }
+
+    /// Starts the process on its data folder.
+    pub fn start(&mut self) -> Result<()> {
+        ensure!(self.process.is_none(), "broker {} is running", self.id);
+        self.process =
+            Some(Process::start(&format!("broker {}", self.id), &self.command()?, &self.log)?);
+        self.paused = false;
+        Ok(())
+    }
+
+    /// The command line it is started with.
+    pub fn command(&self) -> Result<Command> {
+        let mut command = Command::new(binary::bellwether()?);
+        command
+            .args(["serve", "--id", &self.id.to_string()])
+            .args(["--listen", &self.client.address()])
+            .args(["--peer-listen", &self.peer.address()])
+            .args(["--admin-listen", &self.admin.address()])
+            .args(["--zookeeper", &self.zookeeper])
+            .args(["--session-timeout-ms", &self.options.session_timeout.as_millis().to_string()])
+            .arg("--data")
+            .arg(&self.data)
+            .args(&self.options.arguments)
+            .env("RUST_LOG", &self.options.log);
+        if let Some(syncs) = self.options.power_loss {
+            // The shim compares paths as the kernel names them.
+            command.envs(power_loss(&self.data.canonicalize()?, syncs)?);
+        }
+        Ok(command)
+    }
+
+    /// Waits until it says that it is ready.
+    pub async fn ready(&mut self) -> Result<()> {
+        let admin = self.admin.address();
+        let process = self.process.as_mut().context("it is not running")?;
+        let name = format!("broker {} to be ready", self.id);
+        let ready = eventually(&name, READY_WITHIN, async || {
+            if let Some(status) = process.ended()? {
+                return Ok(Err(status));
+            }
+            match http::get(&admin, "/readyz").await? {
+                (200, _) => Ok(Ok(())),
+                (status, why) => bail!("it answers {status}: {why}"),
+            }
+        });
+        match ready.await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(status)) => {
+                self.process = None;
+                bail!("broker {} ended with {status}:\n{}", self.id, tail(&self.log))
+            }
+            Err(error) => Err(error.context(tail(&self.log))),
+        }
+    }
+
+    /// SIGKILL; with the power-loss shim, what was not synced is gone.
+    pub fn kill(&mut self) -> Result<()> {
+        self.process.take().context("it is not running")?.kill()
+    }
+
+    /// SIGSTOP.
+    pub fn pause(&mut self) -> Result<()> {
+        self.running()?.pause()?;
+        self.paused = true;
+        Ok(())
+    }
+
+    /// SIGCONT.
+    pub fn resume(&mut self) -> Result<()> {
+        self.running()?.resume()?;
+        self.paused = false;
+        Ok(())
+    }
+
+    /// SIGTERM: asks it to hand over and stop.
+    pub fn terminate(&mut self) -> Result<()> {
+        self.running()?.terminate()
+    }
+
+    /// Waits for its end.
+    pub async fn end(&mut self, within: Duration) -> Result<ExitStatus> {
+        let status = self.running()?.end(within).await.with_context(|| tail(&self.log))?;
+        self.process = None;
+        Ok(status)
+    }
+
+    /// Empties its data folder, as a new disk would.
+    pub fn wipe(&mut self) -> Result<()> {
+        ensure!(self.process.is_none(), "broker {} is running", self.id);
+        std::fs::remove_dir_all(&self.data)?;
+        std::fs::create_dir_all(&self.data)?;
+        Ok(())
+    }
+
+    /// The value of one of its metrics.
+    pub async fn metric(&self, name: &str) -> Result<f64> {
+        let (_, page) = http::get(&self.admin.address(), "/metrics").await?;
+        http::metric(&page, name).with_context(|| format!("no metric {name}"))
+    }
+
+    /// Resident memory in bytes.
+    pub fn resident_bytes(&self) -> Result<u64> {
+        let id = self.process.as_ref().context("it is not running")?.id();
+        let status = std::fs::read_to_string(format!("/proc/{id}/status"))?;
+        let line =
+            status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+        let kib: u64 = line.trim().trim_end_matches(" kB").parse()?;
+        Ok(kib * 1024)
+    }
+
+    /// Bytes that its data folder occupies on the disk.
+    pub fn disk_bytes(&self) -> Result<u64> {
+        occupied(&self.data)
+    }
+
+    /// The end of its log.
+    #[must_use]
+    pub fn tail(&self) -> String {
+        tail(&self.log)
+    }
+
+    /// Everything it has logged.
+    pub fn logged(&self) -> Result<String> {
+        Ok(std::fs::read_to_string(&self.log)?)
+    }
+
+    fn running(&mut self) -> Result<&mut Process> {
+        self.process.as_mut().with_context(|| format!("broker {} is not running", self.id))
+    }
+}
+
+fn occupied(folder: &Path) -> Result<u64> {
+    use std::os::unix::fs::MetadataExt;
+    let mut bytes = 0;
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        // A file may go while the broker cleans up.
+        let Ok(metadata) = entry.metadata() else { continue };
+        bytes += if metadata.is_dir() { occupied(&entry.path())? } else { metadata.blocks() * 512 };
+    }
+    Ok(bytes)
+}
