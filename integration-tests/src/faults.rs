@@ -1,0 +1,166 @@
+//! What can go wrong, drawn from a seed: the same seed gives the same faults in the same order.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom;
+use rand::{Rng, SeedableRng};
+
+/// A kind of fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum FaultKind {
+    /// A broker is killed (SIGKILL) and started again.
+    Kill,
+    /// A broker stands still (SIGSTOP) and goes on.
+    Pause,
+    /// A broker is asked to stop (SIGTERM), hands over, and is started again.
+    Term,
+    /// One server of the ensemble is killed and started again.
+    ZkKill,
+    /// The whole ensemble is killed and started again.
+    ZkAll,
+    /// All brokers are killed and started again, one after the other.
+    RestartAll,
+    /// All brokers lose their power at once: what they had not synced is gone.
+    PowerLoss,
+    /// A broker is killed, its data folder emptied, and it is started again.
+    Wipe,
+}
+
+impl FaultKind {
+    /// Every kind there is.
+    pub const ALL: [FaultKind; 8] = [
+        FaultKind::Kill,
+        FaultKind::Pause,
+        FaultKind::Term,
+        FaultKind::ZkKill,
+        FaultKind::ZkAll,
+        FaultKind::RestartAll,
+        FaultKind::PowerLoss,
+        FaultKind::Wipe,
+    ];
+
+    /// Its name on the command line.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            FaultKind::Kill => "kill",
+            FaultKind::Pause => "pause",
+            FaultKind::Term => "term",
+            FaultKind::ZkKill => "zk-kill",
+            FaultKind::ZkAll => "zk-all",
+            FaultKind::RestartAll => "restart-all",
+            FaultKind::PowerLoss => "power-loss",
+            FaultKind::Wipe => "wipe",
+        }
+    }
+}
+
+impl fmt::Display for FaultKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for FaultKind {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<FaultKind, String> {
+        FaultKind::ALL.into_iter().find(|kind| kind.name() == name).ok_or_else(|| {
+            let names = FaultKind::ALL.map(FaultKind::name).join(", ");
+            format!("no fault is called {name:?}; there are {names}")
+        })
+    }
+}
+
+/// One fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// How long nothing happens before it.
+    pub after: Duration,
+    pub kind: FaultKind,
+    /// Which broker, or which server of the ensemble, counted from zero.
+    pub victim: usize,
+    /// How long until it is healed.
+    pub lasts: Duration,
+}
+
+/// An endless plan.
+#[derive(Debug)]
+pub struct Plan {
+    random: StdRng,
+    kinds: Vec<FaultKind>,
+    brokers: usize,
+    servers: usize,
+}
+
+impl Plan {
+    /// Faults of these kinds, for so many brokers and servers of the ensemble.
+    ///
+    /// # Panics
+    /// Without kinds, brokers or servers there is nothing to draw from.
+    #[must_use]
+    pub fn new(seed: u64, kinds: &[FaultKind], brokers: usize, servers: usize) -> Plan {
+        assert!(!kinds.is_empty() && brokers > 0 && servers > 0, "nothing to draw faults from");
+        Plan { random: StdRng::seed_from_u64(seed), kinds: kinds.to_vec(), brokers, servers }
+    }
+
+    fn lasts(&mut self, kind: FaultKind) -> Duration {
+        let range = match kind {
+            // As often at once, while the others are still electing, as after the session has ended.
+            FaultKind::Kill | FaultKind::Term if self.random.random_bool(0.5) => 0..=250,
+            FaultKind::Kill | FaultKind::Term => 1_000..=5_000,
+            // Around the promise, the lag limit and the session time-out.
+            FaultKind::Pause => 200..=5_000,
+            FaultKind::ZkKill => 500..=5_000,
+            FaultKind::ZkAll => 2_000..=12_000,
+            FaultKind::RestartAll | FaultKind::PowerLoss => 0..=1_500,
+            FaultKind::Wipe => 0..=3_000,
+        };
+        Duration::from_millis(self.random.random_range(range))
+    }
+}
+
+impl Iterator for Plan {
+    type Item = Fault;
+
+    fn next(&mut self) -> Option<Fault> {
+        let kind = *self.kinds.choose(&mut self.random)?;
+        let among = if kind == FaultKind::ZkKill { self.servers } else { self.brokers };
+        let victim = self.random.random_range(0..among);
+        // Often before the last fault has quite healed, sometimes in peace.
+        let after = if self.random.random_bool(0.3) { 0..=400 } else { 1_000..=4_000 };
+        let after = Duration::from_millis(self.random.random_range(after));
+        Some(Fault { after, kind, victim, lasts: self.lasts(kind) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seed_gives_the_same_faults_again() {
+        let plan = |seed| Plan::new(seed, &FaultKind::ALL, 3, 3).take(50).collect::<Vec<_>>();
+        assert_eq!(plan(7), plan(7));
+        assert_ne!(plan(7), plan(8));
+    }
+
+    #[test]
+    fn every_kind_asked_for_comes_and_no_other() {
+        let kinds = [FaultKind::Kill, FaultKind::Wipe];
+        let drawn: Vec<Fault> = Plan::new(1, &kinds, 3, 3).take(100).collect();
+        assert!(kinds.iter().all(|kind| drawn.iter().any(|fault| fault.kind == *kind)));
+        assert!(drawn.iter().all(|fault| kinds.contains(&fault.kind) && fault.victim < 3));
+    }
+
+    #[test]
+    fn names_are_read_back_and_a_wrong_one_lists_the_right_ones() {
+        for kind in FaultKind::ALL {
+            assert_eq!(kind.name().parse(), Ok(kind));
+        }
+        assert!("fire".parse::<FaultKind>().unwrap_err().contains("power-loss"));
+    }
+}
