@@ -1,42 +1,38 @@
 //! Ports on loopback that no other test takes, also while the process they were given to is down.
 
-use std::fs::{File, OpenOptions};
 use std::net::TcpListener;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixListener};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Result, bail};
-use rustix::fs::{FlockOperation, flock};
 
 /// Below the range from which the system takes the ports of outgoing connections: one of those could otherwise sit on
 /// the port of a broker that is being restarted.
 const PORTS: std::ops::Range<u16> = 15_000..31_000;
 
-/// A port that is ours until this is dropped. A lock on a file says so to other test processes; the system takes it
-/// back when the process dies.
+/// A port that is ours until this is dropped. A socket in the abstract namespace says so to other test processes: it
+/// leaves no file, and goes with the process.
 #[derive(Debug)]
 pub struct Port {
     number: u16,
-    _lock: File,
+    _claim: UnixListener,
 }
 
 impl Port {
     /// Takes a free port.
     pub fn take() -> Result<Port> {
         static TRIED: AtomicU32 = AtomicU32::new(0);
-        let folder = std::env::temp_dir().join("bellwether-test-ports");
-        std::fs::create_dir_all(&folder)?;
         let span = u32::from(PORTS.end - PORTS.start);
         // Each process begins elsewhere, so that they seldom meet.
         let begin = std::process::id().wrapping_mul(7919) % span;
         for _ in 0..span {
             let tried = TRIED.fetch_add(1, Ordering::Relaxed);
             let number = PORTS.start + ((begin + tried) % span) as u16;
-            let path = folder.join(number.to_string());
-            let lock = OpenOptions::new().create(true).truncate(false).write(true).open(path)?;
-            if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok()
-                && TcpListener::bind(("127.0.0.1", number)).is_ok()
-            {
-                return Ok(Port { number, _lock: lock });
+            let name = SocketAddr::from_abstract_name(format!("bellwether-test-port-{number}"))?;
+            let Ok(claim) = UnixListener::bind_addr(&name) else { continue };
+            if TcpListener::bind(("127.0.0.1", number)).is_ok() {
+                return Ok(Port { number, _claim: claim });
             }
         }
         bail!("no free port between {} and {}", PORTS.start, PORTS.end)
