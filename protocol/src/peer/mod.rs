@@ -93,6 +93,8 @@ pub enum PeerFrame {
         queue: QueueId,
         /// The leader's epoch.
         epoch: Epoch,
+        /// The leader's high watermark.
+        high_watermark: Offset,
         /// Whether this is the last piece.
         last: bool,
         /// The piece.

@@ -93,8 +93,8 @@ fn put_frame(frame: &PeerFrame, out: &mut BytesMut) {
             put_variant(out, kind::SNAPSHOT_NEEDED, &[queue, epoch]);
         }
         PeerFrame::Append(runs) => put_variant(out, kind::APPEND, &[runs]),
-        PeerFrame::AppendPart { queue, epoch, last, bytes } => {
-            put_variant(out, kind::APPEND_PART, &[queue, epoch, last, bytes]);
+        PeerFrame::AppendPart { queue, epoch, high_watermark, last, bytes } => {
+            put_variant(out, kind::APPEND_PART, &[queue, epoch, high_watermark, last, bytes]);
         }
         PeerFrame::Committed(marks) => put_variant(out, kind::COMMITTED, &[marks]),
         PeerFrame::Durable(ends) => put_variant(out, kind::DURABLE, &[ends]),
@@ -145,6 +145,7 @@ fn take_stream_frame(items: &mut Items<'_>, kind: u8) -> Result<PeerFrame, Frame
         kind::APPEND_PART => PeerFrame::AppendPart {
             queue: items.next("AppendPart.queue")?,
             epoch: items.next("AppendPart.epoch")?,
+            high_watermark: items.next("AppendPart.high_watermark")?,
             last: items.next("AppendPart.last")?,
             bytes: items.next("AppendPart.bytes")?,
         },

@@ -360,7 +360,16 @@ pub fn peer_frames() -> Vec<(&'static str, PeerFrame)> {
                 batches: piece.clone(),
             }]),
         ),
-        ("AppendPart", PeerFrame::AppendPart { queue, epoch, last: true, bytes: piece.clone() }),
+        (
+            "AppendPart",
+            PeerFrame::AppendPart {
+                queue,
+                epoch,
+                high_watermark: at,
+                last: true,
+                bytes: piece.clone(),
+            },
+        ),
         ("Committed", PeerFrame::Committed(vec![(queue, epoch, at)])),
         ("Durable", PeerFrame::Durable(vec![(queue, epoch, end)])),
         ("PromiseAsk", PeerFrame::PromiseAsk { number: 9 }),
