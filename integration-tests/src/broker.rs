@@ -135,7 +135,9 @@ impl Broker {
             .arg("--data")
             .arg(&self.data)
             .args(&self.options.arguments)
-            .env("RUST_LOG", &self.options.log);
+            .env("RUST_LOG", &self.options.log)
+            // For the tests only; the broker would take it for a misspelt setting.
+            .env_remove("BELLWETHER_BIN");
         if let Some(syncs) = self.options.power_loss {
             // The shim compares paths as the kernel names them.
             command.envs(power_loss(&self.data.canonicalize()?, syncs)?);

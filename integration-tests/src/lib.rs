@@ -10,4 +10,5 @@ pub mod http;
 pub mod ports;
 pub mod preload;
 pub mod process;
+pub mod recorder;
 pub mod stamp;

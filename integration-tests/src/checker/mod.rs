@@ -259,6 +259,12 @@ impl Checker {
         self.producers.iter().map(|producer| producer.confirmed.count()).sum()
     }
 
+    /// Deliveries so far, redeliveries included.
+    #[must_use]
+    pub fn deliveries(&self) -> u64 {
+        self.deliveries
+    }
+
     /// Confirmed messages of one queue that are not yet known to be settled.
     #[must_use]
     pub fn outstanding(&self, queue: QueueIndex) -> u64 {
