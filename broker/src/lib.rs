@@ -5,3 +5,5 @@ pub mod config;
 pub mod metrics;
 pub mod routing;
 pub mod shard;
+pub mod seams;
+pub mod session;

@@ -4,6 +4,7 @@
 use std::time::Instant;
 
 use bellwether_coordinator::coordinator::Version;
+use bellwether_coordinator::election::{elected, may_stand};
 use bellwether_coordinator::records::QueueState;
 use bellwether_protocol::ids::{BrokerId, Epoch, Member};
 use bellwether_protocol::peer::Position;
@@ -47,7 +48,7 @@ impl Replica {
     /// Whether the state gives a reason to stand, and this member may.
     fn may_stand(&self) -> bool {
         let (Some(seen), Some(life)) = (&self.seen, self.life) else { return false };
-        if !self.connected || !seen.state.isr.contains(&self.identity.member) {
+        if !self.connected || !may_stand(&seen.state, self.identity.member) {
             return false;
         }
         if !matches!(self.role, Role::Idle | Role::Following(_)) {
@@ -135,11 +136,10 @@ impl Replica {
         let (Some(seen), Some(life)) = (self.seen.clone(), self.life) else { return };
         let old_epoch = seen.state.epoch;
         let after_resignation = seen.state.leader.is_none();
-        let proposal = QueueState {
-            epoch: old_epoch.next(),
-            leader: Some(life),
-            isr: self.isr_after_election(&seen.state),
-            ..seen.state
+        let me = self.identity.member;
+        let leader = seen.state.leader.map(|leader| leader.broker).filter(|leader| *leader != me.broker);
+        let Ok(proposal) = elected(&seen.state, life, me, |member| Some(member.broker) == leader) else {
+            return;
         };
         let answered_before = self.stopped_answering;
         // First it stops answering and promising, then it asks to lead: in the other order the old leader
@@ -159,16 +159,6 @@ impl Replica {
         };
         effects.push(standing.cas());
         self.role = Role::Standing(standing);
-    }
-
-    /// The ISR without the old leader, which is gone or dead, but never fewer than `min_isr`: below that nothing
-    /// commits without the member anyway, and dropping it would let one lost disk end the queue.
-    fn isr_after_election(&self, state: &QueueState) -> Vec<Member> {
-        let Some(leader) = state.leader else { return state.isr.clone() };
-        if leader.broker == self.identity.member.broker || state.isr.len() <= usize::from(state.min_isr) {
-            return state.isr.clone();
-        }
-        state.isr.iter().copied().filter(|member| member.broker != leader.broker).collect()
     }
 
     pub(crate) fn stand_answered(&mut self, now: Instant, outcome: CasOutcome, effects: &mut Vec<Effect>) {

@@ -25,8 +25,14 @@ pub enum ShardInput {
     Detach { queue: QueueId, consumer: ConsumerKey },
     /// Settles of consumers.
     Settle(Vec<ConsumerSettle>),
+    /// Runs that were handed to the sink and not written, because their lease failed at the last moment: back to
+    /// their places, without a mark.
+    Unwritten { queue: QueueId, consumer: ConsumerKey, epoch: Epoch, ranges: Vec<OffsetRange> },
     /// A consumer's outbox has room again.
     Drained { queue: QueueId, consumer: ConsumerKey },
+    /// These runs were handed to a consumer's connection and not written, because their lease had run out: back to their
+    /// places without a mark, if the queue is still led in that epoch.
+    Undelivered { queue: QueueId, consumer: ConsumerKey, epoch: Epoch, ranges: Vec<OffsetRange> },
     /// Removes ready messages; answers how many, once that is committed.
     Purge { queue: QueueId, reply: oneshot::Sender<Result<u64, ErrorBody>> },
     /// Stops the queue for its deletion, checking the conditions first. On `Ok` the leader accepts nothing
@@ -48,6 +54,21 @@ pub enum ShardInput {
 
     /// From peers.
     Peer(PeerNews),
+    /// A peer wants a snapshot of a queue that is led here in this epoch: its beginning.
+    SnapshotAsked {
+        queue: QueueId,
+        epoch: Epoch,
+        reply: oneshot::Sender<Result<crate::seams::SnapshotHead, ErrorBody>>,
+    },
+    /// The live batches of a snapshot that hold these messages, about a MiB of them: a prefix of what is asked for. A read
+    /// that has to go to the disk is given to the asker.
+    SnapshotMore {
+        queue: QueueId,
+        ranges: Vec<OffsetRange>,
+        reply: oneshot::Sender<Result<crate::seams::SnapshotMore, ErrorBody>>,
+    },
+    /// The broker drains: hand over what is led here.
+    HandOver,
 }
 
 /// The names and lives of brokers known live.
@@ -155,6 +176,33 @@ impl Lease {
     }
 }
 
+/// The leases that are out, by queue, so that a connection's reader can end one without waiting for a shard.
+///
+/// The reader of an accepted peer connection calls [`Leases::revoke`] for each queue of an `Unsubscribe` *before* it
+/// takes the next frame: else a promise that comes behind the `Unsubscribe`, and no longer covers that queue, would
+/// prolong its lease until the shard gets round to it.
+#[derive(Default)]
+pub struct Leases(std::sync::RwLock<std::collections::HashMap<QueueId, Arc<std::sync::atomic::AtomicBool>>>);
+
+impl Leases {
+    /// A lease is out: `leads` ends it.
+    pub fn grant(&self, queue: QueueId, leads: Arc<std::sync::atomic::AtomicBool>) {
+        self.0.write().unwrap_or_else(std::sync::PoisonError::into_inner).insert(queue, leads);
+    }
+
+    /// Ends the lease of this queue, at once.
+    pub fn revoke(&self, queue: QueueId) {
+        if let Some(leads) = self.0.read().unwrap_or_else(std::sync::PoisonError::into_inner).get(&queue) {
+            leads.store(false, std::sync::atomic::Ordering::Release);
+        }
+    }
+
+    /// The queue is not led here any more.
+    pub fn forget(&self, queue: QueueId) {
+        self.0.write().unwrap_or_else(std::sync::PoisonError::into_inner).remove(&queue);
+    }
+}
+
 /// The promises of one peer on one connection that it dialed.
 pub struct Promises {
     /// Nanoseconds from `origin` until which deliveries may be written: the time the last answered ask was *sent*, plus two thirds of T. 0: never.
@@ -209,6 +257,8 @@ pub enum PeerNews {
     Frames { peer: BrokerLife, side: Side, frames: Vec<PeerFrame> },
     /// The outbox towards this follower has room again: go on streaming.
     Room { peer: BrokerLife },
+    /// A part of a snapshot that this shard asked for.
+    Snapshot { queue: QueueId, epoch: Epoch, part: crate::seams::SnapshotPart },
     /// The dialed connection to this broker answers, but it is not past the check of its leftovers.
     NotReady { broker: BrokerId },
 }

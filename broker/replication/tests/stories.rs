@@ -1,0 +1,366 @@
+//! The rules of election, confirming, following and ISR changes, each as the history that would break a promise without it.
+
+mod given;
+
+use std::time::Duration;
+
+use bellwether_protocol::ids::{Epoch, Offset};
+use bellwether_replication::{CasOutcome, Effect, Event};
+use given::*;
+
+#[test]
+fn a_confirm_waits_for_every_in_sync_member() {
+    let mut one = Given::leader_of_three();
+    one.appends(5);
+    one.durable_here();
+    one.durable_at(2, 6);
+    assert_eq!(one.high_watermark(), Offset(1), "broker 3 has not reported");
+    one.durable_at(3, 6);
+    assert_eq!(one.high_watermark(), Offset(6));
+}
+
+#[test]
+fn a_report_of_an_older_epoch_counts_for_nothing() {
+    let mut one = Given::leader_of_three();
+    one.appends(5);
+    one.durable_here();
+    one.durable_at(2, 6);
+    one.happens(Event::Durable { from: life(3), epoch: Epoch(0), end: Offset(6) });
+    assert_eq!(one.high_watermark(), Offset(1));
+}
+
+#[test]
+fn while_a_shrink_is_undecided_a_confirm_needs_both_sets() {
+    let mut one = Given::leader_of_three();
+    one.appends(1);
+    one.durable_here();
+    one.durable_at(2, 2);
+    one.later(Duration::from_millis(1500));
+    let shrink = one.cas().expect("broker 3 lags: the leader asks for a smaller set");
+    assert_eq!(brokers(&shrink.1.isr), [1, 2]);
+    one.answers(&shrink, CasOutcome::Undecided);
+    assert_eq!(one.high_watermark(), Offset(1), "the larger set may still be the one that counts");
+    one.later(Duration::from_millis(100));
+    assert_eq!(one.cas().as_ref(), Some(&shrink), "the very same CAS is sent again");
+    one.answers(&shrink, CasOutcome::Done { version: version(1) });
+    assert_eq!(one.high_watermark(), Offset(2));
+}
+
+#[test]
+fn a_synced_read_of_the_old_version_decides_nothing() {
+    let mut one = Given::leader_of_three();
+    one.appends(1);
+    one.durable_here();
+    one.durable_at(2, 2);
+    one.later(Duration::from_millis(1500));
+    let shrink = one.cas().expect("the leader shrinks");
+    one.answers(&shrink, CasOutcome::Undecided);
+    one.reads(state(1, Some(1), &[1, 2, 3]), 0);
+    assert_eq!(one.high_watermark(), Offset(1), "the request may still be queued");
+    one.reads(state(1, Some(1), &[1, 2]), 1);
+    assert_eq!(one.high_watermark(), Offset(2));
+}
+
+#[test]
+fn a_cas_whose_answer_was_lost_is_found_by_reading() {
+    let mut two = Given::follower_of_three(2);
+    two.happens(Event::Dead { life: life(1) });
+    two.positions_agree(&[3]);
+    let stand = two.cas().expect("it stands");
+    two.answers(&stand, CasOutcome::Undecided);
+    two.later(Duration::from_millis(50));
+    let again = two.cas().expect("the same CAS is sent again");
+    assert_eq!(again, stand);
+    two.answers(&again, CasOutcome::Refused);
+    assert_eq!(two.leads(), None, "refused by its own first sending, or by another: only the state tells");
+    two.reads(stand.1.clone(), 1);
+    assert_eq!(two.leads(), Some(Epoch(2)));
+}
+
+#[test]
+fn nobody_is_dropped_below_min_isr_and_publishes_are_refused_instead() {
+    let mut one = Given::leader_of_three();
+    one.appends(1);
+    one.durable_here();
+    one.durable_at(2, 2);
+    one.later(Duration::from_millis(1500));
+    let shrink = one.cas().expect("the leader shrinks");
+    one.answers(&shrink, CasOutcome::Done { version: version(1) });
+    assert!(!one.starved());
+    one.appends(1);
+    one.later(Duration::from_millis(1500));
+    assert_eq!(one.cas(), None, "two members are needed");
+    assert!(one.starved());
+}
+
+#[test]
+fn a_lost_member_with_the_coordinator_away_refuses_publishes() {
+    let mut one = Given::leader_of_three();
+    one.happens(Event::Connected(false));
+    assert!(!one.starved(), "whole and disconnected: serving goes on");
+    one.appends(1);
+    one.later(Duration::from_millis(1500));
+    assert_eq!(one.cas(), None);
+    assert!(one.starved());
+}
+
+#[test]
+fn a_candidate_stops_answering_before_it_asks_to_lead() {
+    let mut two = Given::follower_of_three(2);
+    two.happens(Event::Dead { life: life(1) });
+    two.positions_agree(&[3]);
+    let effects = two.effects();
+    let unsubscribes = effects.iter().position(|e| matches!(e, Effect::Unsubscribe { epoch: Epoch(1), .. }));
+    let asks = effects.iter().position(|e| matches!(e, Effect::Cas { .. }));
+    assert!(unsubscribes.expect("it stops answering") < asks.expect("it stands"));
+}
+
+#[test]
+fn a_candidate_reports_nothing_more_in_the_epoch_it_wants_to_end() {
+    let mut two = Given::follower_of_three(2);
+    two.streamed(1, 3);
+    two.happens(Event::Dead { life: life(1) });
+    two.positions_agree(&[3]);
+    two.take_effects();
+    two.happens(Event::LocalDurable { end: Offset(4) });
+    assert!(!two.effects().iter().any(|e| matches!(e, Effect::ReportDurable { .. })));
+}
+
+#[test]
+fn a_candidate_that_lost_answers_the_old_epoch_only_when_its_cas_cannot_apply() {
+    let mut two = Given::follower_of_three(2);
+    two.happens(Event::Dead { life: life(1) });
+    two.positions_agree(&[3]);
+    let stand = two.cas().expect("it stands");
+    two.answers(&stand, CasOutcome::Undecided);
+    two.reads(state(1, Some(1), &[1, 2, 3]), 0);
+    assert_eq!(two.follows(), None, "its CAS may apply yet");
+    // The old leader lives and changed the ISR: the version has passed the one that the CAS names.
+    two.reads(state(1, Some(1), &[1, 2]), 1);
+    assert!(two.follows().is_some() || two.cas().is_some_and(|again| again.0 == version(1)));
+}
+
+#[test]
+fn the_member_with_the_longer_log_goes_first() {
+    let mut two = Given::follower_of_three(2);
+    two.happens(Event::Dead { life: life(1) });
+    two.position_of(3, 1, 10);
+    assert_eq!(two.cas(), None, "broker 3 holds more");
+    two.later(Duration::from_millis(31));
+    assert!(two.cas().is_some(), "it did not stand in its turn");
+}
+
+#[test]
+fn a_dead_leader_leaves_the_set_but_never_below_min_isr() {
+    let mut two = Given::follower_of_three(2);
+    two.happens(Event::Dead { life: life(1) });
+    two.positions_agree(&[3]);
+    assert_eq!(brokers(&two.cas().expect("it stands").1.isr), [2, 3]);
+
+    let mut two = Given::follower(2, &[1, 2]);
+    two.happens(Event::Dead { life: life(1) });
+    two.later(Duration::from_millis(40));
+    assert_eq!(brokers(&two.cas().expect("it stands").1.isr), [1, 2]);
+}
+
+#[test]
+fn a_silent_leader_is_no_reason_to_stand() {
+    let mut two = Given::follower_of_three(2);
+    two.happens(Event::DialedDown { peer: life(1) });
+    two.later(Duration::from_secs(60));
+    assert_eq!(two.cas(), None);
+}
+
+#[test]
+fn a_member_outside_the_in_sync_set_never_stands() {
+    let mut three = Given::follower(3, &[1, 2]);
+    three.happens(Event::Gone { life: life(1) });
+    three.later(Duration::from_secs(60));
+    assert_eq!(three.cas(), None);
+}
+
+#[test]
+fn the_same_broker_with_another_disk_never_stands() {
+    let mut two = Given::follower_with_store(2, 99, &[1, 2, 3]);
+    two.happens(Event::Gone { life: life(1) });
+    two.later(Duration::from_secs(60));
+    assert_eq!(two.cas(), None);
+}
+
+#[test]
+fn a_resigned_leader_is_followed_by_the_next_without_waiting_for_promises() {
+    let mut two = Given::follower_of_three(2);
+    two.reads(state(1, None, &[1, 2, 3]), 1);
+    two.positions_agree(&[1, 3]);
+    two.later(Duration::from_millis(31));
+    let stand = two.cas().expect("nobody leads, and broker 1 did not stand in its turn");
+    assert_eq!(brokers(&stand.1.isr), [1, 2, 3]);
+    two.answers(&stand, CasOutcome::Done { version: version(2) });
+    two.whole_at(Epoch(2), &[1, 3]);
+    assert_eq!(two.deliver_from(), Some(two.now()));
+}
+
+#[test]
+fn a_new_leader_delivers_only_when_what_it_promised_has_passed() {
+    let mut two = Given::follower_of_three(2);
+    two.happens(Event::Dead { life: life(1) });
+    two.positions_agree(&[3]);
+    let stood = two.now();
+    let stand = two.cas().expect("it stands");
+    two.answers(&stand, CasOutcome::Done { version: version(1) });
+    two.whole_at(Epoch(2), &[3]);
+    assert_eq!(two.deliver_from(), Some(stood + Duration::from_millis(300)));
+}
+
+#[test]
+fn a_leader_serves_only_when_its_epoch_start_is_committed() {
+    let mut one = Given::fresh_leader();
+    one.durable_here();
+    assert_eq!(one.serves(), None);
+    one.follower_joins(2, None, 0);
+    one.follower_joins(3, None, 0);
+    one.durable_at(2, 1);
+    assert_eq!(one.serves(), None);
+    one.durable_at(3, 1);
+    assert_eq!(one.serves(), Some(Epoch(1)));
+}
+
+#[test]
+fn no_follower_is_answered_before_the_epoch_start_is_synced() {
+    let mut one = Given::fresh_leader();
+    one.follower_joins(2, None, 0);
+    assert!(!one.effects().iter().any(|e| matches!(e, Effect::TellEpochEnd { .. } | Effect::Stream { .. })));
+    one.durable_here();
+    assert!(one.effects().iter().any(|e| matches!(e, Effect::Stream { .. })));
+}
+
+#[test]
+fn a_leader_that_hears_of_a_higher_epoch_stops_at_once() {
+    let mut one = Given::leader_of_three();
+    one.follower_joins_epoch(2, Epoch(2), Some(1), 1);
+    assert_eq!(one.leads(), None);
+    assert!(one.effects().iter().any(|e| matches!(e, Effect::StopLeading { .. })));
+    one.reads(state(1, Some(1), &[1, 2, 3]), 0);
+    assert_eq!(one.leads(), None, "an epoch that was stopped is never led again");
+}
+
+#[test]
+fn an_expired_session_ends_every_leadership() {
+    let mut one = Given::leader_of_three();
+    one.happens(Event::Life(None));
+    assert_eq!(one.leads(), None);
+    one.happens(Event::Life(Some(another_life(1))));
+    one.reads(state(1, Some(1), &[1, 2, 3]), 0);
+    assert_eq!(one.leads(), None, "the state names the life that is over");
+    one.later(Duration::from_millis(200));
+    let stand = one.cas().expect("its own former life is gone: it may stand");
+    assert_eq!(stand.1.leader, Some(another_life(1)));
+}
+
+#[test]
+fn a_log_is_cut_to_where_the_leaders_ends() {
+    let mut three = Given::follower(3, &[1, 2, 3]);
+    three.holds(&[(1, 0)], 8, 2);
+    three.reads(state(2, Some(2), &[2, 3]), 1);
+    three.happens(Event::EpochEnd { from: life(2), epoch: Epoch(2), last_epoch: Some(Epoch(1)), end: Offset(5) });
+    assert!(three.effects().contains(&Effect::Truncate { to: Offset(5) }));
+    let asked = three.subscription().expect("it asks again");
+    assert_eq!((asked.last_epoch, asked.log_end), (Some(Epoch(1)), Offset(5)));
+}
+
+#[test]
+fn epochs_that_the_leader_never_had_are_cut_whole() {
+    let mut three = Given::follower(3, &[1, 2, 3]);
+    three.holds(&[(1, 0), (2, 4), (3, 6)], 8, 2);
+    three.reads(state(4, Some(2), &[2, 3]), 5);
+    three.happens(Event::EpochEnd { from: life(2), epoch: Epoch(4), last_epoch: Some(Epoch(1)), end: Offset(7) });
+    assert!(three.effects().contains(&Effect::Truncate { to: Offset(4) }));
+}
+
+#[test]
+fn a_log_is_never_cut_below_what_is_known_committed() {
+    let mut three = Given::follower(3, &[1, 2, 3]);
+    three.holds(&[(1, 0)], 8, 6);
+    three.reads(state(2, Some(2), &[2, 3]), 1);
+    three.happens(Event::EpochEnd { from: life(2), epoch: Epoch(2), last_epoch: Some(Epoch(1)), end: Offset(5) });
+    assert!(three.stopped().is_some());
+    assert!(!three.effects().iter().any(|e| matches!(e, Effect::Truncate { .. })));
+}
+
+#[test]
+fn nothing_is_reported_before_the_logs_agree() {
+    let mut three = Given::follower(3, &[1, 2, 3]);
+    three.holds(&[(1, 0)], 8, 2);
+    three.reads(state(2, Some(2), &[2, 3]), 1);
+    three.happens(Event::LocalDurable { end: Offset(8) });
+    assert!(!three.effects().iter().any(|e| matches!(e, Effect::ReportDurable { .. })));
+}
+
+#[test]
+fn a_coordinator_restored_to_an_older_state_stops_the_queue() {
+    let mut three = Given::follower(3, &[1, 2, 3]);
+    three.holds(&[(1, 0), (5, 4)], 8, 2);
+    three.reads(state(3, Some(2), &[2, 3]), 9);
+    assert!(three.stopped().expect("it stops and says why").contains("restored"));
+}
+
+#[test]
+fn a_returning_copy_joins_only_past_the_epoch_start_and_the_high_watermark() {
+    let mut one = Given::leader_with_isr(&[1, 2]);
+    one.appends(4);
+    one.durable_here();
+    one.durable_at(2, 5);
+    assert_eq!(one.high_watermark(), Offset(5));
+    one.follower_joins(3, None, 0);
+    one.durable_at(3, 4);
+    assert_eq!(one.cas(), None);
+    one.durable_at(3, 5);
+    let expand = one.cas().expect("it has everything");
+    assert_eq!(brokers(&expand.1.isr), [1, 2, 3]);
+    one.appends(1);
+    one.durable_here();
+    one.durable_at(2, 6);
+    assert_eq!(one.high_watermark(), Offset(5), "it counts from before the CAS is sent");
+    one.durable_at(3, 6);
+    assert_eq!(one.high_watermark(), Offset(6));
+}
+
+#[test]
+fn after_a_pause_the_silence_of_the_others_means_nothing() {
+    let mut one = Given::leader_of_three();
+    one.appends(1);
+    one.durable_here();
+    one.jump(Duration::from_secs(5));
+    one.happens(Event::Paused);
+    one.happens(Event::Tick);
+    assert_eq!(one.cas(), None);
+}
+
+#[test]
+fn a_leader_that_drains_names_a_member_that_holds_everything() {
+    let mut one = Given::leader_of_three();
+    one.appends(2);
+    one.happens(Event::HandOver);
+    assert_eq!(one.leads(), None, "nothing new is taken");
+    assert_eq!(one.cas(), None, "not everything is committed");
+    one.durable_here();
+    one.durable_at(2, 3);
+    one.durable_at(3, 3);
+    let hand_over = one.cas().expect("all is committed");
+    assert_eq!(hand_over.1.leader, Some(life(2)));
+    assert_eq!(hand_over.1.epoch, Epoch(2));
+    assert_eq!(brokers(&hand_over.1.isr), [1, 2, 3]);
+    assert_eq!(one.lease_members(), None, "it delivers nothing from then on");
+}
+
+#[test]
+fn a_delivery_needs_the_promise_of_every_other_member_also_of_one_that_is_about_to_join() {
+    let mut one = Given::leader_with_isr(&[1, 2]);
+    assert_eq!(one.lease_members(), Some(vec![life(2)]));
+    one.follower_joins(3, None, 0);
+    one.durable_at(3, 1);
+    assert!(one.cas().is_some());
+    assert_eq!(one.lease_members(), Some(vec![life(2), life(3)]));
+    one.happens(Event::Unsubscribe { from: life(2), epoch: Epoch(1) });
+    assert_eq!(one.lease_members(), None);
+}

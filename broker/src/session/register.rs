@@ -1,0 +1,165 @@
+//! Joining the cluster and registering in it: one holder for each broker id.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bellwether_coordinator::coordinator::{Conflict, Coordinator, ReadError, Write, WriteError};
+use bellwether_coordinator::paths;
+use bellwether_coordinator::records::{BrokerRecord, ClusterRecord, UnknownFields};
+use bellwether_protocol::ids::{BrokerLife, ClusterId};
+use tracing::{info, warn};
+use uuid::Uuid;
+
+use super::{RETRY, Registrant};
+
+/// The layout of the coordinator's tree that this version reads and writes.
+const FORMAT: u32 = 1;
+
+/// Why a broker cannot register.
+#[derive(Debug, thiserror::Error)]
+pub enum RegisterError {
+    #[error(
+        "broker id {id} is in use by a broker on host {theirs} with another data folder; this one runs on host {ours}. Give one of them another --id, or stop the other"
+    )]
+    IdInUse { id: u32, theirs: String, ours: String },
+    #[error("the data folder belongs to cluster {folder}, the coordinator holds cluster {coordinator}: use the folder of this cluster, or the coordinator of that one")]
+    OtherCluster { folder: ClusterId, coordinator: ClusterId },
+    #[error("the coordinator's tree has format {found}, this version knows {FORMAT}: upgrade this broker")]
+    NewerFormat { found: u32 },
+    #[error("a document in the coordinator cannot be read: {0}")]
+    Unreadable(String),
+    #[error("the coordinator refuses: {0}")]
+    Refused(String),
+    #[error("the coordinator session is over")]
+    SessionOver,
+}
+
+impl From<ReadError> for RegisterError {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::SessionOver => RegisterError::SessionOver,
+            ReadError::Unavailable(why) | ReadError::Denied(why) => RegisterError::Refused(why),
+        }
+    }
+}
+
+/// Reads the cluster's id, or founds the cluster in an empty chroot. Waits while the coordinator is away.
+///
+/// `expected` is the cluster of the data folder. A folder with a cluster never founds one: an ensemble that was restored empty
+/// must not be taken for a new cluster.
+///
+/// # Errors
+/// [`RegisterError`] when the folder is of another cluster, or the tree cannot be used.
+pub async fn join_cluster(
+    coordinator: &Arc<dyn Coordinator>,
+    expected: Option<ClusterId>,
+) -> Result<ClusterId, RegisterError> {
+    loop {
+        match try_join(coordinator, expected).await {
+            Err(RegisterError::Refused(why)) => {
+                warn!(%why, "the cluster's record cannot be read yet");
+                tokio::time::sleep(RETRY).await;
+            }
+            done => return done,
+        }
+    }
+}
+
+async fn try_join(
+    coordinator: &Arc<dyn Coordinator>,
+    expected: Option<ClusterId>,
+) -> Result<ClusterId, RegisterError> {
+    coordinator.sync().await?;
+    for folder in paths::folders() {
+        settled(coordinator.make_parents(&folder).await)?;
+    }
+    if let Some(document) = coordinator.read(&paths::cluster()).await? {
+        let record = ClusterRecord::from_json(&document.bytes)
+            .map_err(|error| RegisterError::Unreadable(error.to_string()))?;
+        if record.format > FORMAT {
+            return Err(RegisterError::NewerFormat { found: record.format });
+        }
+        if let Some(folder) = expected.filter(|folder| *folder != record.cluster) {
+            return Err(RegisterError::OtherCluster { folder, coordinator: record.cluster });
+        }
+        return Ok(record.cluster);
+    }
+    let cluster = expected.unwrap_or_else(|| ClusterId(Uuid::new_v4()));
+    if expected.is_some() {
+        warn!(%cluster, "the coordinator holds no cluster although this data folder has one: was it restored empty? The cluster's id is written again; queues that only the logs know stay stopped");
+    }
+    let record = ClusterRecord { cluster, format: FORMAT, unknown: UnknownFields::new() };
+    let create = Write::Create { path: paths::cluster(), bytes: record.to_json(), ephemeral: false };
+    settled(coordinator.write(vec![create]).await)?;
+    // Another broker may have been first: what is read now decides.
+    Box::pin(try_join(coordinator, expected)).await
+}
+
+/// A write that may have been refused because it was done before.
+fn settled<T>(outcome: Result<T, WriteError>) -> Result<(), RegisterError> {
+    match outcome {
+        Ok(_) | Err(WriteError::Refused { conflict: Conflict::Exists, .. }) => Ok(()),
+        Err(WriteError::SessionOver) => Err(RegisterError::SessionOver),
+        Err(error) => Err(RegisterError::Refused(error.to_string())),
+    }
+}
+
+/// Registers this life: its id, held by one broker at a time, and its live path, never used twice.
+pub(super) async fn register(
+    coordinator: &Arc<dyn Coordinator>,
+    registrant: &Registrant,
+    life: BrokerLife,
+) -> Result<(), RegisterError> {
+    let record = BrokerRecord { life, ..registrant.record.clone() };
+    let patience = coordinator.session().timeout + Duration::from_millis(500);
+    let started = Instant::now();
+    let mut told = false;
+    loop {
+        let id = paths::broker_id(life.broker);
+        let writes = vec![
+            Write::Create { path: id.clone(), bytes: record.to_json(), ephemeral: true },
+            Write::Create { path: paths::live_broker(life), bytes: record.to_json(), ephemeral: true },
+        ];
+        match coordinator.write(writes).await {
+            Ok(_) => return Ok(()),
+            Err(WriteError::SessionOver) => return Err(RegisterError::SessionOver),
+            Err(WriteError::Refused { conflict: Conflict::Exists, .. }) => {}
+            Err(error) => {
+                warn!(%error, "the broker could not register yet");
+                tokio::time::sleep(RETRY).await;
+            }
+        }
+        match coordinator.sync().await {
+            Ok(()) => {}
+            Err(ReadError::SessionOver) => return Err(RegisterError::SessionOver),
+            Err(_) => {
+                tokio::time::sleep(RETRY).await;
+                continue;
+            }
+        }
+        let holder = match coordinator.read(&id).await {
+            Ok(Some(document)) => document,
+            Ok(None) => continue,
+            Err(ReadError::SessionOver) => return Err(RegisterError::SessionOver),
+            Err(_) => continue,
+        };
+        let theirs = BrokerRecord::from_json(&holder.bytes)
+            .map_err(|error| RegisterError::Unreadable(error.to_string()))?;
+        if theirs.life == life {
+            // Applied after all, its answer was lost.
+            return Ok(());
+        }
+        if theirs.store != record.store && started.elapsed() > patience {
+            return Err(RegisterError::IdInUse {
+                id: life.broker.0,
+                theirs: theirs.host,
+                ours: record.host,
+            });
+        }
+        if !told {
+            info!(former = %theirs.life, host = %theirs.host, "this broker id is still registered; waiting until that session is over");
+            told = true;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}

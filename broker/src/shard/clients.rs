@@ -1,0 +1,294 @@
+//! What clients ask of a queue's leader: publish, consume, settle, purge, delete, describe.
+
+use bellwether_log::{Enqueue, ProducerMark, Record, SettleKind};
+use bellwether_protocol::client::QueueCounts;
+use bellwether_protocol::error::{ErrorBody, ErrorCode};
+use bellwether_protocol::ids::{OffsetRange, Seq};
+use bellwether_queue::{Admission, merged};
+use bellwether_replication::Event;
+use tokio::sync::oneshot;
+
+use super::deliver::Consumer;
+use super::input::{AttachConsumer, ConsumerKey, ConsumerSettle, Deletable, QueuePublish};
+use super::queue::{LocalQueue, Settling, Waiter, Waiting, answer};
+use super::tools::Tools;
+
+impl LocalQueue {
+    pub fn publish(&mut self, tools: &mut Tools, publish: QueuePublish) {
+        if let Err(error) = self.may_take(tools) {
+            return tools.outcome(&publish.origin, publish.token, Err(error));
+        }
+        let Some(leader) = &mut self.leader else { return };
+        if !leader.serves {
+            if let Some(publish) = leader.hold_publish(publish) {
+                let error = self.not_leader(tools);
+                tools.outcome(&publish.origin, publish.token, Err(error));
+            }
+            return;
+        }
+        let count = publish.messages.count();
+        let admission = self.machine.admit(
+            publish.producer.as_ref(),
+            publish.previous,
+            publish.chained,
+            publish.first,
+            count,
+            publish.resent,
+        );
+        let end = match admission {
+            Admission::Refused(error) => {
+                return tools.outcome(&publish.origin, publish.token, Err(error));
+            }
+            // Stored already: confirmed once all that is appended now is committed.
+            Admission::Duplicate => tools.logs.end(self.id),
+            Admission::Append { skip } => self.enqueue(tools, &publish, skip),
+        };
+        let waiter = Waiter::Publish { origin: publish.origin, token: publish.token };
+        self.wait_for(tools, end, waiter);
+    }
+
+    fn enqueue(&mut self, tools: &mut Tools, publish: &QueuePublish, skip: u32) -> bellwether_protocol::ids::Offset {
+        let messages = match skip {
+            0 => publish.messages.clone(),
+            _ => publish.messages.slice(skip, publish.messages.count() - skip),
+        };
+        let time_ms = self.next_time(tools);
+        let record = Record::Enqueue(Enqueue {
+            producer: publish.producer.as_ref().map(|name| ProducerMark {
+                name: name.clone(),
+                first: Seq(publish.first.0 + u64::from(skip)),
+            }),
+            time_ms,
+            exchange: publish.exchange.clone(),
+            routing_key: publish.routing_key.clone(),
+            messages,
+        });
+        let base = tools.logs.end(self.id);
+        let end = self.append(tools, &record);
+        self.machine.appended(base, &record);
+        end
+    }
+
+    /// Never goes back within a queue, whatever the clock does.
+    fn next_time(&mut self, tools: &Tools) -> u64 {
+        let Some(leader) = &mut self.leader else { return tools.time_ms };
+        leader.time_ms = leader.time_ms.max(tools.time_ms).max(self.machine.time_ms());
+        leader.time_ms
+    }
+
+    pub fn wait_for(&mut self, tools: &mut Tools, end: bellwether_protocol::ids::Offset, who: Waiter) {
+        if let Some(leader) = &mut self.leader {
+            leader.waiting.push_back(Waiting { end, who });
+        }
+        tools.touch(self.id);
+    }
+
+    /// Whether publishes are taken: refused *before* the append, so that "not done" is true.
+    fn may_take(&self, tools: &Tools) -> Result<(), ErrorBody> {
+        let name = &self.definition.name;
+        let Some(leader) = &self.leader else { return Err(self.not_leader(tools)) };
+        if self.replica.leads().is_none() {
+            return Err(self.not_leader(tools));
+        }
+        if leader.deleting {
+            return Err(ErrorBody::not_done(
+                ErrorCode::NoSuchQueue,
+                format!("queue {name} is being deleted"),
+            ));
+        }
+        if self.replica.starved(tools.now) {
+            return Err(ErrorBody::not_done(
+                ErrorCode::NotEnoughReplicas,
+                format!(
+                    "queue {name} has fewer live in-sync replicas than min_isr ({}); start the brokers of its other replicas and send again",
+                    self.definition.min_isr
+                ),
+            ));
+        }
+        if tools.logs.disk() != bellwether_journal::DiskLevel::Ok {
+            return Err(ErrorBody::not_done(
+                ErrorCode::DiskFull,
+                format!("the disk of the broker that leads queue {name} is nearly full; settles and deletes go on. Consume or free space, then send again"),
+            ));
+        }
+        Ok(())
+    }
+
+    pub fn attach(&mut self, tools: &mut Tools, attach: AttachConsumer) {
+        let error = self.not_leader(tools);
+        let Some(leader) = self.leader.as_mut().filter(|leader| !leader.deleting) else {
+            return answer(attach.reply, Err(error));
+        };
+        if self.replica.leads().is_none() {
+            return answer(attach.reply, Err(error));
+        }
+        if !leader.serves {
+            leader.held_attaches.push(attach);
+            return;
+        }
+        self.machine.attach(attach.consumer.0, attach.prefetch);
+        leader.consumers.insert(attach.consumer, Consumer::new(attach.sink, attach.prefetch_bytes));
+        let epoch = leader.epoch;
+        answer(attach.reply, Ok(epoch));
+        tools.touch(self.id);
+    }
+
+    pub fn detach(&mut self, tools: &mut Tools, consumer: ConsumerKey) {
+        let Some(leader) = &mut self.leader else { return };
+        leader.held_attaches.retain(|attach| attach.consumer != consumer);
+        if leader.consumers.remove(&consumer).is_none() {
+            return;
+        }
+        if let Some(record) = self.machine.detach(consumer.0) {
+            let base = tools.logs.end(self.id);
+            self.append(tools, &record);
+            self.machine.appended(base, &record);
+        }
+        tools.touch(self.id);
+    }
+
+    pub fn drained(&mut self, tools: &mut Tools, key: ConsumerKey) {
+        if let Some(consumer) = self.leader.as_mut().and_then(|leader| leader.consumers.get_mut(&key)) {
+            consumer.held_back = false;
+            tools.touch(self.id);
+        }
+        self.regulate(key);
+    }
+
+    /// Checks a settle and gathers it: all of a turn become one record each.
+    pub fn settle(&mut self, tools: &mut Tools, settle: ConsumerSettle) {
+        let Some(leader) = &mut self.leader else { return };
+        let Some(consumer) = leader.consumers.get_mut(&settle.consumer) else { return };
+        if leader.deleting || self.replica.leads().is_none() {
+            let words = format!("queue {} is being handed over or deleted", self.definition.name);
+            return consumer.sink.settle_failed(settle.number, ErrorBody::not_done(ErrorCode::Stale, words));
+        }
+        match self.machine.settle(settle.consumer.0, settle.epoch, &settle.ranges) {
+            Ok(ranges) => {
+                consumer.released(ranges.iter().map(|range| range.count()).sum());
+                leader.settling.add(settle.settlement, ranges);
+                leader.settling.told.push((settle.consumer, settle.number));
+                self.regulate(settle.consumer);
+                tools.touch(self.id);
+            }
+            Err(error) => consumer.sink.settle_failed(settle.number, error),
+        }
+    }
+
+    /// One record for each kind of settlement of this turn, whatever the number of consumers and frames.
+    pub(super) fn append_settles(&mut self, tools: &mut Tools) {
+        let Some(leader) = &mut self.leader else { return };
+        if leader.settling.told.is_empty() {
+            return;
+        }
+        let settling: Settling = std::mem::take(&mut leader.settling);
+        let mut end = tools.logs.end(self.id);
+        for record in [
+            settled(SettleKind::Ack, settling.acks),
+            settled(SettleKind::Reject, settling.rejects),
+            (!settling.returns.is_empty()).then(|| Record::Return { ranges: merged(settling.returns) }),
+        ]
+        .into_iter()
+        .flatten()
+        {
+            let base = tools.logs.end(self.id);
+            end = self.append(tools, &record);
+            self.machine.appended(base, &record);
+        }
+        for (consumer, number) in settling.told {
+            self.wait_for(tools, end, Waiter::Settle { consumer, number });
+        }
+    }
+
+    pub fn purge(&mut self, tools: &mut Tools, reply: oneshot::Sender<Result<u64, ErrorBody>>) {
+        if !self.leader.as_ref().is_some_and(|leader| leader.serves && !leader.deleting)
+            || self.replica.leads().is_none()
+        {
+            return answer(reply, Err(self.not_leader(tools)));
+        }
+        let record = self.machine.purge();
+        let base = tools.logs.end(self.id);
+        let end = self.append(tools, &record);
+        self.machine.appended(base, &record);
+        self.wait_for(tools, end, Waiter::Purge { reply });
+    }
+
+    pub fn prepare_delete(
+        &mut self,
+        tools: &mut Tools,
+        if_unused: bool,
+        if_empty: bool,
+        reply: oneshot::Sender<Result<Deletable, ErrorBody>>,
+    ) {
+        let name = &self.definition.name;
+        let refused = match (&self.leader, self.state_version(), self.replica.leads()) {
+            (Some(leader), Some(version), Some(epoch)) if leader.serves => {
+                let counts = self.machine.counts();
+                let unsettled = counts.ready + counts.delivered;
+                if if_unused && !leader.consumers.is_empty() {
+                    let words = format!("queue {name} has {} consumers", leader.consumers.len());
+                    Err(ErrorBody::not_done(ErrorCode::InUse, words))
+                } else if if_empty && unsettled > 0 {
+                    let words = format!("queue {name} holds {unsettled} messages");
+                    Err(ErrorBody::not_done(ErrorCode::InUse, words))
+                } else {
+                    Ok(Deletable { version, epoch })
+                }
+            }
+            _ => Err(self.not_leader(tools)),
+        };
+        if refused.is_ok()
+            && let Some(leader) = &mut self.leader
+        {
+            // A leader that went on confirming could confirm into the deleted queue.
+            leader.deleting = true;
+            leader.end_lease();
+        }
+        answer(reply, refused);
+    }
+
+    pub fn delete_decided(&mut self, tools: &mut Tools, deleted: bool) {
+        if let Some(leader) = &mut self.leader
+            && !deleted
+        {
+            leader.deleting = false;
+            self.renew_lease(tools);
+        }
+        // When it was deleted the tombstone is read next, and ends the replica.
+        tools.reread(self.id);
+        tools.touch(self.id);
+    }
+
+    pub fn describe(&self, tools: &Tools) -> Result<QueueCounts, ErrorBody> {
+        let Some(leader) = self.leader.as_ref().filter(|leader| leader.serves) else {
+            return Err(self.not_leader(tools));
+        };
+        let log = self.replica.log();
+        Ok(QueueCounts {
+            consumers: u32::try_from(leader.consumers.len()).unwrap_or(u32::MAX),
+            high_watermark: log.high_watermark,
+            log_end: log.end,
+            ..self.machine.counts()
+        })
+    }
+
+    /// The queue is gone for good: its tombstone was read.
+    pub fn deleted(&mut self, tools: &mut Tools) {
+        let error = ErrorBody::not_done(
+            ErrorCode::NoSuchQueue,
+            format!("queue {} was deleted", self.definition.name),
+        );
+        if let Some(leader) = &mut self.leader {
+            for consumer in std::mem::take(&mut leader.consumers).into_values() {
+                consumer.sink.closed(error.clone());
+            }
+        }
+        self.stop_leading(tools);
+        self.step(tools, Event::Broken { why: "it was deleted".to_owned() });
+        tools.logs.remove(self.id);
+    }
+}
+
+fn settled(kind: SettleKind, ranges: Vec<OffsetRange>) -> Option<Record> {
+    (!ranges.is_empty()).then(|| Record::Settle { kind, ranges: merged(ranges) })
+}

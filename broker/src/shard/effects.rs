@@ -1,0 +1,93 @@
+//! Carrying out what the replication machine wants done.
+
+use bellwether_log::Record;
+use bellwether_protocol::ids::Offset;
+use bellwether_protocol::peer::PeerFrame;
+use bellwether_replication::Effect;
+
+use super::queue::LocalQueue;
+use super::tools::Tools;
+
+impl LocalQueue {
+    pub(super) fn perform_one(&mut self, tools: &mut Tools, effect: Effect) {
+        let queue = self.id;
+        match effect {
+            Effect::ReadState => tools.reread(queue),
+            Effect::Cas { version, state } => tools.cas(queue, version, state),
+            Effect::Subscribe { leader, subscription } => {
+                tools.to_leader(leader, PeerFrame::Subscribe(vec![subscription]));
+            }
+            Effect::Unsubscribe { leader, epoch } => {
+                tools.to_leader(leader, PeerFrame::Unsubscribe(vec![(queue, epoch)]));
+            }
+            Effect::ReportDurable { leader, epoch, end } => tools.report_durable(leader, queue, epoch, end),
+            Effect::FetchSnapshot { leader, epoch } => self.fetch_snapshot(tools, leader, epoch),
+            Effect::TellEpochEnd { to, epoch, last_epoch, end } => {
+                tools.to_follower(to, PeerFrame::EpochEnd { queue, epoch, last_epoch, end });
+            }
+            Effect::TellNotLeading { to, epoch, seen } => {
+                tools.to_follower(to, PeerFrame::NotLeading { queue, epoch, seen });
+            }
+            Effect::TellSnapshotNeeded { to, epoch } => {
+                tools.to_follower(to, PeerFrame::SnapshotNeeded { queue, epoch });
+            }
+            Effect::Stream { to, from } => self.begin_stream(tools, to, from),
+            Effect::StopStream { to } => self.end_stream(to),
+            Effect::AskPositions { brokers } => {
+                for broker in brokers {
+                    tools.environment.peers.to_broker(broker, PeerFrame::PositionAsk(vec![queue]));
+                }
+            }
+            Effect::Truncate { to } => self.truncate(tools, to),
+            Effect::AppendEpochStart { epoch: _ } => self.append_epoch_start(tools),
+            Effect::HighWatermark { end: _ } => {
+                if let Some(leader) = &mut self.leader {
+                    leader.tell_committed = true;
+                }
+            }
+            Effect::Lead { epoch } => self.begin_leading(tools, epoch),
+            Effect::Serve { epoch, deliver_from } => {
+                // Everything below the high watermark is applied first: what is served begins there.
+                self.apply_committed(tools);
+                self.serve_when_applied(tools, epoch, deliver_from);
+            }
+            Effect::StopLeading { epoch: _ } => self.stop_leading(tools),
+            Effect::LeaseChanged => self.renew_lease(tools),
+            Effect::IsrChanged { from, to } => {
+                if to.len() < from.len() {
+                    tools.environment.metrics.isr_shrinks.increment();
+                } else {
+                    tools.environment.metrics.isr_expands.increment();
+                }
+                tracing::info!(queue = %self.definition.name, from = ?ids(&from), to = ?ids(&to), "the in-sync set changed");
+            }
+            Effect::Stopped { why } => {
+                tracing::error!(queue = %self.definition.name, queue.id = %queue, %why, "the queue's replica stopped on this broker");
+                self.stop_leading(tools);
+            }
+        }
+    }
+
+    fn append_epoch_start(&mut self, tools: &mut Tools) {
+        let Some(leader) = tools.life else { return };
+        let record = Record::EpochStart { leader, time_ms: tools.time_ms };
+        self.append(tools, &record);
+    }
+
+    fn truncate(&mut self, tools: &mut Tools, to: Offset) {
+        let cut = tools.logs.truncate(self.id, to);
+        tracing::info!(queue = %self.definition.name, to = %to, "cut the log to agree with the leader's");
+        if cut != to {
+            self.step(
+                tools,
+                bellwether_replication::Event::Broken {
+                    why: format!("the log was to be cut at {to}, which lies inside the batch at {cut}"),
+                },
+            );
+        }
+    }
+}
+
+fn ids(brokers: &[bellwether_protocol::ids::BrokerId]) -> Vec<u32> {
+    brokers.iter().map(|broker| broker.0).collect()
+}

@@ -1,0 +1,259 @@
+//! What the catalog tells: definitions, states, tombstones, who is live; and this broker's own life.
+
+use std::sync::Arc;
+
+use bellwether_coordinator::coordinator::Version;
+use bellwether_coordinator::records::{QueueDefinition, QueueState};
+use bellwether_journal::{Condition, RecoveredLog};
+use bellwether_protocol::ids::{Offset, OffsetRange, QueueId};
+use bellwether_protocol::names::{QueueName, VirtualHost};
+use bellwether_queue::Queue;
+use bellwether_replication::{Event, Identity, LogFacts, Replica};
+
+use super::Shard;
+use super::input::{LiveBrokers, QueueNews, ShardInput};
+use super::queue::{LocalQueue, answer};
+use super::tools::Tools;
+
+impl Shard {
+    pub(super) fn take(&mut self, input: ShardInput) {
+        match input {
+            ShardInput::Publish(publishes) => {
+                for publish in publishes {
+                    match self.queues.get_mut(&publish.queue) {
+                        Some(queue) => queue.publish(&mut self.tools, publish),
+                        None => self.tools.outcome(&publish.origin, publish.token, Err(unknown_here())),
+                    }
+                }
+            }
+            ShardInput::Attach(attach) => match self.queues.get_mut(&attach.queue) {
+                Some(queue) => queue.attach(&mut self.tools, attach),
+                None => answer(attach.reply, Err(unknown_here())),
+            },
+            ShardInput::Detach { queue, consumer } => self.on(queue, |queue, tools| queue.detach(tools, consumer)),
+            ShardInput::Settle(settles) => {
+                for settle in settles {
+                    self.on(settle.queue, |queue, tools| queue.settle(tools, settle));
+                }
+            }
+            ShardInput::Unwritten { queue, consumer, epoch, ranges } => {
+                self.on(queue, |queue, tools| queue.unwritten(tools, consumer, epoch, &ranges));
+            }
+            ShardInput::Drained { queue, consumer } => self.on(queue, |queue, tools| queue.drained(tools, consumer)),
+            ShardInput::Purge { queue, reply } => match self.queues.get_mut(&queue) {
+                Some(queue) => queue.purge(&mut self.tools, reply),
+                None => answer(reply, Err(unknown_here())),
+            },
+            ShardInput::PrepareDelete { queue, if_unused, if_empty, reply } => {
+                match self.queues.get_mut(&queue) {
+                    Some(queue) => queue.prepare_delete(&mut self.tools, if_unused, if_empty, reply),
+                    None => answer(reply, Err(unknown_here())),
+                }
+            }
+            ShardInput::DeleteDecided { queue, deleted } => {
+                self.on(queue, |queue, tools| queue.delete_decided(tools, deleted));
+            }
+            ShardInput::Describe { queue, reply } => {
+                let described = match self.queues.get(&queue) {
+                    Some(queue) => queue.describe(&self.tools),
+                    None => Err(unknown_here()),
+                };
+                answer(reply, described);
+            }
+            ShardInput::Queues(news) => {
+                for news in news {
+                    self.queue_news(news);
+                }
+            }
+            ShardInput::Brokers(live) => self.brokers(live),
+            ShardInput::Life(life) => {
+                self.tools.life = life;
+                self.each(|queue, tools| queue.step(tools, Event::Life(life)));
+            }
+            ShardInput::CoordinatorConnected(connected) => {
+                self.tools.connected = connected;
+                self.each(|queue, tools| queue.step(tools, Event::Connected(connected)));
+            }
+            ShardInput::Peer(news) => self.peer(news),
+            ShardInput::SnapshotAsked { queue, epoch, reply } => {
+                let head = match self.queues.get(&queue) {
+                    Some(queue) => queue.snapshot_head(&self.tools, epoch),
+                    None => Err(unknown_here()),
+                };
+                answer(reply, head);
+            }
+            ShardInput::SnapshotMore { queue, ranges, reply } => {
+                let more = match self.queues.get(&queue) {
+                    Some(queue) => queue.snapshot_more(&self.tools, &ranges),
+                    None => Err(unknown_here()),
+                };
+                answer(reply, more);
+            }
+            ShardInput::HandOver => self.each(|queue, tools| queue.step(tools, Event::HandOver)),
+        }
+    }
+
+    /// Does something with a queue that has a replica here; one that has none is not concerned.
+    pub(super) fn on(&mut self, id: QueueId, act: impl FnOnce(&mut LocalQueue, &mut Tools)) {
+        if let Some(queue) = self.queues.get_mut(&id) {
+            act(queue, &mut self.tools);
+        }
+    }
+
+    pub(super) fn each(&mut self, mut act: impl FnMut(&mut LocalQueue, &mut Tools)) {
+        for queue in self.queues.values_mut() {
+            act(queue, &mut self.tools);
+        }
+    }
+
+    fn queue_news(&mut self, news: QueueNews) {
+        match news {
+            QueueNews::State { definition, state, version, synced } => {
+                self.state_read(definition, state, version, synced);
+            }
+            QueueNews::Deleted(id) => {
+                if let Some(mut queue) = self.queues.remove(&id) {
+                    tracing::info!(queue = %queue.definition.name, queue.id = %id, "the queue was deleted: its log goes");
+                    queue.deleted(&mut self.tools);
+                } else {
+                    self.tools.logs.remove(id);
+                }
+            }
+            QueueNews::Vanished(id) => self.on(id, |queue, tools| {
+                let why = "the coordinator holds neither its state nor a tombstone: it was restored empty or to an older state. The log is kept; restore the coordinator's newer state, or recover the queue by hand".to_owned();
+                queue.step(tools, Event::Broken { why });
+            }),
+        }
+    }
+
+    fn state_read(
+        &mut self,
+        definition: Arc<QueueDefinition>,
+        state: QueueState,
+        version: Version,
+        synced: bool,
+    ) {
+        let id = definition.queue;
+        if !self.queues.contains_key(&id) {
+            if !definition.replica_set.contains(&self.tools.environment.member.broker) {
+                return;
+            }
+            if !self.tools.logs.contains(id) {
+                self.tools.logs.create(id);
+            }
+            self.open(definition.clone(), LogFacts::default(), Queue::new());
+        }
+        let leader = state.leader;
+        let live = self.tools.brokers.brokers.iter().any(|broker| Some(broker.life) == leader);
+        self.on(id, |queue, tools| {
+            queue.replica.replica_set(definition.replica_set.clone());
+            queue.definition = definition;
+            queue.step(tools, Event::State { state, version, synced });
+            if !live && !synced && leader.is_some() {
+                // Perhaps gone: proven only by a read of the state first and of the live brokers second.
+                tools.reread(id);
+            }
+        });
+    }
+
+    /// The live brokers were read, after the states told before.
+    fn brokers(&mut self, live: Arc<LiveBrokers>) {
+        self.tools.brokers = live.clone();
+        self.each(|queue, tools| {
+            let leader = queue.replica.state().and_then(|(state, _)| state.leader);
+            if let Some(life) = leader.filter(|leader| live.brokers.iter().all(|broker| broker.life != *leader)) {
+                queue.step(tools, Event::Gone { life });
+            }
+        });
+    }
+
+    /// A log that was found at the start: it is part of this broker's replica of the queue, whose definition comes later.
+    pub(super) fn recover(&mut self, log: RecoveredLog) {
+        let id = log.queue;
+        let machine = match &log.checkpoint {
+            Some(checkpoint) => Queue::restore(&checkpoint.state).map_err(|error| error.to_string()),
+            None => Ok(Queue::new()),
+        };
+        let mut trouble = match &log.condition {
+            Condition::Ok => None,
+            Condition::Corrupt(what) => Some(what.clone()),
+        };
+        let machine = machine.unwrap_or_else(|error| {
+            trouble.get_or_insert(format!("its checkpoint cannot be read: {error}"));
+            Queue::new()
+        });
+        let facts = match trouble {
+            Some(_) => LogFacts::default(),
+            None => LogFacts {
+                epochs: self.tools.logs.epochs(id).clone(),
+                start: log.start,
+                end: log.end,
+                durable: self.tools.logs.durable(id),
+                high_watermark: log.checkpoint.as_ref().map_or(Offset(0), |checkpoint| checkpoint.high_watermark),
+            },
+        };
+        if trouble.is_none() {
+            let below = machine.applied();
+            let live = machine.unsettled_in(OffsetRange::new(Offset(0), below));
+            self.tools.logs.restored(id, below, &live);
+        }
+        self.open(Arc::new(nameless(id)), facts, machine);
+        if let Some(what) = trouble {
+            self.tools.logs.quarantine(id, what.clone());
+            self.on(id, |queue, tools| {
+                let why = format!("its log on this broker is damaged: {what}. The other replicas go on; nothing is deleted");
+                queue.step(tools, Event::Broken { why });
+            });
+        }
+    }
+
+    fn open(&mut self, definition: Arc<QueueDefinition>, facts: LogFacts, machine: Queue) {
+        let environment = &self.tools.environment;
+        let identity = Identity {
+            queue: definition.queue,
+            member: environment.member,
+            replica_set: definition.replica_set.clone(),
+            started: environment.started,
+        };
+        let replica = Replica::new(identity, environment.timing, facts);
+        let id = definition.queue;
+        let queue = LocalQueue {
+            id,
+            definition,
+            replica,
+            machine,
+            applying_from_disk: false,
+            leader: None,
+            incoming: None,
+        };
+        self.queues.insert(id, Box::new(queue));
+        let (life, connected) = (self.tools.life, self.tools.connected);
+        self.on(id, |queue, tools| {
+            queue.step(tools, Event::Connected(connected));
+            if life.is_some() {
+                queue.step(tools, Event::Life(life));
+            }
+        });
+    }
+}
+
+/// What is known of a queue whose definition was not read yet.
+fn nameless(id: QueueId) -> QueueDefinition {
+    let name = QueueName::new(id.to_string()).expect("a uuid is 36 plain characters");
+    QueueDefinition {
+        queue: id,
+        virtual_host: VirtualHost::default(),
+        name,
+        replicas_wanted: 0,
+        min_isr: 1,
+        replica_set: Vec::new(),
+        unknown: bellwether_coordinator::records::UnknownFields::new(),
+    }
+}
+
+fn unknown_here() -> bellwether_protocol::error::ErrorBody {
+    bellwether_protocol::error::ErrorBody::not_done(
+        bellwether_protocol::error::ErrorCode::NotLeader,
+        "this broker has no replica of the queue (yet); ask for its leader again",
+    )
+}

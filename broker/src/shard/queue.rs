@@ -1,0 +1,301 @@
+//! One queue's replica on this broker: the pure machines and what the shell keeps beside them.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use bellwether_coordinator::coordinator::Version;
+use bellwether_coordinator::records::QueueDefinition;
+use bellwether_log::{Batch, Record};
+use bellwether_protocol::client::Settlement;
+use bellwether_protocol::error::{ErrorBody, ErrorCode};
+use bellwether_protocol::ids::{BrokerLife, Epoch, Offset, OffsetRange, QueueId};
+use bellwether_queue::Queue;
+use bellwether_replication::{Effect, Event, Replica};
+use tokio::sync::oneshot;
+
+use super::deliver::Consumer;
+use super::input::{AttachConsumer, ConsumerKey, Lease, PublishOrigin, QueuePublish};
+use super::stream::Stream;
+use super::tools::Tools;
+
+/// Publishes that wait for a new leader to serve. Each waits for one round of its followers; beyond it they are refused, to be tried again.
+const HELD_PUBLISHES_MAX: usize = 4096;
+
+/// One queue's replica.
+pub(crate) struct LocalQueue {
+    pub id: QueueId,
+    pub definition: Arc<QueueDefinition>,
+    pub replica: Replica,
+    pub machine: Queue,
+    /// A read of committed records is under way: applying waits for it.
+    pub applying_from_disk: bool,
+    /// While this broker leads.
+    pub leader: Option<Box<Leader>>,
+    /// A snapshot that is being fetched.
+    pub incoming: Option<super::snapshot::Incoming>,
+}
+
+/// What exists only while this broker leads the queue.
+pub(crate) struct Leader {
+    pub epoch: Epoch,
+    /// Set when everything the log held at the start is committed.
+    pub serves: bool,
+    /// The high watermark has passed the epoch start: serve once everything up to this offset is applied.
+    pub serve_at: Option<(Epoch, Instant, Offset)>,
+    pub deliver_from: Instant,
+    pub lease: Option<Lease>,
+    /// Appended, not committed: in order of the log.
+    pub waiting: VecDeque<Waiting>,
+    pub held_publishes: Vec<QueuePublish>,
+    pub held_attaches: Vec<AttachConsumer>,
+    pub consumers: BTreeMap<ConsumerKey, Consumer>,
+    /// Settles of this turn, merged into one record each.
+    pub settling: Settling,
+    pub streams: HashMap<BrokerLife, Stream>,
+    /// The high watermark moved: followers have to hear of it.
+    pub tell_committed: bool,
+    /// The queue is being deleted: nothing is taken, confirmed or delivered.
+    pub deleting: bool,
+    /// What committed purges took, for those who wait for them.
+    pub purged: VecDeque<u64>,
+    pub time_ms: u64,
+}
+
+/// Ranges settled in this turn, by what becomes of them.
+#[derive(Default)]
+pub(crate) struct Settling {
+    pub acks: Vec<OffsetRange>,
+    pub rejects: Vec<OffsetRange>,
+    pub returns: Vec<OffsetRange>,
+    /// Who is to be told when they are committed.
+    pub told: Vec<(ConsumerKey, u64)>,
+}
+
+impl Settling {
+    pub fn add(&mut self, settlement: Settlement, ranges: Vec<OffsetRange>) {
+        match settlement {
+            Settlement::Ack => self.acks.extend(ranges),
+            Settlement::Reject => self.rejects.extend(ranges),
+            Settlement::Return => self.returns.extend(ranges),
+        }
+    }
+}
+
+/// Somebody who waits until the log is committed up to `end`.
+pub(crate) struct Waiting {
+    pub end: Offset,
+    pub who: Waiter,
+}
+
+pub(crate) enum Waiter {
+    Publish { origin: Arc<dyn PublishOrigin>, token: u64 },
+    Settle { consumer: ConsumerKey, number: u64 },
+    Purge { reply: oneshot::Sender<Result<u64, ErrorBody>> },
+}
+
+impl Leader {
+    fn new(epoch: Epoch, now: Instant) -> Leader {
+        Leader {
+            epoch,
+            serves: false,
+            serve_at: None,
+            deliver_from: now,
+            lease: None,
+            waiting: VecDeque::new(),
+            held_publishes: Vec::new(),
+            held_attaches: Vec::new(),
+            consumers: BTreeMap::new(),
+            settling: Settling::default(),
+            streams: HashMap::new(),
+            tell_committed: false,
+            deleting: false,
+            purged: VecDeque::new(),
+            time_ms: 0,
+        }
+    }
+
+    /// Ends the lease at once, also for deliveries that are on their way to a socket.
+    pub fn end_lease(&mut self) {
+        if let Some(lease) = self.lease.take() {
+            lease.leads.store(false, Ordering::Release);
+        }
+    }
+
+    pub fn hold_publish(&mut self, publish: QueuePublish) -> Option<QueuePublish> {
+        if self.held_publishes.len() < HELD_PUBLISHES_MAX {
+            self.held_publishes.push(publish);
+            return None;
+        }
+        Some(publish)
+    }
+}
+
+impl LocalQueue {
+    /// Something happened to the replica: the machine acts, and its effects are carried out.
+    pub fn step(&mut self, tools: &mut Tools, event: Event) {
+        let mut effects = Vec::new();
+        self.replica.step(tools.now, event, &mut effects);
+        self.perform(tools, effects);
+        tools.touch(self.id);
+    }
+
+    pub fn perform(&mut self, tools: &mut Tools, effects: Vec<Effect>) {
+        for effect in effects {
+            self.perform_one(tools, effect);
+        }
+    }
+
+    /// Appends a record as leader; answers the log's new end.
+    pub fn append(&mut self, tools: &mut Tools, record: &Record) -> Offset {
+        let epoch = self.leader.as_ref().map_or_else(Epoch::default, |leader| leader.epoch);
+        let base = tools.logs.end(self.id);
+        let batch = Batch::encode(self.id, epoch, base, record);
+        let end = batch.end();
+        tools.logs.append(batch);
+        self.step(tools, Event::Appended { end });
+        end
+    }
+
+    /// Begins to lead, without serving yet.
+    pub fn begin_leading(&mut self, tools: &mut Tools, epoch: Epoch) {
+        tracing::info!(queue = %self.definition.name, queue.id = %self.id, %epoch, "this broker leads the queue");
+        tools.environment.metrics.elections.increment();
+        self.leader = Some(Box::new(Leader::new(epoch, tools.now)));
+        tools.environment.led.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Everything the log held is committed: serve those who have waited.
+    pub fn begin_serving(&mut self, tools: &mut Tools, epoch: Epoch, deliver_from: Instant) {
+        let Some(leader) = &mut self.leader else { return };
+        leader.serves = true;
+        leader.deliver_from = deliver_from;
+        self.machine.lead(epoch);
+        let publishes = std::mem::take(&mut leader.held_publishes);
+        let attaches = std::mem::take(&mut leader.held_attaches);
+        for publish in publishes {
+            self.publish(tools, publish);
+        }
+        for attach in attaches {
+            self.attach(tools, attach);
+        }
+    }
+
+    /// Leads no more. What was appended and is not committed has an unknown fate (promise G11).
+    pub fn stop_leading(&mut self, tools: &mut Tools) {
+        let Some(mut leader) = self.leader.take() else { return };
+        tracing::info!(queue = %self.definition.name, queue.id = %self.id, epoch = %leader.epoch, "this broker no longer leads the queue");
+        leader.end_lease();
+        tools.environment.leases.forget(self.id);
+        tools.environment.led.fetch_sub(1, Ordering::AcqRel);
+        self.machine.stop_leading();
+        for waiting in leader.waiting.drain(..) {
+            self.fate_unknown(tools, &leader.consumers, waiting.who);
+        }
+        for publish in leader.held_publishes.drain(..) {
+            let error = self.not_leader(tools);
+            tools.outcome(&publish.origin, publish.token, Err(error));
+        }
+        for attach in leader.held_attaches.drain(..) {
+            answer(attach.reply, Err(self.not_leader(tools)));
+        }
+        for (consumer, number) in leader.settling.told.drain(..) {
+            if let Some(consumer) = leader.consumers.get(&consumer) {
+                consumer.sink.settle_failed(number, self.not_leader(tools));
+            }
+        }
+        for consumer in leader.consumers.into_values() {
+            consumer.sink.closed(self.not_leader(tools));
+        }
+    }
+
+    fn fate_unknown(&self, tools: &mut Tools, consumers: &BTreeMap<ConsumerKey, Consumer>, who: Waiter) {
+        let name = &self.definition.name;
+        match who {
+            Waiter::Publish { origin, token } => {
+                let words = format!(
+                    "the leadership of queue {name} was lost after the message was appended; it may be stored. Send it again with the same sequence number"
+                );
+                tools.outcome(&origin, token, Err(ErrorBody::unknown(ErrorCode::Unconfirmed, words)));
+            }
+            Waiter::Settle { consumer, number } => {
+                if let Some(consumer) = consumers.get(&consumer) {
+                    let words = format!("the leadership of queue {name} was lost; the settle may be done or not");
+                    consumer.sink.settle_failed(number, ErrorBody::unknown(ErrorCode::Unsettled, words));
+                }
+            }
+            Waiter::Purge { reply } => {
+                let words = format!("the leadership of queue {name} was lost; the purge may be done or not");
+                answer(reply, Err(ErrorBody::unknown(ErrorCode::NotLeader, words)));
+            }
+        }
+    }
+
+    /// "Not here", and where, if that is known.
+    pub fn not_leader(&self, tools: &Tools) -> ErrorBody {
+        let name = &self.definition.name;
+        if let Some(why) = self.replica.stopped() {
+            return ErrorBody::not_done(
+                ErrorCode::QueueStopped,
+                format!("queue {name} has stopped on this broker: {why}"),
+            );
+        }
+        let leader = self
+            .replica
+            .state()
+            .and_then(|(state, _)| state.leader)
+            .filter(|leader| Some(*leader) != tools.life)
+            .and_then(|leader| tools.address_of(leader.broker));
+        let words = match &leader {
+            Some(leader) => format!("queue {name} is led by broker {} at {}", leader.broker, leader.address),
+            None => format!("queue {name} has no leader at the moment; try again shortly"),
+        };
+        ErrorBody { leader, ..ErrorBody::not_done(ErrorCode::NotLeader, words) }
+    }
+
+    /// The version of the state that this broker has read.
+    pub fn state_version(&self) -> Option<Version> {
+        self.replica.state().map(|(_, version)| version)
+    }
+
+    /// What is done once a turn: settles of the turn become records, the committed is applied, followers and consumers get theirs.
+    pub fn finish_turn(&mut self, tools: &mut Tools) {
+        self.append_settles(tools);
+        self.apply_committed(tools);
+        self.stream_to_followers(tools);
+        self.deliver(tools);
+    }
+
+    /// The members whose promises a delivery needs may have changed.
+    pub fn renew_lease(&mut self, tools: &Tools) {
+        let members = self.replica.lease_members();
+        let Some(leader) = &mut self.leader else { return };
+        let promises: Option<Vec<_>> = members.filter(|_| !leader.deleting).and_then(|members| {
+            members
+                .iter()
+                .map(|life| leader.streams.get(life).and_then(|stream| stream.promises.clone()))
+                .collect()
+        });
+        let Some(promises) = promises else { return leader.end_lease() };
+        let same = leader.lease.as_ref().is_some_and(|lease| {
+            lease.leads.load(Ordering::Acquire)
+                && lease.promises.len() == promises.len()
+                && lease.promises.iter().zip(&promises).all(|(old, new)| Arc::ptr_eq(old, new))
+        });
+        if same {
+            return;
+        }
+        leader.end_lease();
+        let leads = Arc::new(AtomicBool::new(true));
+        tools.environment.leases.grant(self.id, leads.clone());
+        leader.lease = Some(Lease { promises: promises.into(), leads });
+    }
+}
+
+/// Answers somebody who may have gone meanwhile.
+pub(crate) fn answer<T>(reply: oneshot::Sender<T>, value: T) {
+    if reply.send(value).is_err() {
+        tracing::trace!("nobody waits for this answer any more");
+    }
+}

@@ -1,0 +1,120 @@
+//! What a shard does by itself: time, the journal's progress, checkpoints, cleaning.
+
+use bellwether_journal::{Evacuation, Progress, QueueLive, ReadError};
+use bellwether_log::Batch;
+use bellwether_protocol::ids::QueueId;
+use bellwether_replication::Event;
+use bytes::Bytes;
+
+use super::Shard;
+use super::tools::{Internal, ReadPurpose};
+
+impl Shard {
+    pub(super) fn tick(&mut self, paused: bool) {
+        for queue in self.queues.values_mut() {
+            if paused {
+                queue.step(&mut self.tools, Event::Paused);
+            }
+            if queue.replica.wants_ticks() {
+                queue.step(&mut self.tools, Event::Tick);
+            }
+            if queue.waits_to_deliver() {
+                self.tools.touch(queue.id);
+            }
+        }
+        for id in self.tools.logs.wants_checkpoint() {
+            self.checkpoint(id);
+        }
+    }
+
+    /// Keeps the state of what is applied, so that a restart need not replay it and its log can be freed.
+    fn checkpoint(&mut self, id: QueueId) {
+        let Some(queue) = self.queues.get(&id) else { return };
+        if queue.replica.stopped().is_some() || queue.incoming.is_some() {
+            return;
+        }
+        let at = queue.machine.applied();
+        if self.tools.logs.checkpointed(id).is_some_and(|(last, _)| at <= last) {
+            return;
+        }
+        let high_watermark = queue.replica.log().high_watermark.max(at);
+        let state = Bytes::from(queue.machine.checkpoint());
+        self.tools.logs.checkpoint(id, at, high_watermark, state);
+    }
+
+    pub(super) fn journal_done(&mut self) {
+        for progress in self.tools.logs.completed() {
+            match progress {
+                Progress::Durable { queue, end } => {
+                    self.on(queue, |queue, tools| {
+                        let start = tools.logs.start(queue.id);
+                        queue.replica.log_starts(start);
+                        queue.step(tools, Event::LocalDurable { end });
+                    });
+                }
+                Progress::Installed { queue, end } => {
+                    self.on(queue, |queue, tools| queue.snapshot_installed(tools, end));
+                }
+                Progress::Evacuate(evacuation) => self.evacuate(evacuation),
+                Progress::Corrupt { queue, what } => self.on(queue, |queue, tools| {
+                    let why = format!("its log on this broker is damaged: {what}. The other replicas go on; nothing is deleted");
+                    queue.step(tools, Event::Broken { why });
+                }),
+                Progress::Disk(level) => {
+                    tracing::warn!(?level, "the room on the disk has changed");
+                }
+                Progress::Failed(why) => {
+                    tracing::error!(%why, "the journal failed: this store takes no further part; restart the broker with a sound disk");
+                    self.tools.store_failed = Some(why.clone());
+                    self.each(|queue, tools| queue.step(tools, Event::StoreFailed { why: why.clone() }));
+                }
+            }
+        }
+    }
+
+    fn evacuate(&mut self, evacuation: Evacuation) {
+        let mut live = Vec::with_capacity(evacuation.queues.len());
+        for need in &evacuation.queues {
+            if need.checkpoint_wanted {
+                self.checkpoint(need.queue);
+            }
+            if let Some(queue) = self.queues.get(&need.queue).filter(|queue| queue.replica.stopped().is_none()) {
+                let unsettled = queue.machine.unsettled_in(need.offsets);
+                live.push(QueueLive { queue: need.queue, unsettled });
+            }
+        }
+        self.tools.logs.evacuate(evacuation, &live);
+        for queue in &live {
+            let start = self.tools.logs.start(queue.queue);
+            if let Some(queue) = self.queues.get_mut(&queue.queue) {
+                queue.replica.log_starts(start);
+            }
+        }
+    }
+
+    pub(super) fn answered(&mut self, internal: Internal) {
+        match internal {
+            Internal::Cas { queue, version, state, outcome } => self.on(queue, |queue, tools| {
+                queue.step(tools, Event::Cas { version, state, outcome });
+            }),
+            Internal::Read { queue, purpose, result: Ok(batches) } => self.read_done(queue, purpose, &batches),
+            Internal::Read { queue, purpose: _, result: Err(error) } => {
+                if let ReadError::Damaged { .. } = &error {
+                    self.tools.logs.quarantine(queue, error.to_string());
+                }
+                self.on(queue, |queue, tools| {
+                    let why = format!("its log on this broker cannot be read: {error}");
+                    queue.step(tools, Event::Broken { why });
+                });
+            }
+        }
+    }
+
+    fn read_done(&mut self, queue: QueueId, purpose: ReadPurpose, batches: &[Batch]) {
+        self.on(queue, |queue, tools| match purpose {
+            ReadPurpose::Apply { from } => queue.apply_read(tools, from, batches),
+            ReadPurpose::Stream { to, from } => queue.stream_read(tools, to, from, batches),
+            ReadPurpose::Deliver { consumer } => queue.deliver_read(tools, consumer, batches),
+        });
+    }
+}
