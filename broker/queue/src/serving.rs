@@ -261,9 +261,10 @@ impl Serving {
     /// Hands ready messages out in the order of their offsets, to the consumers with room in turn.
     pub fn dispatch(&mut self, state: &State, effects: &mut Vec<Effect>) {
         let mut budget = DISPATCH_MESSAGES_MAX;
+        // Equal shares of what is there, so that the first in line does not take it all.
+        let share = self.ready(state).min(budget).div_ceil(self.turns.len().max(1) as u64);
         while budget > 0 && self.wants_dispatch(state) {
             let Some((&ticket, &key)) = self.turns.first_key_value() else { return };
-            let share = self.ready(state).div_ceil(self.turns.len() as u64);
             let most = share
                 .min(self.consumers[&key].room())
                 .min(budget)
