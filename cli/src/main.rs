@@ -1,1 +1,42 @@
-fn main() {}
+//! The binary `bellwether`: `serve`, `dev`, `demo`, and the commands of operators and users.
+
+mod args;
+mod outcome;
+mod serve;
+mod signals;
+mod values;
+
+use std::process::ExitCode;
+
+use args::{Command, Understood};
+use outcome::{Failure, report};
+
+fn main() -> ExitCode {
+    let understood = match args::understand(std::env::args_os().collect()) {
+        Ok(understood) => understood,
+        // Help and version are no errors, and go to standard output.
+        Err(error) => error.exit(),
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            return report(Err(Failure::not_done(format!("cannot start the runtime: {error}"))));
+        }
+    };
+    let ended = runtime.block_on(run(understood));
+    // What still blocks a thread (a read of standard input, say) must not hold up the exit.
+    runtime.shutdown_background();
+    report(ended)
+}
+
+async fn run(understood: Understood) -> Result<(), Failure> {
+    let Understood { command, matches, file } = understood;
+    match command {
+        Command::Serve(args) => {
+            let matches = matches
+                .subcommand_matches("serve")
+                .expect("this is the subcommand that was chosen");
+            serve::run(*args, matches, &file).await
+        }
+    }
+}

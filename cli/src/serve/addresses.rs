@@ -1,0 +1,208 @@
+//! Which addresses to bind and which to tell others, and the two ways of getting that wrong: a
+//! wildcard that nobody can connect to, and a port open to everyone while there is no login.
+
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+
+use bellwether_broker::config::{Addresses, Listeners};
+use tokio::net::TcpListener;
+
+use super::settings::NetworkSettings;
+
+/// Why an address was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum AddressError {
+    #[error("{flag} {given}: {why}; write it like 127.0.0.1:7400 or host:7400")]
+    Malformed { flag: &'static str, given: String, why: String },
+    #[error(
+        "{flag} {given} is open to other machines, and there is no TLS and no login yet: anyone who reaches it may read and write every queue. \
+         Give --insecure if the network is yours alone, or listen on 127.0.0.1"
+    )]
+    OpenToAll { flag: &'static str, given: String },
+    #[error(
+        "{flag} {given} stands for all addresses of this machine, which nobody can connect to from elsewhere: \
+         say which one others are to use with {advertise} HOST[:PORT]"
+    )]
+    WildcardUnadvertised { flag: &'static str, given: String, advertise: &'static str },
+    #[error("cannot listen on {flag} {given}: {source}")]
+    CannotBind { flag: &'static str, given: String, source: std::io::Error },
+}
+
+/// A listener's flag, the flag of what is told of it, and their values.
+struct Door<'a> {
+    flag: &'static str,
+    listen: &'a str,
+    advertise_flag: &'static str,
+    advertise: Option<&'a str>,
+}
+
+impl Door<'_> {
+    /// Checks before anything is bound, so that a mistake leaves no trace.
+    fn check(&self, insecure: bool) -> Result<SocketAddr, AddressError> {
+        let address = resolve(self.flag, self.listen)?;
+        if !insecure && !address.ip().is_loopback() {
+            return Err(AddressError::OpenToAll { flag: self.flag, given: self.listen.to_owned() });
+        }
+        if address.ip().is_unspecified() && self.advertise.is_none() {
+            return Err(AddressError::WildcardUnadvertised {
+                flag: self.flag,
+                given: self.listen.to_owned(),
+                advertise: self.advertise_flag,
+            });
+        }
+        self.advertised(address.port())?;
+        Ok(address)
+    }
+
+    async fn bind(&self, address: SocketAddr) -> Result<(TcpListener, String), AddressError> {
+        let cannot = |source| AddressError::CannotBind {
+            flag: self.flag,
+            given: self.listen.to_owned(),
+            source,
+        };
+        let listener = TcpListener::bind(address).await.map_err(cannot)?;
+        let port = listener.local_addr().map_err(cannot)?.port();
+        let advertised = self.advertised(port)?;
+        Ok((listener, advertised))
+    }
+
+    /// What others are told when `port` is bound.
+    fn advertised(&self, port: u16) -> Result<String, AddressError> {
+        let malformed = |given: &str, why: &str| AddressError::Malformed {
+            flag: self.advertise_flag,
+            given: given.to_owned(),
+            why: why.to_owned(),
+        };
+        let Some(given) = self.advertise else {
+            let (host, _) = self.listen.rsplit_once(':').unwrap_or((self.listen, ""));
+            return Ok(format!("{host}:{port}"));
+        };
+        let (host, port) = split_port(given, port).map_err(|why| malformed(given, why))?;
+        let unspecified =
+            host.trim_matches(['[', ']']).parse().is_ok_and(|ip: IpAddr| ip.is_unspecified());
+        match unspecified {
+            true => Err(malformed(given, "nobody can connect to all addresses")),
+            false => Ok(format!("{host}:{port}")),
+        }
+    }
+}
+
+/// Host and port of `given`, with `port` where it names none.
+fn split_port(given: &str, port: u16) -> Result<(&str, u16), &'static str> {
+    let bracketed = given.starts_with('[');
+    match given.rsplit_once(':') {
+        Some((host, _)) if !bracketed && host.contains(':') => {
+            Err("an IPv6 address needs brackets")
+        }
+        Some((host, text)) if !bracketed || host.ends_with(']') => {
+            let port = text.parse().map_err(|_| "the port is no number up to 65535")?;
+            if host.is_empty() { Err("the host is missing") } else { Ok((host, port)) }
+        }
+        _ if given.is_empty() => Err("the host is missing"),
+        _ => Ok((given, port)),
+    }
+}
+
+fn resolve(flag: &'static str, given: &str) -> Result<SocketAddr, AddressError> {
+    let malformed = |why: String| AddressError::Malformed { flag, given: given.to_owned(), why };
+    let mut found = given.to_socket_addrs().map_err(|error| malformed(error.to_string()))?;
+    found.next().ok_or_else(|| malformed("the name stands for no address".to_owned()))
+}
+
+/// Checks all addresses, then binds them.
+pub async fn bind(settings: &NetworkSettings) -> Result<(Listeners, Addresses), AddressError> {
+    let client = Door {
+        flag: "--listen",
+        listen: &settings.listen,
+        advertise_flag: "--advertise",
+        advertise: settings.advertise.as_deref(),
+    };
+    let peer = Door {
+        flag: "--peer-listen",
+        listen: &settings.peer_listen,
+        advertise_flag: "--peer-advertise",
+        advertise: settings.peer_advertise.as_deref(),
+    };
+    // Nobody is told of the admin address, so a wildcard is fine there.
+    let admin = settings.admin_listen.as_deref().map(|listen| Door {
+        flag: "--admin-listen",
+        listen,
+        advertise_flag: "--admin-listen",
+        advertise: Some("localhost"),
+    });
+
+    let client_address = client.check(settings.insecure)?;
+    let peer_address = peer.check(settings.insecure)?;
+    let admin = match admin {
+        Some(door) => Some((door.check(settings.insecure)?, door)),
+        None => None,
+    };
+
+    let (client, client_told) = client.bind(client_address).await?;
+    let (peer, peer_told) = peer.bind(peer_address).await?;
+    let admin = match admin {
+        Some((address, door)) => Some(door.bind(address).await?.0),
+        None => None,
+    };
+    Ok((Listeners { client, peer, admin }, Addresses { client: client_told, peer: peer_told }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn door<'a>(listen: &'a str, advertise: Option<&'a str>) -> Door<'a> {
+        Door { flag: "--listen", listen, advertise_flag: "--advertise", advertise }
+    }
+
+    fn refused(listen: &str, advertise: Option<&str>, insecure: bool) -> String {
+        door(listen, advertise).check(insecure).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn only_loopback_is_bound_unless_the_operator_insists() {
+        let error = refused("192.0.2.7:7400", None, false);
+        assert!(error.contains("--insecure") && error.contains("no TLS and no login"), "{error}");
+        door("192.0.2.7:7400", None).check(true).unwrap();
+        door("127.0.0.1:7400", None).check(false).unwrap();
+        door("[::1]:7400", None).check(false).unwrap();
+        door("localhost:7400", None).check(false).unwrap();
+    }
+
+    #[test]
+    fn a_wildcard_that_nobody_could_connect_to_is_refused() {
+        for wildcard in ["0.0.0.0:7400", "[::]:7400"] {
+            let error = refused(wildcard, None, true);
+            assert!(error.contains("--advertise HOST[:PORT]"), "{error}");
+        }
+        door("0.0.0.0:7400", Some("broker-1.example")).check(true).unwrap();
+        assert!(refused("0.0.0.0:7400", Some("0.0.0.0:7400"), true).contains("nobody can connect"));
+    }
+
+    #[test]
+    fn a_malformed_address_is_named_with_its_flag() {
+        for bad in ["7400", "127.0.0.1", "127.0.0.1:99999", ""] {
+            let error = refused(bad, None, true);
+            assert!(error.starts_with("--listen") && error.contains("write it like"), "{error}");
+        }
+        assert!(refused("127.0.0.1:1", Some("fe80::1"), false).contains("brackets"));
+        assert!(refused("127.0.0.1:1", Some(":7400"), false).contains("host is missing"));
+    }
+
+    #[test]
+    fn others_are_told_the_port_that_was_really_bound() {
+        assert_eq!(door("127.0.0.1:0", None).advertised(4711).unwrap(), "127.0.0.1:4711");
+        assert_eq!(door("[::1]:0", None).advertised(4711).unwrap(), "[::1]:4711");
+        assert_eq!(
+            door("0.0.0.0:0", Some("b1.example")).advertised(4711).unwrap(),
+            "b1.example:4711"
+        );
+        assert_eq!(
+            door("0.0.0.0:0", Some("b1.example:80")).advertised(4711).unwrap(),
+            "b1.example:80"
+        );
+        assert_eq!(
+            door("0.0.0.0:0", Some("[fe80::1]")).advertised(4711).unwrap(),
+            "[fe80::1]:4711"
+        );
+    }
+}

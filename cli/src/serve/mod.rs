@@ -1,0 +1,174 @@
+//! `bellwether serve`: one broker, from its configuration to its hand-over.
+
+pub mod addresses;
+pub mod layers;
+pub mod logs;
+pub mod ready;
+pub mod settings;
+
+use std::future::Future;
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bellwether_broker::admin::Health;
+use bellwether_broker::config::BrokerConfig;
+use bellwether_coordinator::coordinator::Connector;
+use bellwether_protocol::ids::BrokerId;
+use clap::{ArgMatches, Args};
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::outcome::Failure;
+use crate::signals::{Signals, starter_gone};
+use layers::FileLayer;
+use ready::Ready;
+use settings::Settings;
+
+/// What a stopping broker gets beyond its drain time-out, for closing files and its session.
+const CLOSING_TIME: Duration = Duration::from_secs(2);
+
+/// Flags of `serve`.
+#[derive(Args, Debug)]
+pub struct ServeArgs {
+    /// Configuration file (TOML). The environment overrides it, flags override both
+    #[arg(long, value_name = "FILE", env = "BELLWETHER_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// Print the configuration in force, and where each value is from, and exit
+    #[arg(long)]
+    pub print_config: bool,
+    #[command(flatten)]
+    pub settings: Settings,
+    /// Use the coordinator that `dev` or `demo` serves here, in place of ZooKeeper
+    #[arg(long, value_name = "HOST:PORT", hide = true, conflicts_with = "zookeeper")]
+    pub embedded_coordinator: Option<String>,
+    /// Stop at once when standard input ends
+    #[arg(long, hide = true)]
+    pub exit_with_stdin: bool,
+}
+
+/// Runs a broker until it is told to stop.
+pub async fn run(args: ServeArgs, matches: &ArgMatches, file: &FileLayer) -> Result<(), Failure> {
+    layers::check_environment(std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()))
+        .map_err(Failure::usage)?;
+    if args.print_config {
+        std::io::stdout().write_all(layers::print(matches, file).as_bytes())?;
+        return Ok(());
+    }
+    logs::start(args.settings.log_format, args.settings.log.as_deref())?;
+
+    let mut signals = Signals::catch()?;
+    let gone = if args.exit_with_stdin { starter_gone() } else { CancellationToken::new() };
+    let starting = start(&args);
+    tokio::select! {
+        started = starting => supervise(started?, &mut signals, &gone).await,
+        () = signals.next() => Ok(()),
+        () = gone.cancelled() => Err(starter_is_gone()),
+    }
+}
+
+/// A broker that has been started, and the strings on it.
+struct Started<Run> {
+    broker: Run,
+    health: Arc<Health>,
+    shutdown: CancellationToken,
+    ready: Ready,
+    drain_timeout: Duration,
+}
+
+async fn start(
+    args: &ServeArgs,
+) -> Result<
+    Started<impl Future<Output = Result<(), bellwether_broker::BrokerError>> + use<>>,
+    Failure,
+> {
+    let settings = &args.settings;
+    let Some(id) = settings.id else {
+        return Err(Failure::usage(
+            "this broker has no number: give --id N, BELLWETHER_ID or `id = N` in the configuration file, unique in the cluster",
+        ));
+    };
+    let connector = connector(args)?;
+    // Everything that can be judged is judged before the first port is bound.
+    let unbound =
+        bellwether_broker::config::Addresses { client: String::new(), peer: String::new() };
+    settings.broker(BrokerId(id), unbound).check().map_err(Failure::usage)?;
+    let (listeners, addresses) =
+        addresses::bind(&settings.network).await.map_err(|error| match error {
+            addresses::AddressError::CannotBind { .. } => Failure::not_done(error),
+            wrong => Failure::usage(wrong),
+        })?;
+    let config: BrokerConfig = settings.broker(BrokerId(id), addresses);
+    let ready = Ready {
+        id,
+        clients: config.addresses.client.clone(),
+        brokers: config.addresses.peer.clone(),
+        admin: listeners
+            .admin
+            .as_ref()
+            .and_then(|admin| admin.local_addr().ok())
+            .map(|bound| bound.to_string()),
+    };
+    let (health, shutdown) = (Arc::new(Health::default()), CancellationToken::new());
+    let drain_timeout = config.timing.drain_timeout;
+    let broker =
+        bellwether_broker::run(config, connector, listeners, health.clone(), shutdown.clone());
+    Ok(Started { broker, health, shutdown, ready, drain_timeout })
+}
+
+/// Sees a broker from its start to its end: says when it is ready, and stops it when told to.
+async fn supervise<Run>(
+    started: Started<Run>,
+    signals: &mut Signals,
+    gone: &CancellationToken,
+) -> Result<(), Failure>
+where
+    Run: Future<Output = Result<(), bellwether_broker::BrokerError>>,
+{
+    let Started { broker, health, shutdown, ready, drain_timeout } = started;
+    let mut broker = std::pin::pin!(broker);
+    let mut announced = false;
+    let mut give_up_at = None;
+    loop {
+        tokio::select! {
+            ended = &mut broker => return ended.map_err(Failure::not_done),
+            () = health.until_ready(), if !announced => {
+                announced = true;
+                announce(&ready);
+            }
+            () = signals.next() => {
+                if give_up_at.is_some() {
+                    return Err(Failure::not_done("stopped at once by a second signal, before its queues were handed over"));
+                }
+                info!(drain_timeout = ?drain_timeout, "stopping: handing the queues over");
+                give_up_at = Some(Instant::now() + drain_timeout + CLOSING_TIME);
+                shutdown.cancel();
+            }
+            () = gone.cancelled() => return Err(starter_is_gone()),
+            () = sleep_until(give_up_at.unwrap_or_else(Instant::now)), if give_up_at.is_some() => {
+                return Err(Failure::NotDone(format!("not all queues were handed over within {drain_timeout:?}")));
+            }
+        }
+    }
+}
+
+fn announce(ready: &Ready) {
+    // A log line for those who read logs, one line on standard output for those who wait for it.
+    info!(
+        broker.id = ready.id,
+        clients = ready.clients,
+        brokers = ready.brokers,
+        admin = ready.admin,
+        "ready"
+    );
+    let mut out = std::io::stdout().lock();
+    if let Err(error) = writeln!(out, "{ready}").and_then(|()| out.flush()) {
+        warn!(%error, "nobody reads standard output");
+    }
+}
+
+fn starter_is_gone() -> Failure {
+    Failure::not_done("the process that started this broker is gone")
+}

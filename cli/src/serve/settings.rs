@@ -1,0 +1,249 @@
+//! The settings of `serve`: one list, read by the same parser from flags, the environment and the
+//! configuration file, and printed back by `--print-config`.
+
+use std::path::PathBuf;
+
+use bellwether_broker::config::{
+    Addresses, BrokerConfig, FRAME_OVERHEAD_BYTES, Limits, Storage, Timing,
+};
+use bellwether_protocol::ids::BrokerId;
+use clap::Args;
+
+use crate::values::{ByteSize, Span};
+
+/// What `serve` can be told. The name of a flag without its dashes is also the key in the
+/// configuration file, and in capitals behind BELLWETHER_ the environment variable.
+#[derive(Args, Clone, Debug)]
+pub struct Settings {
+    /// This broker's number: unique in the cluster, and the same after every restart
+    #[arg(long, value_name = "N", env = "BELLWETHER_ID")]
+    pub id: Option<u32>,
+    /// Failure domain, shown to operators
+    #[arg(long, value_name = "NAME", env = "BELLWETHER_RACK")]
+    pub rack: Option<String>,
+    /// Folder of the journal
+    #[arg(long, value_name = "DIR", env = "BELLWETHER_DATA", default_value = "bellwether-data")]
+    pub data: PathBuf,
+    /// ZooKeeper ensemble and chroot: h1:2181,h2:2181/chroot
+    #[arg(long, value_name = "ENSEMBLE", env = "BELLWETHER_ZOOKEEPER")]
+    pub zookeeper: Option<String>,
+    /// Digest credentials for ZooKeeper, user:password; nodes are then readable by this user alone
+    #[arg(long, value_name = "AUTH", env = "BELLWETHER_ZOOKEEPER_AUTH", hide_env_values = true)]
+    pub zookeeper_auth: Option<String>,
+    #[command(flatten)]
+    pub network: NetworkSettings,
+    #[command(flatten)]
+    pub timing: TimingSettings,
+    #[command(flatten)]
+    pub storage: StorageSettings,
+    #[command(flatten)]
+    pub limits: LimitSettings,
+    /// Tasks that the queues are spread over [default: the cores, 8 at most]
+    #[arg(long, value_name = "N", env = "BELLWETHER_SHARDS")]
+    pub shards: Option<usize>,
+    /// How logs are written to standard error
+    #[arg(long, value_name = "FORMAT", env = "BELLWETHER_LOG_FORMAT", default_value = "text")]
+    pub log_format: LogFormat,
+    /// What is logged: error, warn, info, debug, trace, or a tracing filter [default: RUST_LOG, or info]
+    #[arg(long, value_name = "FILTER", env = "BELLWETHER_LOG")]
+    pub log: Option<String>,
+}
+
+/// Where this broker listens, and what others are told.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Network")]
+pub struct NetworkSettings {
+    /// Where clients connect
+    #[arg(
+        long,
+        value_name = "HOST:PORT",
+        env = "BELLWETHER_LISTEN",
+        default_value = "127.0.0.1:7400"
+    )]
+    pub listen: String,
+    /// Where clients are told to connect [default: as --listen]
+    #[arg(long, value_name = "HOST[:PORT]", env = "BELLWETHER_ADVERTISE")]
+    pub advertise: Option<String>,
+    /// Where other brokers connect
+    #[arg(
+        long,
+        value_name = "HOST:PORT",
+        env = "BELLWETHER_PEER_LISTEN",
+        default_value = "127.0.0.1:7401"
+    )]
+    pub peer_listen: String,
+    /// Where other brokers are told to connect [default: as --peer-listen]
+    #[arg(long, value_name = "HOST[:PORT]", env = "BELLWETHER_PEER_ADVERTISE")]
+    pub peer_advertise: Option<String>,
+    /// Where /metrics, /healthz and /readyz are served [default: nowhere]
+    #[arg(long, value_name = "HOST:PORT", env = "BELLWETHER_ADMIN_LISTEN")]
+    pub admin_listen: Option<String>,
+    /// Listen on other than loopback addresses, though there is no TLS and no login yet
+    #[arg(long, env = "BELLWETHER_INSECURE", value_name = "BOOL", default_value = "false",
+          default_missing_value = "true", num_args = 0..=1, require_equals = true, hide_possible_values = true)]
+    pub insecure: bool,
+}
+
+/// How long things may take.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Timing")]
+pub struct TimingSettings {
+    /// Session time-out asked of ZooKeeper: bounds the failover of a broker that hangs
+    #[arg(long, value_name = "MS", env = "BELLWETHER_SESSION_TIMEOUT_MS",
+          default_value_t = u64::try_from(Timing::default().session_timeout.as_millis()).unwrap_or(u64::MAX))]
+    pub session_timeout_ms: u64,
+    /// A follower that has not caught up for so long leaves the in-sync set
+    #[arg(long, value_name = "TIME", env = "BELLWETHER_LAG_LIMIT", default_value_t = Span(Timing::default().lag_limit))]
+    pub lag_limit: Span,
+    /// How long a successor waits before its first delivery, and a cut-off leader may still deliver
+    #[arg(long, value_name = "TIME", env = "BELLWETHER_PROMISE", default_value_t = Span(Timing::default().promise))]
+    pub promise: Span,
+    /// How long a stopping broker tries to hand its queues over
+    #[arg(long, value_name = "TIME", env = "BELLWETHER_DRAIN_TIMEOUT", default_value_t = Span(Timing::default().drain_timeout))]
+    pub drain_timeout: Span,
+    /// How often clients must be heard; a connection is closed after twice that
+    #[arg(long, value_name = "TIME", env = "BELLWETHER_HEARTBEAT", default_value_t = Span(Timing::default().heartbeat))]
+    pub heartbeat: Span,
+    /// How long a new connection may take for its handshake
+    #[arg(long, value_name = "TIME", env = "BELLWETHER_HANDSHAKE_TIMEOUT", default_value_t = Span(Timing::default().handshake_timeout))]
+    pub handshake_timeout: Span,
+}
+
+/// How the journal uses disk and memory.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Storage")]
+pub struct StorageSettings {
+    /// Size of a segment file; space comes back a segment at a time
+    #[arg(long, value_name = "SIZE", env = "BELLWETHER_SEGMENT_BYTES", default_value_t = ByteSize(Storage::default().segment_bytes))]
+    pub segment_bytes: ByteSize,
+    /// Dead bytes that may lie about before live messages are moved together
+    #[arg(long, value_name = "SIZE", env = "BELLWETHER_DEAD_BYTES_MAX", default_value_t = ByteSize(Storage::default().dead_bytes_max))]
+    pub dead_bytes_max: ByteSize,
+    /// Memory for recent records, from which consumers and followers are served
+    #[arg(long, value_name = "SIZE", env = "BELLWETHER_CACHE_BYTES", default_value_t = ByteSize(Storage::default().cache_bytes))]
+    pub cache_bytes: ByteSize,
+    /// Refuse publishes when the file system has less free than this
+    #[arg(long, value_name = "SIZE", env = "BELLWETHER_DISK_FREE_MIN", default_value_t = ByteSize(Storage::default().disk_free_min))]
+    pub disk_free_min: ByteSize,
+    /// What filling an emptied replica may use a second
+    #[arg(long, value_name = "SIZE", env = "BELLWETHER_SNAPSHOT_BYTES_PER_SECOND", default_value_t = ByteSize(Storage::default().snapshot_bytes_per_second))]
+    pub snapshot_bytes_per_second: ByteSize,
+}
+
+/// What clients and peers may ask for at most.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Limits")]
+pub struct LimitSettings {
+    /// Largest message, headers and body together
+    #[arg(long, value_name = "SIZE", env = "BELLWETHER_MESSAGE_BYTES_MAX", default_value_t = ByteSize(Limits::default().message_bytes_max))]
+    pub message_bytes_max: ByteSize,
+    /// Longest frame [default: message-bytes-max and 64KiB]
+    #[arg(long, value_name = "SIZE", env = "BELLWETHER_FRAME_BYTES_MAX")]
+    pub frame_bytes_max: Option<ByteSize>,
+    /// Longest frame before the handshake is done
+    #[arg(long, value_name = "SIZE", env = "BELLWETHER_HANDSHAKE_BYTES_MAX", default_value_t = ByteSize(Limits::default().handshake_bytes_max))]
+    pub handshake_bytes_max: ByteSize,
+    /// Client connections at once
+    #[arg(long, value_name = "N", env = "BELLWETHER_CONNECTIONS_MAX", default_value_t = Limits::default().connections_max)]
+    pub connections_max: usize,
+    /// Producers on one connection
+    #[arg(long, value_name = "N", env = "BELLWETHER_PRODUCERS_PER_CONNECTION_MAX", default_value_t = Limits::default().producers_per_connection_max)]
+    pub producers_per_connection_max: usize,
+    /// Consumers on one connection
+    #[arg(long, value_name = "N", env = "BELLWETHER_CONSUMERS_PER_CONNECTION_MAX", default_value_t = Limits::default().consumers_per_connection_max)]
+    pub consumers_per_connection_max: usize,
+    /// Unanswered requests on one connection
+    #[arg(long, value_name = "N", env = "BELLWETHER_REQUESTS_IN_FLIGHT_MAX", default_value_t = Limits::default().requests_in_flight_max)]
+    pub requests_in_flight_max: usize,
+    /// Most unsettled messages that a consumer gets
+    #[arg(long, value_name = "N", env = "BELLWETHER_PREFETCH_MAX", default_value_t = Limits::default().prefetch_max)]
+    pub prefetch_max: u32,
+    /// Messages that a producer may have unconfirmed
+    #[arg(long, value_name = "N", env = "BELLWETHER_PRODUCER_CREDIT_MESSAGES", default_value_t = Limits::default().producer_credit_messages)]
+    pub producer_credit_messages: u64,
+    /// Bytes that a producer may have unconfirmed
+    #[arg(long, value_name = "SIZE", env = "BELLWETHER_PRODUCER_CREDIT_BYTES", default_value_t = ByteSize(Limits::default().producer_credit_bytes))]
+    pub producer_credit_bytes: ByteSize,
+    /// Bytes of unconfirmed publishes that the whole broker holds
+    #[arg(long, value_name = "SIZE", env = "BELLWETHER_PUBLISH_BYTES_IN_FLIGHT_MAX", default_value_t = ByteSize(Limits::default().publish_bytes_in_flight_max))]
+    pub publish_bytes_in_flight_max: ByteSize,
+    /// Bytes waiting to be written to one client
+    #[arg(long, value_name = "SIZE", env = "BELLWETHER_OUTBOX_BYTES_MAX", default_value_t = ByteSize(Limits::default().outbox_bytes_max))]
+    pub outbox_bytes_max: ByteSize,
+    /// Bytes streamed to a follower ahead of its answers
+    #[arg(long, value_name = "SIZE", env = "BELLWETHER_PEER_WINDOW_BYTES", default_value_t = ByteSize(Limits::default().peer_window_bytes))]
+    pub peer_window_bytes: ByteSize,
+}
+
+/// How logs are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogFormat {
+    /// Lines for people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+impl Settings {
+    /// The broker's own configuration, with the addresses that others are told.
+    pub fn broker(&self, id: BrokerId, addresses: Addresses) -> BrokerConfig {
+        let mut config = BrokerConfig::new(id, self.data.clone(), addresses);
+        config.rack.clone_from(&self.rack);
+        config.timing = self.timing.to_timing();
+        config.storage = self.storage.to_storage();
+        config.limits = self.limits.to_limits();
+        if let Some(shards) = self.shards {
+            config.shards = shards;
+        }
+        config
+    }
+}
+
+impl TimingSettings {
+    fn to_timing(&self) -> Timing {
+        Timing {
+            session_timeout: std::time::Duration::from_millis(self.session_timeout_ms),
+            lag_limit: self.lag_limit.0,
+            promise: self.promise.0,
+            drain_timeout: self.drain_timeout.0,
+            heartbeat: self.heartbeat.0,
+            handshake_timeout: self.handshake_timeout.0,
+        }
+    }
+}
+
+impl StorageSettings {
+    fn to_storage(&self) -> Storage {
+        Storage {
+            segment_bytes: self.segment_bytes.0,
+            dead_bytes_max: self.dead_bytes_max.0,
+            cache_bytes: self.cache_bytes.0,
+            disk_free_min: self.disk_free_min.0,
+            snapshot_bytes_per_second: self.snapshot_bytes_per_second.0,
+        }
+    }
+}
+
+impl LimitSettings {
+    fn to_limits(&self) -> Limits {
+        let message_bytes_max = self.message_bytes_max.0;
+        let frame_bytes_max = self
+            .frame_bytes_max
+            .map_or(message_bytes_max.saturating_add(FRAME_OVERHEAD_BYTES), |size| size.0);
+        Limits {
+            message_bytes_max,
+            frame_bytes_max,
+            handshake_bytes_max: self.handshake_bytes_max.0,
+            connections_max: self.connections_max,
+            producers_per_connection_max: self.producers_per_connection_max,
+            consumers_per_connection_max: self.consumers_per_connection_max,
+            requests_in_flight_max: self.requests_in_flight_max,
+            prefetch_max: self.prefetch_max,
+            producer_credit_messages: self.producer_credit_messages,
+            producer_credit_bytes: self.producer_credit_bytes.0,
+            publish_bytes_in_flight_max: self.publish_bytes_in_flight_max.0,
+            outbox_bytes_max: self.outbox_bytes_max.0,
+            peer_window_bytes: self.peer_window_bytes.0,
+        }
+    }
+}
