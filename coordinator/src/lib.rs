@@ -3,6 +3,10 @@
 
 pub mod coordinator;
 pub mod election;
+pub mod embedded;
 pub mod paths;
 pub mod placement;
 pub mod records;
+mod session;
+
+pub use session::WRITE_BYTES_MAX;

@@ -1,0 +1,292 @@
+//! One session over changing connections: what the ZooKeeper and the embedded coordinator have in common.
+//! *Invariant:* `Expired` is told only when a server said so; nothing that was asked while disconnected is ever sent.
+
+mod in_flight;
+mod keeper;
+mod link;
+mod subscribers;
+
+use std::fmt;
+use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use self::in_flight::InFlight;
+pub(crate) use self::keeper::open;
+pub(crate) use self::link::{Attached, CHANGES_MAX, DialError, Dialer, Link};
+use self::subscribers::Subscribers;
+use crate::coordinator::{
+    Conflict, Coordinator, Document, Path, ReadError, SessionEvent, SessionInfo, Version, Write,
+    WriteError,
+};
+
+/// Requests sent and not yet answered. More wait their turn, in order: enough to keep an ensemble busy, and few enough
+/// that all are answered well within a session time-out.
+const OUTSTANDING_MAX: usize = 512;
+
+/// Reads sent as one request of those above.
+const READS_AT_ONCE: usize = 256;
+
+/// Most bytes of one atomic write, paths included. ZooKeeper drops the connection, and with it everything in flight, over
+/// a request of 1 MiB.
+pub const WRITE_BYTES_MAX: usize = 1_000_000;
+
+/// What a step of a write takes besides its path and bytes: lengths, types, the access list.
+const STEP_OVERHEAD: usize = 100;
+
+/// A session, kept until it is closed or the ensemble ends it. When the last handle is dropped it is no longer kept, and
+/// lapses by its time-out.
+pub(crate) struct Session {
+    shared: Arc<Shared>,
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.shared.release();
+    }
+}
+
+struct Shared {
+    dialer: Box<dyn Dialer>,
+    info: Mutex<SessionInfo>,
+    standing: watch::Sender<Standing>,
+    subscribers: Subscribers,
+    /// Held while watches are added, so that none falls between two links.
+    watching: tokio::sync::Mutex<()>,
+    outstanding: Arc<Semaphore>,
+    /// The session is given up or closed: the keeper stops.
+    released: CancellationToken,
+}
+
+/// Where the session stands.
+#[derive(Clone, Debug)]
+enum Standing {
+    Attached(Arc<dyn Link>),
+    /// The session may well live on.
+    Detached,
+    /// Expired or closed.
+    Over,
+}
+
+impl Shared {
+    /// Lets go of the session: the keeper stops, and a link that is not used any more cuts itself.
+    fn release(&self) {
+        self.released.cancel();
+        self.standing.send_replace(Standing::Over);
+        self.subscribers.finish();
+    }
+
+    fn info(&self) -> SessionInfo {
+        *self.info.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn link(&self) -> Result<Arc<dyn Link>, ReadError> {
+        match &*self.standing.borrow() {
+            Standing::Attached(link) => Ok(Arc::clone(link)),
+            Standing::Detached => Err(ReadError::Unavailable("not connected".to_owned())),
+            Standing::Over => Err(ReadError::SessionOver),
+        }
+    }
+
+    /// What an error of a link means to the session: only the keeper, who asks the servers, may find that the session is over.
+    fn doubted(&self, error: ReadError) -> ReadError {
+        match (error, &*self.standing.borrow()) {
+            (ReadError::Denied(reason), _) => ReadError::Denied(reason),
+            (_, Standing::Over) => ReadError::SessionOver,
+            (ReadError::SessionOver, Standing::Attached(_) | Standing::Detached) => {
+                ReadError::Unavailable("the server speaks of another session".to_owned())
+            }
+            (ReadError::Unavailable(reason), _) => ReadError::Unavailable(reason),
+        }
+    }
+}
+
+impl Session {
+    /// Sends a request over the current link and waits for the answer, for as long as the session time-out.
+    async fn ask<T, F>(&self, request: impl FnOnce(Arc<dyn Link>) -> F) -> Result<T, ReadError>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, ReadError>> + Send + 'static,
+    {
+        let answer = async {
+            // Fail fast: what waits for a connection must not be sent much later, to a world that has moved on.
+            self.shared.link()?;
+            let permit = Arc::clone(&self.shared.outstanding).acquire_owned().await;
+            let permit = permit.map_err(|_| ReadError::SessionOver)?;
+            let answer = request(self.shared.link()?);
+            InFlight::new(async move {
+                let answer = answer.await;
+                drop(permit);
+                answer
+            })
+            .await
+        };
+        match tokio::time::timeout(self.shared.info().timeout, answer).await {
+            Ok(answer) => answer.map_err(|error| self.shared.doubted(error)),
+            Err(_) => {
+                Err(ReadError::Unavailable("no answer within the session time-out".to_owned()))
+            }
+        }
+    }
+
+    async fn send_writes(&self, writes: Vec<Write>) -> Result<Vec<Option<Version>>, WriteError> {
+        let answer = self.ask(|link| async move { Ok(link.write(writes).await) }).await;
+        match answer {
+            Ok(Err(WriteError::SessionOver))
+                if !matches!(*self.shared.standing.borrow(), Standing::Over) =>
+            {
+                Err(WriteError::Undecided("the server speaks of another session".to_owned()))
+            }
+            Ok(answer) => answer,
+            Err(ReadError::SessionOver) => Err(WriteError::SessionOver),
+            Err(ReadError::Unavailable(reason) | ReadError::Denied(reason)) => {
+                Err(WriteError::Undecided(reason))
+            }
+        }
+    }
+
+    async fn close_within(&self, patience: Duration) -> Result<(), ReadError> {
+        let attempt = async {
+            loop {
+                // Not the current link, which may be lost without anyone having noticed: the last attempt decides.
+                let closed = match self.shared.link() {
+                    Ok(link) => link.close().await,
+                    Err(ReadError::SessionOver) => return Ok(()),
+                    Err(_) => match self.shared.dialer.dial().await {
+                        Ok(attached) => attached.link.close().await,
+                        Err(DialError::Expired) => return Ok(()),
+                        Err(_) => Err(ReadError::Unavailable(String::new())),
+                    },
+                };
+                match closed {
+                    Ok(()) | Err(ReadError::SessionOver) => return Ok(()),
+                    Err(_) => {
+                        self.shared.standing.send_replace(Standing::Detached);
+                        tokio::time::sleep(keeper::FIRST_PAUSE).await;
+                    }
+                }
+            }
+        };
+        let unsure = "the session could not be closed and will lapse by its time-out";
+        tokio::time::timeout(patience, attempt)
+            .await
+            .unwrap_or_else(|_| Err(ReadError::Unavailable(unsure.to_owned())))
+    }
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session")
+            .field("info", &self.shared.info())
+            .field("dialer", &self.shared.dialer)
+            .finish()
+    }
+}
+
+#[async_trait]
+impl Coordinator for Session {
+    fn session(&self) -> SessionInfo {
+        self.shared.info()
+    }
+
+    async fn read(&self, path: &Path) -> Result<Option<Document>, ReadError> {
+        let paths = vec![path.clone()];
+        let mut documents = self.ask(|link| async move { link.read_many(paths).await }).await?;
+        Ok(documents.pop().flatten())
+    }
+
+    async fn read_many(&self, paths: &[Path]) -> Result<Vec<Option<Document>>, ReadError> {
+        let mut documents = Vec::with_capacity(paths.len());
+        for paths in paths.chunks(READS_AT_ONCE) {
+            let paths = paths.to_vec();
+            documents.extend(self.ask(|link| async move { link.read_many(paths).await }).await?);
+        }
+        Ok(documents)
+    }
+
+    async fn children(&self, path: &Path) -> Result<Vec<String>, ReadError> {
+        let path = path.clone();
+        self.ask(|link| async move { link.children(path).await }).await
+    }
+
+    async fn sync(&self) -> Result<(), ReadError> {
+        self.ask(|link| async move { link.sync().await }).await
+    }
+
+    async fn write(&self, writes: Vec<Write>) -> Result<Vec<Option<Version>>, WriteError> {
+        let bytes = writes.iter().map(bytes_of).sum::<usize>();
+        if bytes > WRITE_BYTES_MAX {
+            let reason = format!("a write of {bytes} bytes is over the limit of {WRITE_BYTES_MAX}");
+            return Err(WriteError::Invalid(reason));
+        }
+        if writes.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.send_writes(writes).await
+    }
+
+    async fn make_parents(&self, path: &Path) -> Result<(), WriteError> {
+        let found = self.read(path).await.map_err(|error| match error {
+            ReadError::Unavailable(reason) => WriteError::Undecided(reason),
+            ReadError::SessionOver => WriteError::SessionOver,
+            ReadError::Denied(reason) => WriteError::Invalid(reason),
+        })?;
+        if found.is_some() {
+            return Ok(());
+        }
+        let mut missing: Vec<Path> =
+            std::iter::successors(Some(path.clone()), Path::parent).collect();
+        missing.retain(|path| path.0 != "/");
+        for path in missing.into_iter().rev() {
+            let create = Write::Create { path, bytes: bytes::Bytes::new(), ephemeral: false };
+            match self.send_writes(vec![create]).await {
+                Ok(_) | Err(WriteError::Refused { conflict: Conflict::Exists, .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    async fn watch(&self, watched: &[Path]) -> Result<mpsc::Receiver<SessionEvent>, ReadError> {
+        let _watching = self.shared.watching.lock().await;
+        let link = match self.shared.link() {
+            Ok(link) => Some(link),
+            Err(ReadError::SessionOver) => return Err(ReadError::SessionOver),
+            // The keeper sets what is subscribed when it attaches, before it says `Connected`.
+            Err(_) => None,
+        };
+        let receiver = self.shared.subscribers.add(watched);
+        let Some(link) = link else { return Ok(receiver) };
+        for prefix in watched {
+            match link.watch(prefix.clone()).await {
+                Ok(()) => {}
+                Err(ReadError::Denied(reason)) => return Err(ReadError::Denied(reason)),
+                // Lost meanwhile: as above.
+                Err(_) => link.cut(),
+            }
+        }
+        Ok(receiver)
+    }
+
+    async fn close(&self) -> Result<(), ReadError> {
+        // The keeper first: it would take the end of the link for a loss, and attach again.
+        self.shared.released.cancel();
+        let closed = self.close_within(self.shared.info().timeout).await;
+        self.shared.release();
+        closed
+    }
+}
+
+fn bytes_of(write: &Write) -> usize {
+    STEP_OVERHEAD
+        + match write {
+            Write::Create { path, bytes, .. } | Write::Set { path, bytes, .. } => {
+                path.0.len() + bytes.len()
+            }
+            Write::Delete { path, .. } | Write::Check { path, .. } => path.0.len(),
+        }
+}
