@@ -8,5 +8,6 @@ pub mod paths;
 pub mod placement;
 pub mod records;
 mod session;
+pub mod zookeeper;
 
 pub use session::WRITE_BYTES_MAX;

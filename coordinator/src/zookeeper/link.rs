@@ -1,0 +1,264 @@
+//! One connection to ZooKeeper: a client of the library that is given up at its first disconnect. Left to itself the library
+//! would reconnect, run what had queued up meanwhile without bound, forget the watches, and after a while declare the session
+//! expired by its own clock. The session itself goes on in the next connection.
+
+use std::collections::HashSet;
+use std::future::Future;
+use std::io;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use futures::future::join_all;
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use zookeeper_client as zk;
+
+use super::errors::{read_error, write_error};
+use crate::coordinator::{Document, Path, ReadError, Version, Write, WriteError};
+use crate::session::{CHANGES_MAX, Link};
+
+/// A thread of its own for the library's tasks: the only way to end them for certain, with all they have queued. Ended, it
+/// closes the socket without ending the session.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    runtime: Mutex<Option<Runtime>>,
+}
+
+impl Worker {
+    pub(crate) fn start() -> io::Result<Worker> {
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("zookeeper")
+            .enable_all()
+            .build()?;
+        Ok(Worker { runtime: Mutex::new(Some(runtime)) })
+    }
+
+    /// Runs `work` there; `None` when it was ended before.
+    pub(crate) async fn run<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Option<T> {
+        let running = lock(&self.runtime).as_ref()?.spawn(work);
+        running.await.ok()
+    }
+
+    fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        if let Some(runtime) = lock(&self.runtime).as_ref() {
+            drop(runtime.spawn(work));
+        }
+    }
+
+    fn end(&self) {
+        if let Some(runtime) = lock(&self.runtime).take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct ZooKeeperLink {
+    worker: Worker,
+    /// Gone once the session is being closed: the library closes it when the last clone is dropped.
+    client: Mutex<Option<zk::Client>>,
+    states: zk::StateWatcher,
+    acls: zk::Acls<'static>,
+    watched: Mutex<HashSet<Path>>,
+    changes: mpsc::Sender<Path>,
+    cut: CancellationToken,
+}
+
+impl ZooKeeperLink {
+    pub(crate) fn new(
+        worker: Worker,
+        client: zk::Client,
+        acls: zk::Acls<'static>,
+    ) -> (Self, mpsc::Receiver<Path>) {
+        let (changes, changed) = mpsc::channel(CHANGES_MAX);
+        let states = client.state_watcher();
+        let (client, watched, cut) =
+            (Mutex::new(Some(client)), Mutex::default(), CancellationToken::new());
+        (Self { worker, client, states, acls, watched, changes, cut }, changed)
+    }
+
+    fn client(&self) -> Result<zk::Client, ReadError> {
+        let lost = || ReadError::Unavailable("the connection was lost".to_owned());
+        if self.cut.is_cancelled() {
+            return Err(lost());
+        }
+        lock(&self.client).clone().ok_or_else(lost)
+    }
+
+    /// Waits for an answer, but not beyond the end of the connection.
+    async fn answer<T>(&self, answer: impl Future<Output = T>) -> Result<T, ReadError> {
+        tokio::select! {
+            answer = answer => Ok(answer),
+            () = self.cut.cancelled() => Err(ReadError::Unavailable("the connection was lost".to_owned())),
+        }
+    }
+
+    async fn commit(&self, writes: Vec<Write>) -> Result<Vec<zk::MultiWriteResult>, WriteError> {
+        let undecided = |error: ReadError| WriteError::Undecided(error.to_string());
+        let client = self.client().map_err(undecided)?;
+        let committed = async {
+            let mut multi = client.new_multi_writer();
+            for (index, write) in writes.iter().enumerate() {
+                add(&mut multi, write, self.acls).map_err(|error| {
+                    write_error(zk::MultiWriteError::OperationFailed { index, source: error })
+                })?;
+            }
+            multi.commit().await.map_err(write_error)
+        };
+        self.answer(committed).await.map_err(undecided)?
+    }
+}
+
+fn add(
+    multi: &mut zk::MultiWriter<'_>,
+    write: &Write,
+    acls: zk::Acls<'static>,
+) -> Result<(), zk::Error> {
+    match write {
+        Write::Create { path, bytes, ephemeral } => {
+            let mode =
+                if *ephemeral { zk::CreateMode::Ephemeral } else { zk::CreateMode::Persistent };
+            multi.add_create(&path.0, bytes, &mode.with_acls(acls))
+        }
+        Write::Set { path, bytes, version } => multi.add_set_data(&path.0, bytes, Some(version.0)),
+        Write::Delete { path, version } => {
+            multi.add_delete(&path.0, version.map(|version| version.0))
+        }
+        Write::Check { path, version } => multi.add_check_version(&path.0, version.0),
+    }
+}
+
+fn version(result: &zk::MultiWriteResult) -> Option<Version> {
+    match result {
+        // ZooKeeper leaves the version out of what a multi created; a document is created as version zero.
+        zk::MultiWriteResult::Create { .. } => Some(Version(0)),
+        zk::MultiWriteResult::SetData { stat } => Some(Version(stat.version)),
+        // Deletes and checks; the library may add kinds, which nothing here sends.
+        _ => None,
+    }
+}
+
+#[async_trait]
+impl Link for ZooKeeperLink {
+    async fn read_many(&self, paths: Vec<Path>) -> Result<Vec<Option<Document>>, ReadError> {
+        let client = self.client()?;
+        let session = client.session_id().0;
+        // Made in order, hence sent in order, all before the first answer.
+        let reads: Vec<_> = paths.iter().map(|path| client.get_data(&path.0)).collect();
+        let answers = self.answer(join_all(reads)).await?;
+        let document = |(bytes, stat): (Vec<u8>, zk::Stat)| Document {
+            bytes: bytes.into(),
+            version: Version(stat.version),
+            own_ephemeral: stat.ephemeral_owner == session,
+        };
+        answers
+            .into_iter()
+            .map(|answer| match answer {
+                Ok(found) => Ok(Some(document(found))),
+                Err(zk::Error::NoNode) => Ok(None),
+                Err(error) => Err(read_error(error)),
+            })
+            .collect()
+    }
+
+    async fn children(&self, path: Path) -> Result<Vec<String>, ReadError> {
+        let client = self.client()?;
+        match self.answer(client.list_children(&path.0)).await? {
+            Ok(children) => Ok(children),
+            Err(zk::Error::NoNode) => Ok(Vec::new()),
+            Err(error) => Err(read_error(error)),
+        }
+    }
+
+    async fn sync(&self) -> Result<(), ReadError> {
+        let client = self.client()?;
+        self.answer(client.sync("/")).await?.map_err(read_error)
+    }
+
+    async fn write(&self, writes: Vec<Write>) -> Result<Vec<Option<Version>>, WriteError> {
+        Ok(self.commit(writes).await?.iter().map(version).collect())
+    }
+
+    async fn watch(&self, prefix: Path) -> Result<(), ReadError> {
+        if lock(&self.watched).contains(&prefix) {
+            return Ok(());
+        }
+        let client = self.client()?;
+        let watching = client.watch(&prefix.0, zk::AddWatchMode::PersistentRecursive);
+        let watcher = self.answer(watching).await?.map_err(read_error)?;
+        if lock(&self.watched).insert(prefix) {
+            self.worker.spawn(pass_on(watcher, self.changes.clone()));
+        }
+        Ok(())
+    }
+
+    async fn lost(&self) -> String {
+        let mut states = self.states.clone();
+        // It may have changed before anyone looked. Every change is a loss, also one back to connected: what was in
+        // between is unknown.
+        if states.peek_state() != zk::SessionState::SyncConnected {
+            return format!("the connection is {}", states.peek_state());
+        }
+        tokio::select! {
+            state = states.changed() => format!("the connection became {state}"),
+            () = self.cut.cancelled() => "given up".to_owned(),
+        }
+    }
+
+    async fn close(&self) -> Result<(), ReadError> {
+        let mut states = self.states.clone();
+        drop(lock(&self.client).take());
+        // When the process ends before this, the session is not closed and its ephemerals stay until its time-out.
+        loop {
+            match states.peek_state() {
+                zk::SessionState::Closed | zk::SessionState::Expired => break,
+                zk::SessionState::SyncConnected => {}
+                other => return Err(ReadError::Unavailable(format!("the connection is {other}"))),
+            }
+            self.answer(states.changed()).await?;
+        }
+        self.cut();
+        Ok(())
+    }
+
+    fn cut(&self) {
+        self.cut.cancel();
+        self.worker.end();
+    }
+}
+
+/// Passes changes on until the connection ends. The library panics when it is asked for more after the end.
+async fn pass_on(mut watcher: zk::PersistentWatcher, changes: mpsc::Sender<Path>) {
+    loop {
+        let event = watcher.changed().await;
+        match event.event_type {
+            zk::EventType::Session if event.session_state.is_terminated() => return,
+            zk::EventType::Session => {}
+            zk::EventType::NodeCreated
+            | zk::EventType::NodeDeleted
+            | zk::EventType::NodeDataChanged
+            | zk::EventType::NodeChildrenChanged => {
+                let path = if event.path.is_empty() { "/".to_owned() } else { event.path };
+                if changes.send(Path(path)).await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// A panic elsewhere leaves these plain values whole.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
