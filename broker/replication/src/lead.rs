@@ -508,6 +508,15 @@ impl Replica {
         }
     }
 
+    /// Whether a hand-over is under way that somebody is there to take.
+    #[must_use]
+    pub fn hands_over(&self) -> bool {
+        let Role::Leading(leading) = &self.role else { return false };
+        leading.leaving
+            && self.connected
+            && leading.others.iter().any(|other| other.subscribed && leading.committed.contains(&other.member))
+    }
+
     /// When all that was appended is committed, names a member that holds everything as the next leader.
     fn consider_leaving(&mut self, _now: Instant, effects: &mut Vec<Effect>) {
         let (Role::Leading(leading), Some(seen)) = (&mut self.role, &self.seen) else { return };

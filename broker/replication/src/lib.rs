@@ -105,6 +105,9 @@ pub struct Replica {
     life: Option<BrokerLife>,
     connected: bool,
     seen: Option<Seen>,
+    /// The state was read after a sync in this life. Until then it answers no peer and stands for nothing: a stale
+    /// read would let it vote in an epoch that its former life has ended.
+    verified: bool,
     /// The highest epoch that it has stopped answering: it neither follows nor leads this or a lower one.
     stopped_answering: Option<Epoch>,
     /// An epoch that it stopped answering to stand, in a session that is over, and what had been stopped before.
@@ -138,6 +141,7 @@ impl Replica {
             life: None,
             connected: false,
             seen: None,
+            verified: false,
             stopped_answering: None,
             abandoned: None,
             stopped_at: None,
@@ -256,7 +260,7 @@ impl Replica {
     /// Where this log ends, for members that stand. None while nothing may be answered.
     #[must_use]
     pub fn position(&self) -> Option<Position> {
-        if matches!(self.role, Role::Stopped { .. }) || self.life.is_none() {
+        if matches!(self.role, Role::Stopped { .. }) || !self.verified {
             return None;
         }
         Some(Position {
@@ -280,10 +284,11 @@ impl Replica {
         // A session's end ends every leadership won in it: only the incarnation that the state names leads.
         self.leave_role(now, effects);
         self.life = life;
+        self.verified = false;
         self.candidacy = None;
         self.early.clear();
         if life.is_some() {
-            effects.push(Effect::ReadState);
+            self.doubt(now, effects);
         }
     }
 
@@ -365,8 +370,13 @@ impl Replica {
             }
         }
         self.seen = Some(Seen { state, version });
-        self.reread_after = None;
-        self.act_on_state(now, effects);
+        self.verified |= synced && self.life.is_some();
+        if self.verified {
+            self.reread_after = None;
+            self.act_on_state(now, effects);
+        } else if self.life.is_some() {
+            self.doubt(now, effects);
+        }
     }
 
     /// Takes the role that the last state read asks for.

@@ -6,7 +6,7 @@ use std::time::Instant;
 use bellwether_coordinator::coordinator::Version;
 use bellwether_coordinator::election::{elected, may_stand};
 use bellwether_coordinator::records::QueueState;
-use bellwether_protocol::ids::{BrokerId, Epoch, Member};
+use bellwether_protocol::ids::{BrokerId, Epoch};
 use bellwether_protocol::peer::Position;
 
 use crate::{CasOutcome, Effect, Replica, Role};
@@ -48,7 +48,7 @@ impl Replica {
     /// Whether the state gives a reason to stand, and this member may.
     fn may_stand(&self) -> bool {
         let (Some(seen), Some(life)) = (&self.seen, self.life) else { return false };
-        if !self.connected || !may_stand(&seen.state, self.identity.member) {
+        if !self.connected || !self.verified || !may_stand(&seen.state, self.identity.member) {
             return false;
         }
         if !matches!(self.role, Role::Idle | Role::Following(_)) {

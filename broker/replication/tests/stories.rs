@@ -364,3 +364,15 @@ fn a_delivery_needs_the_promise_of_every_other_member_also_of_one_that_is_about_
     one.happens(Event::Unsubscribe { from: life(2), epoch: Epoch(1) });
     assert_eq!(one.lease_members(), None);
 }
+
+#[test]
+fn a_restarted_broker_answers_nobody_and_stands_for_nothing_before_a_synced_read() {
+    let mut two = Given::follower(2, &[1, 2, 3]);
+    two.holds(&[(1, 0)], 4, 2);
+    two.happens(Event::State { state: state(1, None, &[1, 2, 3]), version: version(3), synced: false });
+    two.later(Duration::from_secs(1));
+    assert_eq!(two.cas(), None);
+    assert_eq!(two.follows(), None);
+    two.reads(state(2, Some(1), &[1, 2, 3]), 4);
+    assert_eq!(two.follows(), Some((life(1), Epoch(2))));
+}

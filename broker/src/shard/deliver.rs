@@ -196,7 +196,6 @@ impl LocalQueue {
         };
         consumer.held_messages += messages;
         consumer.held_bytes += bytes;
-        tools.environment.metrics.deliveries.add(messages);
         if !consumer.sink.deliver(epoch, lease, runs) {
             consumer.held_back = true;
         }

@@ -76,6 +76,7 @@ impl LocalQueue {
 
     fn truncate(&mut self, tools: &mut Tools, to: Offset) {
         let cut = tools.logs.truncate(self.id, to);
+        tools.environment.metrics.truncations.increment();
         tracing::info!(queue = %self.definition.name, to = %to, "cut the log to agree with the leader's");
         if cut != to {
             self.step(

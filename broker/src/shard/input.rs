@@ -25,9 +25,6 @@ pub enum ShardInput {
     Detach { queue: QueueId, consumer: ConsumerKey },
     /// Settles of consumers.
     Settle(Vec<ConsumerSettle>),
-    /// Runs that were handed to the sink and not written, because their lease failed at the last moment: back to
-    /// their places, without a mark.
-    Unwritten { queue: QueueId, consumer: ConsumerKey, epoch: Epoch, ranges: Vec<OffsetRange> },
     /// A consumer's outbox has room again.
     Drained { queue: QueueId, consumer: ConsumerKey },
     /// These runs were handed to a consumer's connection and not written, because their lease had run out: back to their
@@ -67,8 +64,8 @@ pub enum ShardInput {
         ranges: Vec<OffsetRange>,
         reply: oneshot::Sender<Result<crate::seams::SnapshotMore, ErrorBody>>,
     },
-    /// The broker drains: hand over what is led here.
-    HandOver,
+    /// The broker drains: hand over what is led here (`begin`), and say how many queues are still to be handed over.
+    HandOver { begin: bool, reply: oneshot::Sender<usize> },
 }
 
 /// The names and lives of brokers known live.

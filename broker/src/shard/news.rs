@@ -36,7 +36,7 @@ impl Shard {
                     self.on(settle.queue, |queue, tools| queue.settle(tools, settle));
                 }
             }
-            ShardInput::Unwritten { queue, consumer, epoch, ranges } => {
+            ShardInput::Undelivered { queue, consumer, epoch, ranges } => {
                 self.on(queue, |queue, tools| queue.unwritten(tools, consumer, epoch, &ranges));
             }
             ShardInput::Drained { queue, consumer } => self.on(queue, |queue, tools| queue.drained(tools, consumer)),
@@ -89,7 +89,12 @@ impl Shard {
                 };
                 answer(reply, more);
             }
-            ShardInput::HandOver => self.each(|queue, tools| queue.step(tools, Event::HandOver)),
+            ShardInput::HandOver { begin, reply } => {
+                if begin {
+                    self.each(|queue, tools| queue.step(tools, Event::HandOver));
+                }
+                answer(reply, self.queues.values().filter(|queue| queue.replica.hands_over()).count());
+            }
         }
     }
 

@@ -161,7 +161,8 @@ impl LocalQueue {
     /// Begins to lead, without serving yet.
     pub fn begin_leading(&mut self, tools: &mut Tools, epoch: Epoch) {
         tracing::info!(queue = %self.definition.name, queue.id = %self.id, %epoch, "this broker leads the queue");
-        tools.environment.metrics.elections.increment();
+        tools.environment.metrics.elections_won.increment();
+        tools.environment.metrics.queues_led.add(1);
         self.leader = Some(Box::new(Leader::new(epoch, tools.now)));
         tools.environment.led.fetch_add(1, Ordering::AcqRel);
     }
@@ -189,6 +190,7 @@ impl LocalQueue {
         leader.end_lease();
         tools.environment.leases.forget(self.id);
         tools.environment.led.fetch_sub(1, Ordering::AcqRel);
+        tools.environment.metrics.queues_led.subtract(1);
         self.machine.stop_leading();
         for waiting in leader.waiting.drain(..) {
             self.fate_unknown(tools, &leader.consumers, waiting.who);

@@ -95,7 +95,10 @@ impl LocalQueue {
         let Some(leader) = &mut self.leader else { return false };
         let epoch = leader.epoch;
         let Some(stream) = leader.streams.get_mut(&to) else { return false };
-        for batch in batches.iter().filter(|batch| batch.base() >= stream.next) {
+        for batch in batches {
+            if batch.base() < stream.next {
+                continue;
+            }
             match tools.stream(to, run(self.id, epoch, high_watermark, batch)) {
                 SendOutcome::Sent => {
                     stream.next = batch.end();

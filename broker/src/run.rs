@@ -1,0 +1,286 @@
+//! A broker from its first breath to its last: what starts each part stops it, in one place.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::{Duration, Instant};
+
+use bellwether_coordinator::coordinator::{ConnectError, Connector, Coordinator};
+use bellwether_coordinator::records::{BrokerRecord, UnknownFields};
+use bellwether_journal::{Journal, JournalConfig, JournalThread, OpenError};
+use bellwether_protocol::ids::{BrokerLife, Incarnation, Member, QueueId};
+use tokio::sync::{Notify, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{error, info, warn};
+
+use crate::catalog::{Catalog, CatalogConfig};
+use crate::config::{BrokerConfig, Listeners};
+use crate::metrics::Metrics;
+use crate::session::{self, Life, RegisterError, Registrant, SessionError};
+use crate::shard::input::{Leases, ShardInput};
+use crate::shard::{Environment, Shards};
+
+/// How often a draining broker looks whether its queues are handed over.
+const DRAIN_LOOK: Duration = Duration::from_millis(20);
+/// How long the goodbyes of a stopping broker may take, each.
+const GOODBYE: Duration = Duration::from_secs(2);
+
+/// Why a broker cannot start, or had to stop.
+#[derive(Debug, thiserror::Error)]
+pub enum BrokerError {
+    #[error(transparent)]
+    Store(#[from] OpenError),
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    #[error(transparent)]
+    Register(#[from] RegisterError),
+    #[error(transparent)]
+    Session(#[from] SessionError),
+    #[error("{what}: {error}")]
+    Io { what: &'static str, error: std::io::Error },
+    #[error("a part of the broker broke off: {0}. Please report this")]
+    Defect(String),
+}
+
+/// Runs a broker until `shutdown`; then hands its queues over and leaves.
+///
+/// # Errors
+/// [`BrokerError`] when it cannot start, or can have no further life.
+pub async fn run(
+    config: BrokerConfig,
+    connector: Arc<dyn Connector>,
+    listeners: Listeners,
+    metrics: Arc<Metrics>,
+    shutdown: CancellationToken,
+) -> Result<(), BrokerError> {
+    let started = Instant::now();
+    let (journal, recovered) = open_journal(&config).await?;
+    let coordinator = tokio::select! {
+        coordinator = connector.connect() => coordinator?,
+        () = shutdown.cancelled() => return Ok(()),
+    };
+    let folder = journal.folder();
+    let cluster = tokio::select! {
+        cluster = session::join_cluster(&coordinator, folder.cluster()) => cluster?,
+        () = shutdown.cancelled() => return Ok(()),
+    };
+    folder.claim(cluster)?;
+    let store = folder.id();
+    info!(
+        broker = config.id.0, %cluster, %store, queues = recovered.len(), took_ms = started.elapsed().as_millis() as u64,
+        "the journal is open"
+    );
+
+    let tracker = TaskTracker::new();
+    let stop = CancellationToken::new();
+    let (shards, mailboxes) = Shards::new(config.shards);
+    let wakes: Vec<Arc<Notify>> = (0..shards.count()).map(|_| Arc::new(Notify::new())).collect();
+    let leases = Arc::new(Leases::default());
+    let (lives_sender, lives) = watch::channel(None);
+
+    let peers = crate::peers::Peers::start(
+        crate::peers::PeersConfig {
+            cluster,
+            store,
+            promise: config.timing.promise,
+            outbox_bytes_max: usize::try_from(config.limits.peer_window_bytes).unwrap_or(usize::MAX),
+            snapshot_bytes_per_second: config.storage.snapshot_bytes_per_second,
+        },
+        listeners.peer,
+        lives.clone(),
+        Arc::new(shards.clone()),
+        leases.clone(),
+        metrics.clone(),
+        &tracker,
+        stop.clone(),
+    );
+    let local_queues: Vec<QueueId> = recovered.iter().map(|log| log.queue).collect();
+    let (catalog, watcher) = Catalog::new(
+        CatalogConfig { me: config.id, cluster, local_queues },
+        lives.clone(),
+        Arc::new(shards.clone()),
+        peers.clone(),
+        stop.clone(),
+    );
+    tracker.spawn(watcher);
+
+    let environment = Arc::new(Environment {
+        member: Member { broker: config.id, store },
+        timing: timing(&config),
+        started,
+        peers: peers.clone(),
+        keeper: Arc::new(catalog.clone()),
+        leases,
+        metrics: metrics.clone(),
+        runtime: tokio::runtime::Handle::current(),
+        led: AtomicU64::new(0),
+    });
+    let (logs, thread) = start_journal(journal, &shards, &wakes)?;
+    mailboxes.start(logs, recovered, &wakes, &shards, &environment, &tracker, &stop);
+    tracker.spawn(tell_lives(lives.clone(), shards.clone(), metrics.clone(), stop.clone()));
+
+    let registrant = Registrant { record: record(&config, store), cluster };
+    let living = tokio::spawn(session::live(
+        connector,
+        registrant,
+        coordinator,
+        lives_sender,
+        stop.clone(),
+    ));
+    let server = crate::connection::serve(
+        &config,
+        cluster,
+        listeners.client,
+        catalog,
+        shards.clone(),
+        peers,
+        metrics,
+        stop.clone(),
+    );
+    let serving = tracker.spawn(server);
+
+    let mut living = living;
+    let ended = tokio::select! {
+        () = shutdown.cancelled() => None,
+        ended = &mut living => Some(ended),
+    };
+    if ended.is_none() {
+        drain(&shards, config.timing.drain_timeout).await;
+    }
+    let last_life = lives.borrow().clone();
+    stop.cancel();
+    leave(last_life, serving, &tracker, thread).await;
+    let ended = match ended {
+        Some(ended) => ended,
+        None => living.await,
+    };
+    ended.map_err(|error| BrokerError::Defect(error.to_string()))?.map_err(BrokerError::from)
+}
+
+async fn open_journal(
+    config: &BrokerConfig,
+) -> Result<(Journal, Vec<bellwether_journal::RecoveredLog>), BrokerError> {
+    let mut journal = JournalConfig::new(&config.data);
+    journal.segment_bytes = config.storage.segment_bytes;
+    journal.dead_bytes_max = config.storage.dead_bytes_max;
+    journal.cache_bytes = config.storage.cache_bytes;
+    journal.disk_low_bytes = config.storage.disk_free_min;
+    journal.waiting_bytes_max = journal.waiting_bytes_max.min(config.storage.segment_bytes / 2);
+    let id = config.id;
+    tokio::task::spawn_blocking(move || Journal::open(journal, id))
+        .await
+        .map_err(|error| BrokerError::Defect(error.to_string()))?
+        .map_err(BrokerError::from)
+}
+
+fn start_journal(
+    journal: Journal,
+    shards: &Shards,
+    wakes: &[Arc<Notify>],
+) -> Result<(Vec<bellwether_journal::Logs>, JournalThread), BrokerError> {
+    let wakes = wakes.to_vec();
+    let owners = shards.clone();
+    journal
+        .start(shards.count(), move |queue| owners.index_of(queue), move |shard| wakes[shard].notify_one())
+        .map_err(|error| BrokerError::Io { what: "the journal thread cannot be started", error })
+}
+
+fn timing(config: &BrokerConfig) -> bellwether_replication::Timing {
+    bellwether_replication::Timing {
+        lag_limit: config.timing.lag_limit,
+        promise: config.timing.promise,
+        ..bellwether_replication::Timing::default()
+    }
+}
+
+fn record(config: &BrokerConfig, store: bellwether_protocol::ids::StoreId) -> BrokerRecord {
+    BrokerRecord {
+        life: BrokerLife { broker: config.id, incarnation: Incarnation(0) },
+        store,
+        client_address: config.addresses.client.clone(),
+        peer_address: config.addresses.peer.clone(),
+        host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        rack: config.rack.clone(),
+        unknown: UnknownFields::new(),
+    }
+}
+
+/// Tells every shard of this broker's lives and of the session's connection.
+async fn tell_lives(
+    mut lives: watch::Receiver<Option<Life>>,
+    shards: Shards,
+    metrics: Arc<Metrics>,
+    stop: CancellationToken,
+) {
+    loop {
+        let present = lives.borrow_and_update().clone();
+        let connected = present.as_ref().is_some_and(|life| life.connected);
+        metrics.coordinator_connected.set(u64::from(connected));
+        if let Some(life) = &present {
+            let timeout = life.coordinator.session().timeout.as_millis();
+            metrics.coordinator_session_timeout_ms.set(u64::try_from(timeout).unwrap_or(u64::MAX));
+        }
+        for shard in shards.all() {
+            shard.send(ShardInput::CoordinatorConnected(connected)).await;
+            shard.send(ShardInput::Life(present.as_ref().map(|life| life.life))).await;
+        }
+        tokio::select! {
+            changed = lives.changed() => if changed.is_err() { return },
+            () = stop.cancelled() => return,
+        }
+    }
+}
+
+/// Hands over what is led here; ends when there is nothing left that somebody else could take, or at the time-out.
+async fn drain(shards: &Shards, timeout: Duration) {
+    let deadline = Instant::now() + timeout;
+    let mut begin = true;
+    loop {
+        let mut left = 0;
+        for shard in shards.all() {
+            let (reply, answer) = oneshot::channel();
+            shard.send(ShardInput::HandOver { begin, reply }).await;
+            left += answer.await.unwrap_or(0);
+        }
+        if begin && left > 0 {
+            info!(queues = left, "handing over the queues that this broker leads");
+        }
+        begin = false;
+        if left == 0 {
+            return;
+        }
+        if Instant::now() >= deadline {
+            warn!(queues = left, "the drain time-out passed: the remaining queues are taken over when this broker is gone");
+            return;
+        }
+        tokio::time::sleep(DRAIN_LOOK).await;
+    }
+}
+
+/// Ends every task, syncs the journal, and closes the session, so that nobody waits for its time-out.
+async fn leave(
+    life: Option<Life>,
+    serving: tokio::task::JoinHandle<()>,
+    tracker: &TaskTracker,
+    thread: JournalThread,
+) {
+    if tokio::time::timeout(GOODBYE, serving).await.is_err() {
+        warn!("some clients did not take their goodbye");
+    }
+    tracker.close();
+    if tokio::time::timeout(GOODBYE, tracker.wait()).await.is_err() {
+        warn!("some tasks did not end in time");
+    }
+    if let Err(failure) = tokio::task::spawn_blocking(move || thread.stop()).await {
+        error!(%failure, "the journal thread did not end well");
+    }
+    if let Some(life) = life {
+        match tokio::time::timeout(GOODBYE, life.coordinator.close()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(failure)) => warn!(%failure, "the coordinator session could not be closed; it ends by its time-out"),
+            Err(_) => warn!("the coordinator session could not be closed in time; it ends by its time-out"),
+        }
+    }
+    info!("the broker has left");
+}
