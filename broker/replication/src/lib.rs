@@ -416,6 +416,10 @@ impl Replica {
         let won = matches!(&self.role, Role::Standing(standing) if standing.old_epoch < state.epoch && state.leader == Some(life));
         match state.leader {
             Some(leader) if leader == life => {
+                if !state.isr.contains(&self.identity.member) {
+                    let why = "the coordinator names this broker as leader, but its copy is not in the in-sync set";
+                    return self.stop(why.to_owned(), effects);
+                }
                 if !self.may_answer(state.epoch) || self.log.epochs.last() == Some(state.epoch) {
                     // Led before and left, in this or an earlier life of the process: never resumed.
                     self.leave_role(now, effects);
@@ -458,8 +462,8 @@ impl Replica {
         // One read at a time: a doubt that lasts asks again after a while.
         if self.reread_after.is_none() {
             effects.push(Effect::ReadState);
+            self.reread_after = Some(now + self.timing.retry * 8);
         }
-        self.reread_after = Some(now + self.timing.retry * 8);
     }
 
     fn store_failed(&mut self, now: Instant, why: String, effects: &mut Vec<Effect>) {
