@@ -12,3 +12,4 @@ pub mod preload;
 pub mod process;
 pub mod recorder;
 pub mod stamp;
+pub mod zookeeper;
