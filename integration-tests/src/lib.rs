@@ -3,10 +3,13 @@
 pub mod binary;
 pub mod broker;
 pub mod checker;
+pub mod cluster;
+pub mod driver;
 pub mod eventually;
 pub mod faults;
 pub mod gaps;
 pub mod http;
+pub mod load;
 pub mod ports;
 pub mod preload;
 pub mod process;

@@ -1,0 +1,163 @@
+//! Carries faults out, heals them, and measures how long the flows stood still meanwhile.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use bellwether_integration_tests::checker::Violation;
+use bellwether_integration_tests::cluster::Cluster;
+use bellwether_integration_tests::eventually::eventually;
+use bellwether_integration_tests::faults::{Fault, FaultKind};
+use bellwether_integration_tests::recorder::{Gaps, Progress, Recorder};
+
+/// A broker that was asked to stop has its drain time-out (30 s) for it, and some more to close.
+const STOPPED_WITHIN: Duration = Duration::from_secs(40);
+/// When everything is up again, flows that stand still for so long are stuck (promise G10).
+const FLOWING_WITHIN: Duration = Duration::from_secs(60);
+
+/// Holds the cluster and breaks it.
+pub struct Injector {
+    cluster: Cluster,
+    recorder: Arc<Recorder>,
+    queues: Vec<String>,
+}
+
+impl Injector {
+    pub async fn new(
+        cluster: Cluster,
+        recorder: Arc<Recorder>,
+        queues: Vec<String>,
+    ) -> Result<Injector> {
+        let injector = Injector { cluster, recorder, queues };
+        eventually("everything to flow", FLOWING_WITHIN, async || injector.flowing()).await?;
+        Ok(injector)
+    }
+
+    /// Servers of the ensemble.
+    pub fn servers(&mut self) -> usize {
+        self.cluster.ensemble().servers()
+    }
+
+    /// How much has flowed.
+    pub fn progress(&self) -> Progress {
+        self.recorder.progress()
+    }
+
+    /// The fault and its victim, for people.
+    pub fn describe(&self, fault: &Fault) -> String {
+        match fault.kind {
+            FaultKind::Kill
+            | FaultKind::Pause
+            | FaultKind::Term
+            | FaultKind::Wipe
+            | FaultKind::ZkKill => {
+                format!("{} {}", fault.kind, fault.victim + 1)
+            }
+            FaultKind::ZkAll | FaultKind::RestartAll | FaultKind::PowerLoss => {
+                fault.kind.to_string()
+            }
+        }
+    }
+
+    /// Carries the fault out, heals it, waits until everything flows, and says how long it stood still.
+    pub async fn inject(&mut self, fault: &Fault) -> Result<Gaps> {
+        let what = self.describe(fault);
+        if fault.kind == FaultKind::Wipe {
+            // One disk at a time, and only when every queue has all its copies: more would break more than is promised.
+            self.whole().await?;
+        }
+        self.recorder.note(&format!("{what} for {:?}", fault.lasts));
+        self.recorder.watch();
+        self.carry_out(fault).await.with_context(|| what.clone())?;
+        self.recorder.note(&format!("{what} is healed"));
+        if fault.kind == FaultKind::Wipe {
+            self.whole().await?;
+        }
+        let flowing =
+            eventually("everything to flow", FLOWING_WITHIN, async || self.flowing()).await;
+        if let Err(error) = flowing {
+            self.recorder.broken(Violation::Stuck {
+                queue: "all".to_owned(),
+                what: format!("after {what}: {error:#}"),
+            });
+        }
+        Ok(self.recorder.gaps())
+    }
+
+    /// Everything runs again and every queue is whole, or it is reported as stuck.
+    pub async fn heal(&mut self) -> Result<()> {
+        self.cluster.start_brokers().await?;
+        self.whole().await
+    }
+
+    async fn carry_out(&mut self, fault: &Fault) -> Result<()> {
+        let rest = tokio::time::sleep(fault.lasts);
+        let id = fault.victim as u32 + 1;
+        match fault.kind {
+            FaultKind::Kill => {
+                self.cluster.broker(id).kill()?;
+                rest.await;
+                self.cluster.start_brokers().await
+            }
+            FaultKind::Pause => {
+                self.cluster.broker(id).pause()?;
+                rest.await;
+                self.cluster.broker(id).resume()
+            }
+            FaultKind::Term => {
+                let broker = self.cluster.broker(id);
+                broker.terminate()?;
+                let status = broker.end(STOPPED_WITHIN).await?;
+                ensure!(status.success(), "broker {id} ended with {status}:\n{}", broker.tail());
+                rest.await;
+                self.cluster.start_brokers().await
+            }
+            FaultKind::ZkKill => {
+                self.cluster.ensemble().kill(fault.victim)?;
+                rest.await;
+                self.cluster.ensemble().restart(fault.victim).await
+            }
+            FaultKind::ZkAll => {
+                self.cluster.ensemble().kill_all()?;
+                rest.await;
+                self.cluster.ensemble().start_all().await
+            }
+            FaultKind::RestartAll => {
+                for broker in self.cluster.brokers() {
+                    broker.kill()?;
+                    tokio::time::sleep(fault.lasts / 10).await;
+                }
+                rest.await;
+                self.cluster.start_brokers().await
+            }
+            FaultKind::PowerLoss => {
+                self.cluster.kill_all()?;
+                rest.await;
+                self.cluster.start_brokers().await
+            }
+            FaultKind::Wipe => {
+                let broker = self.cluster.broker(id);
+                broker.kill()?;
+                broker.wipe()?;
+                rest.await;
+                self.cluster.start_brokers().await
+            }
+        }
+    }
+
+    /// Waits until every queue is whole; one that is not in time is stuck.
+    async fn whole(&self) -> Result<()> {
+        for queue in &self.queues {
+            if let Err(error) = self.cluster.whole(&[queue]).await {
+                self.recorder
+                    .broken(Violation::Stuck { queue: queue.clone(), what: format!("{error:#}") });
+            }
+        }
+        Ok(())
+    }
+
+    fn flowing(&self) -> Result<()> {
+        ensure!(self.recorder.all_flow(), "some producer or queue stands still");
+        Ok(())
+    }
+}

@@ -1,0 +1,64 @@
+//! What is under load: four queues, a fanout exchange over three of them, five producers and seven consumers of different
+//! habits.
+
+use anyhow::Result;
+use bellwether_integration_tests::driver::Driver;
+use bellwether_integration_tests::load::{ConsumerSpec, ProducerSpec, QueueSpec};
+
+/// The exchange that copies to the first three queues.
+const FANOUT: &str = "chaos-fanout";
+const REPLICAS: u8 = 3;
+
+/// The queues' names.
+pub fn queue_names() -> Vec<String> {
+    ["steady", "shared", "restless", "alone"].map(|name| format!("chaos-{name}")).to_vec()
+}
+
+/// Declares queues, exchange and bindings.
+pub async fn declare(driver: &Driver) -> Result<()> {
+    let names = queue_names();
+    for name in &names {
+        driver.declare_queue(name, REPLICAS, None).await?;
+    }
+    driver.declare_fanout(FANOUT).await?;
+    for name in &names[..3] {
+        driver.bind(FANOUT, name, "").await?;
+    }
+    Ok(())
+}
+
+/// Who consumes from them.
+pub fn queues(seed: u64) -> Vec<QueueSpec> {
+    let with_seed =
+        |add: u64| ConsumerSpec { seed: seed.wrapping_add(add), ..ConsumerSpec::default() };
+    let sloppy =
+        |add| ConsumerSpec { returns_per_mille: 20, rejects_per_mille: 5, ..with_seed(add) };
+    let restless = |add| ConsumerSpec { leaves_after: 2_000, prefetch: 100, ..sloppy(add) };
+    let consumers = [
+        vec![with_seed(1)],
+        vec![sloppy(2), sloppy(3)],
+        vec![restless(4), restless(5), with_seed(6)],
+        vec![ConsumerSpec { prefetch: 20, ..sloppy(7) }],
+    ];
+    queue_names()
+        .into_iter()
+        .zip(consumers)
+        .map(|(name, consumers)| QueueSpec { name, consumers })
+        .collect()
+}
+
+/// Who publishes, and to which of the queues.
+pub fn producers(seed: u64, per_second: u32, bytes: usize) -> Vec<(ProducerSpec, Vec<usize>)> {
+    let spec = |spec: ProducerSpec| ProducerSpec { per_second, bytes, ..spec };
+    let mut producers: Vec<(ProducerSpec, Vec<usize>)> = queue_names()
+        .iter()
+        .enumerate()
+        .map(|(at, name)| {
+            (spec(ProducerSpec::to_queue(&format!("chaos-{seed}-{at}"), name)), vec![at])
+        })
+        .collect();
+    let mut to_all = spec(ProducerSpec::to_queue(&format!("chaos-{seed}-fanout"), ""));
+    to_all.exchange = FANOUT.to_owned();
+    producers.push((to_all, vec![0, 1, 2]));
+    producers
+}
