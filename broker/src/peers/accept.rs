@@ -1,0 +1,102 @@
+//! Takes connections of other brokers: streams of those that follow, and fetches of snapshots.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bellwether_protocol::peer::Purpose;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+
+use super::dial::Suspect;
+use super::hello::{Framed, HELLO_WAIT, hello, welcome};
+use super::link::{End, Link};
+use super::{Me, Shared, snapshot};
+use crate::shard::input::Side;
+
+/// Connections that have not said hello: each may hold a few KiB for [`HELLO_WAIT`], so that strangers cannot hold more.
+const STRANGERS_MAX: usize = 64;
+
+/// Pause after a failed accept, for instance for want of file descriptors, so that it is not tried in a tight loop.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Accepts until the broker stops.
+pub(super) async fn accept(shared: Arc<Shared>, listener: TcpListener) {
+    let strangers = Arc::new(Semaphore::new(STRANGERS_MAX));
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = shared.shutdown.cancelled() => return,
+        };
+        let (stream, from) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "a peer connection could not be accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let Ok(permit) = strangers.clone().try_acquire_owned() else {
+            tracing::debug!(%from, "too many peer connections without a hello");
+            continue;
+        };
+        let shared_by = shared.clone();
+        shared.tracker.spawn(async move {
+            let welcomed = tokio::select! {
+                welcomed = take(&shared_by, stream) => welcomed,
+                () = shared_by.shutdown.cancelled() => return,
+            };
+            drop(permit);
+            if let Some((me, framed, theirs)) = welcomed {
+                serve(&shared_by, me, framed, theirs).await;
+            }
+        });
+    }
+}
+
+type Welcomed = (Me, Framed<TcpStream>, bellwether_protocol::peer::PeerHello);
+
+/// The hellos.
+async fn take(shared: &Shared, stream: TcpStream) -> Option<Welcomed> {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "a peer connection ended before it began");
+        return None;
+    }
+    let me = present_life(shared).await?;
+    let mut framed = Framed::new(stream);
+    match welcome(&mut framed, &hello(&me, &shared.config, Purpose::Stream)).await {
+        Ok(theirs) => Some((me, framed, theirs)),
+        Err(error) => {
+            tracing::debug!(%error, "a peer connection was not welcomed");
+            None
+        }
+    }
+}
+
+/// Between two lives there is nobody to say hello as; the next one begins soon.
+async fn present_life(shared: &Shared) -> Option<Me> {
+    let mut lives = shared.me.clone();
+    let living = tokio::time::timeout(HELLO_WAIT, lives.wait_for(Option::is_some)).await;
+    *living.ok()?.ok()?
+}
+
+async fn serve(
+    shared: &Arc<Shared>,
+    me: Me,
+    framed: Framed<TcpStream>,
+    theirs: bellwether_protocol::peer::PeerHello,
+) {
+    // Not past the check of its leftovers, a broker answers no more than the hello: it might vote in an epoch that it has ended.
+    if !me.ready || !theirs.ready {
+        return;
+    }
+    match theirs.purpose {
+        Purpose::Stream => {
+            let link = Link::new(me.life, &theirs, Side::Accepted, shared.config.outbox_bytes_max);
+            let end = Arc::new(link).run_logged(shared, framed).await;
+            if matches!(end, End::Reset) {
+                shared.suspect(theirs.life.broker, Suspect { life: theirs.life, store: theirs.store });
+            }
+        }
+        Purpose::Snapshot => snapshot::serve(shared, framed, theirs.life).await,
+    }
+}

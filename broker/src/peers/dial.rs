@@ -1,0 +1,162 @@
+//! Keeps a connection to one broker up, and finds out whether its process is dead: after a reset, a refused connection
+//! or an answer by a new life of the same store says so. A time-out never does: a broker that is frozen, or behind a broken
+//! cable, may lead yet.
+
+use std::io::ErrorKind;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bellwether_protocol::ids::{BrokerId, BrokerLife, StoreId};
+use bellwether_protocol::peer::{PeerHello, Purpose};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+
+use super::hello::{Framed, GreetError, greet, hello, is_a_later_life};
+use super::link::{End, Link};
+use super::{Me, Shared};
+use crate::shard::input::{PeerNews, Side};
+
+/// How long a connection may take to be made. Says nothing when it passes.
+const CONNECT_WAIT: Duration = Duration::from_secs(1);
+
+/// Pause before the second attempt. Short: the sockets of a dying process are closed one by one, so that the first attempt
+/// may still find its listener.
+const PAUSE_MIN: Duration = Duration::from_millis(3);
+/// Longest pause: a broker that comes back is followed within this.
+const PAUSE_MAX: Duration = Duration::from_millis(300);
+
+/// Where a broker is reached, and in which life, as the coordinator knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Target {
+    pub life: BrokerLife,
+    pub address: String,
+}
+
+/// A broker whose connection was reset: perhaps dead.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Suspect {
+    pub life: BrokerLife,
+    pub store: StoreId,
+}
+
+/// Why a broker could not be reached.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum DialError {
+    /// Nobody listens there. The other half of the evidence.
+    #[error("the connection was refused")]
+    Refused,
+    #[error("no connection within {} s", CONNECT_WAIT.as_secs())]
+    TimedOut,
+    #[error(transparent)]
+    Io(std::io::Error),
+    #[error(transparent)]
+    Greet(#[from] GreetError),
+}
+
+/// Dials `broker` for as long as it is live, one connection after the other.
+pub(super) async fn keep_dialing(
+    shared: Arc<Shared>,
+    broker: BrokerId,
+    mut targets: watch::Receiver<Option<Target>>,
+) {
+    let mut pause = PAUSE_MIN;
+    while let Some((me, target)) = next_target(&shared, &mut targets).await {
+        match dial(&shared, &me, &target.address, Purpose::Stream).await {
+            Ok((framed, theirs)) => {
+                judge(&shared, broker, &theirs).await;
+                if theirs.ready {
+                    let link = Link::new(me.life, &theirs, Side::Dialed, shared.config.outbox_bytes_max);
+                    let end = Arc::new(link).run_logged(&shared, framed).await;
+                    pause = PAUSE_MIN;
+                    if matches!(end, End::Reset) {
+                        shared.suspect(broker, Suspect { life: theirs.life, store: theirs.store });
+                        continue;
+                    }
+                } else {
+                    shared.tell_all(|| PeerNews::NotReady { broker }).await;
+                }
+            }
+            Err(DialError::Refused) => {
+                if let Some(suspect) = shared.cleared(broker) {
+                    dead(&shared, suspect.life, "its address refuses connections").await;
+                }
+            }
+            Err(DialError::Greet(error @ (GreetError::Refused(_) | GreetError::Goodbye(_)))) => {
+                tracing::warn!(peer.broker = %broker, peer.address = target.address, %error, "no connection with a broker");
+                pause = PAUSE_MAX;
+            }
+            Err(error) => {
+                tracing::debug!(peer.broker = %broker, peer.address = target.address, %error, "a broker cannot be reached");
+            }
+        }
+        wait(&shared, &mut targets, &mut pause).await;
+    }
+}
+
+/// Whom to dial now, once there is somebody and this broker is ready itself. `None`: the broker is stopping.
+async fn next_target(
+    shared: &Shared,
+    targets: &mut watch::Receiver<Option<Target>>,
+) -> Option<(Me, Target)> {
+    let mut me = shared.me.clone();
+    loop {
+        if shared.shutdown.is_cancelled() {
+            return None;
+        }
+        let mine = *me.borrow_and_update();
+        let target = targets.borrow_and_update().clone();
+        if let (Some(mine @ Me { ready: true, .. }), Some(target)) = (mine, target) {
+            return Some((mine, target));
+        }
+        tokio::select! {
+            changed = me.changed() => changed.ok()?,
+            changed = targets.changed() => changed.ok()?,
+            () = shared.shutdown.cancelled() => return None,
+        }
+    }
+}
+
+/// Waits before the next attempt: jittered, twice as long each time, cut short by news of the broker.
+async fn wait(shared: &Shared, targets: &mut watch::Receiver<Option<Target>>, pause: &mut Duration) {
+    let jittered = pause.mul_f64(rand::random_range(0.5..1.5));
+    tokio::select! {
+        () = tokio::time::sleep(jittered) => *pause = (*pause * 2).min(PAUSE_MAX),
+        // When the sender is gone the broker is stopping, and the loop ends by itself.
+        Ok(()) = targets.changed() => *pause = PAUSE_MIN,
+        () = shared.shutdown.cancelled() => {}
+    }
+}
+
+/// A connection to `address` on which both have said hello.
+pub(super) async fn dial(
+    shared: &Shared,
+    me: &Me,
+    address: &str,
+    purpose: Purpose,
+) -> Result<(Framed<TcpStream>, PeerHello), DialError> {
+    let stream = match tokio::time::timeout(CONNECT_WAIT, TcpStream::connect(address)).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) if error.kind() == ErrorKind::ConnectionRefused => return Err(DialError::Refused),
+        Ok(Err(error)) => return Err(DialError::Io(error)),
+        Err(_) => return Err(DialError::TimedOut),
+    };
+    stream.set_nodelay(true).map_err(DialError::Io)?;
+    let mut framed = Framed::new(stream);
+    let theirs = greet(&mut framed, &hello(me, &shared.config, purpose)).await?;
+    Ok((framed, theirs))
+}
+
+/// What the hello of `broker` says about the life that was suspected.
+async fn judge(shared: &Shared, broker: BrokerId, theirs: &PeerHello) {
+    if let Some(suspect) = shared.cleared(broker)
+        && is_a_later_life(suspect.life, theirs.life)
+        && suspect.store == theirs.store
+    {
+        dead(shared, suspect.life, "a new life of its store answers").await;
+    }
+}
+
+async fn dead(shared: &Shared, life: BrokerLife, why: &'static str) {
+    tracing::warn!(peer = %life, evidence = why, "a broker's process is dead");
+    shared.tell_all(|| PeerNews::Dead { peer: life }).await;
+}
