@@ -46,3 +46,28 @@ impl JournalConfig {
         }
     }
 }
+
+/// Longest segment: positions are 32 bits, and a restart reads the newest whole.
+const SEGMENT_BYTES_MAX: u64 = 1024 * MIB;
+
+/// Shortest segment: the largest batch and a checkpoint of 100,000 producers fit.
+const SEGMENT_BYTES_MIN: u64 = 32 * MIB;
+
+impl JournalConfig {
+    /// What is wrong with it, if anything.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        let bytes = self.segment_bytes;
+        if !(SEGMENT_BYTES_MIN..=SEGMENT_BYTES_MAX).contains(&bytes) {
+            let range = format!("{SEGMENT_BYTES_MIN} to {SEGMENT_BYTES_MAX}");
+            return Err(format!("segment_bytes is {bytes}, allowed are {range}"));
+        }
+        if self.waiting_bytes_max > bytes / 2 {
+            let most = bytes / 2;
+            return Err(format!(
+                "waiting_bytes_max is {}, at most {most} fit",
+                self.waiting_bytes_max
+            ));
+        }
+        Ok(())
+    }
+}

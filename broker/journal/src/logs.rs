@@ -1,286 +1,343 @@
 //! The logs of one shard's queues: what the shard appends to, reads from and cleans through. Lives on
 //! the shard's task; never blocks and never touches a file.
 
+mod cache;
+mod evacuate;
+mod hear;
+mod reading;
+mod snapshot;
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
 use bellwether_log::{Batch, EpochHistory};
 use bellwether_protocol::ids::{Offset, OffsetRange, QueueId};
 use bytes::Bytes;
+use tracing::error;
 
-use crate::read::ReadRequest;
+use self::cache::Cache;
+use self::evacuate::Leaving;
+use self::snapshot::Staging;
+use crate::format::{EntryHeader, EntryKind, SegmentSeq, Stamp};
+use crate::log::{Log, SinceCheckpoint};
+use crate::register::{self, Lineage, Register, Shape};
+use crate::shared::{Entry, Shared, Work};
+use crate::{Checkpoint, Condition, DiskLevel, JournalConfig};
 
 /// The logs of one shard. What is gathered by `append`, `truncate`, `checkpoint` and the like goes to the
-/// journal thread with [`Logs::flush`], in that order, and nothing of it is durable before [`Logs::completed`] says so.
-pub struct Logs {}
-
-/// The last checkpoint of a queue.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Checkpoint {
-    /// The state is that of the log up to here: replay from here.
-    pub at: Offset,
-    /// Everything below was known committed when it was taken. Never below `at`.
-    pub high_watermark: Offset,
-    /// The queue's state, as it gave it.
-    pub state: Bytes,
+/// journal thread with [`Logs::flush`], in that order, and nothing of it is durable before
+/// [`Logs::completed`] says so.
+pub struct Logs {
+    shard: usize,
+    shared: Arc<Shared>,
+    logs: HashMap<QueueId, Log>,
+    staging: HashMap<QueueId, Staging>,
+    /// Gathered since the last flush.
+    gathered: Vec<Entry>,
+    gathered_bytes: u64,
+    /// Gathered or flushed, and not yet heard of; oldest first. As long as the entries that wait.
+    sent: VecDeque<Sent>,
+    cache: Cache,
+    /// Logs that have become long since their last checkpoint.
+    long: Vec<QueueId>,
+    leaving: HashMap<SegmentSeq, Vec<Leaving>>,
+    thresholds: Thresholds,
 }
 
-/// Whether a log can be trusted.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Condition {
-    Ok,
-    /// Synced data of it is damaged, and how. It must neither answer nor stand: it is fetched anew ([`Logs::stage_snapshot`]).
-    Corrupt(String),
+/// When a log wants a checkpoint.
+#[derive(Clone, Copy, Debug)]
+struct Thresholds {
+    bytes: u64,
+    batches: u64,
 }
 
-/// What came of a read.
-#[derive(Debug)]
-pub enum Read {
-    /// From memory. Empty at the end of the log. The first batch holds the offset asked for (it may begin before it).
-    Ready(Vec<Batch>),
-    /// Lies on the disk: run it on a thread that may block.
-    OnDisk(ReadRequest),
-    /// Below the log's start (or, for live messages, nowhere): a snapshot is needed.
-    Gone,
+/// An entry whose position is not known yet.
+#[derive(Clone, Copy, Debug)]
+struct Sent {
+    queue: QueueId,
+    generation: Stamp,
+    what: SentWhat,
 }
 
-/// What has happened at the disk.
-#[derive(Debug)]
-pub enum Progress {
-    /// The log is durable up to `end`: this, and nothing else, is what may be reported.
-    Durable { queue: QueueId, end: Offset },
-    /// The staged snapshot has durably replaced the log, which now starts and ends at `end`.
-    Installed { queue: QueueId, end: Offset },
-    /// The cleaner wants to free a segment: answer with [`Logs::evacuate`], soon.
-    Evacuate(Evacuation),
-    /// Damage was found in synced data of this queue's log: as [`Condition::Corrupt`].
-    Corrupt { queue: QueueId, what: String },
-    /// How much room the disk has, when that changes.
-    Disk(DiskLevel),
-    /// A write or an fdatasync failed: this store is dead. Nothing will ever be durable any more. Comes once.
-    Failed(String),
-}
-
-/// How much room the disk has.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub enum DiskLevel {
-    #[default]
-    Ok,
-    /// Refuse publishes (and, as a follower, stop taking records that a leader streams); settles, deletes and checkpoints go on.
-    Low,
-    /// Nothing fits any more, not even the reserve: what was appended waits for space.
-    Full,
-}
-
-/// A segment that the cleaner wants to free, and what of this shard lies in it.
-#[derive(Debug)]
-pub struct Evacuation {
-    /// The queues with something there.
-    pub queues: Vec<EvacuationNeed>,
-    #[expect(dead_code)]
-    segment: u64,
-}
-
-/// What one queue has in a segment.
-#[derive(Clone, Debug)]
-pub struct EvacuationNeed {
-    pub queue: QueueId,
-    /// Messages of the queue that lie there have offsets within this range: [`QueueLive::unsettled`] must be exact in it.
-    pub offsets: OffsetRange,
-    /// The last checkpoint does not cover what lies there: take one ([`Logs::checkpoint`]) before answering, if possible;
-    /// else the log is moved as it is.
-    pub checkpoint_wanted: bool,
-}
-
-/// Which messages of a queue are still needed.
-#[derive(Clone, Debug)]
-pub struct QueueLive {
-    pub queue: QueueId,
-    /// Unsettled offsets, as of what the queue has applied, ascending.
-    pub unsettled: Vec<OffsetRange>,
+#[derive(Clone, Copy, Debug)]
+enum SentWhat {
+    Batch {
+        base: Offset,
+    },
+    Staged {
+        base: Offset,
+    },
+    /// The log was made or cut.
+    Shape,
+    Checkpoint,
+    /// A staged snapshot was committed.
+    Install,
+    Drop,
 }
 
 impl Logs {
+    pub(crate) fn new(
+        shard: usize,
+        shared: Arc<Shared>,
+        logs: HashMap<QueueId, Log>,
+        config: &JournalConfig,
+    ) -> Logs {
+        let shards = shared.shards() as u64;
+        let long = Vec::new();
+        Logs {
+            shard,
+            shared,
+            logs,
+            staging: HashMap::new(),
+            gathered: Vec::new(),
+            gathered_bytes: 0,
+            sent: VecDeque::new(),
+            cache: Cache::new(config.cache_bytes / shards),
+            long,
+            leaving: HashMap::new(),
+            thresholds: Thresholds {
+                bytes: config.checkpoint_bytes,
+                batches: config.checkpoint_batches,
+            },
+        }
+    }
+
     /// The queues that have a log here, corrupt ones included.
     pub fn queues(&self) -> impl Iterator<Item = QueueId> + '_ {
-        std::iter::empty()
+        self.logs.keys().copied()
     }
 
     #[must_use]
-    pub fn contains(&self, _queue: QueueId) -> bool {
-        unimplemented!()
+    pub fn contains(&self, queue: QueueId) -> bool {
+        self.logs.contains_key(&queue)
     }
 
     /// Makes an empty log that starts at offset zero. Durable before anything that is appended to it.
     ///
     /// # Panics
     /// When the queue has a log.
-    pub fn create(&mut self, _queue: QueueId) {
-        unimplemented!()
+    pub fn create(&mut self, queue: QueueId) {
+        assert!(!self.contains(queue), "queue {queue} has a log already");
+        let log = Log::new(Lineage::new(self.shared.stamp()));
+        let shape = shape_of(&log);
+        self.logs.insert(queue, log);
+        self.gather_register(register::shape(queue, self.shared.stamp(), &shape), SentWhat::Shape);
     }
 
-    /// Deletes the log, durably: call it on a tombstone (or when the replica has moved away) only. No-op without a log.
-    /// The same queue may be created again.
-    pub fn remove(&mut self, _queue: QueueId) {
-        unimplemented!()
+    /// Deletes the log, durably: call it on a tombstone (or when the replica has moved away) only. Also
+    /// forgets a staged snapshot. No-op without a log. The same queue may be created again.
+    pub fn remove(&mut self, queue: QueueId) {
+        let staged = self.staging.remove(&queue).is_some();
+        if self.logs.remove(&queue).is_none() && !staged {
+            return;
+        }
+        self.cache.forget(queue);
+        let dropped = register::shape(queue, self.shared.stamp(), &Shape::Dropped);
+        self.gather_register(dropped, SentWhat::Drop);
     }
 
-    /// Whether the log can be trusted. `None`: no such log. So do the next ones.
+    /// Whether the log can be trusted. `None`: no such log.
     #[must_use]
-    pub fn condition(&self, _queue: QueueId) -> Option<&Condition> {
-        unimplemented!()
+    pub fn condition(&self, queue: QueueId) -> Option<&Condition> {
+        self.logs.get(&queue).map(|log| &log.condition)
     }
 
     /// Marks the log corrupt (a read found damage, or its state cannot be restored). Nothing is deleted.
-    pub fn quarantine(&mut self, _queue: QueueId, _what: String) {
-        unimplemented!()
+    pub fn quarantine(&mut self, queue: QueueId, what: String) {
+        self.log_mut(queue).condition = Condition::Corrupt(what);
     }
 
-    /// First offset from which every record is there. Live messages below it are read with [`Logs::read_live`].
+    /// First offset from which every record is there. Live messages below it are read with
+    /// [`Logs::read_live`].
     ///
     /// # Panics
     /// Without such a log; so do all that follow unless they say otherwise.
     #[must_use]
-    pub fn start(&self, _queue: QueueId) -> Offset {
-        unimplemented!()
+    pub fn start(&self, queue: QueueId) -> Offset {
+        self.log(queue).start
     }
 
     /// The log end offset: everything appended, durable or not.
     #[must_use]
-    pub fn end(&self, _queue: QueueId) -> Offset {
-        unimplemented!()
+    pub fn end(&self, queue: QueueId) -> Offset {
+        self.log(queue).end
     }
 
     /// Everything below is durable here.
     #[must_use]
-    pub fn durable(&self, _queue: QueueId) -> Offset {
-        unimplemented!()
+    pub fn durable(&self, queue: QueueId) -> Offset {
+        self.log(queue).durable
     }
 
     /// The epochs of the log.
     #[must_use]
-    pub fn epochs(&self, _queue: QueueId) -> &EpochHistory {
-        unimplemented!()
+    pub fn epochs(&self, queue: QueueId) -> &EpochHistory {
+        &self.log(queue).epochs
     }
 
     /// Offset and high watermark of the last checkpoint handed in (or recovered).
     #[must_use]
-    pub fn checkpointed(&self, _queue: QueueId) -> Option<(Offset, Offset)> {
-        unimplemented!()
+    pub fn checkpointed(&self, queue: QueueId) -> Option<(Offset, Offset)> {
+        self.log(queue).checkpointed
     }
 
     /// Appends. The batch is readable at once.
     ///
     /// # Panics
-    /// When it does not begin at the log's end, or the log is corrupt.
-    pub fn append(&mut self, _batch: Batch) {
-        unimplemented!()
+    /// When it does not begin at the log's end, the log is corrupt, or a snapshot is about to replace it.
+    pub fn append(&mut self, batch: Batch) {
+        let queue = batch.queue();
+        self.assert_fits(&batch);
+        let replaced = self.staging.get(&queue).is_some_and(|staging| staging.committed);
+        assert!(!replaced, "queue {queue} is about to be replaced by a snapshot");
+        let thresholds = self.thresholds;
+        let log = self.log_mut(queue);
+        assert_eq!(log.condition, Condition::Ok, "queue {queue} is corrupt");
+        log.append(&batch);
+        let generation = log.lineage.last();
+        let since = &mut log.since_checkpoint;
+        let long = since.bytes > thresholds.bytes || since.batches > thresholds.batches;
+        if long && !since.told {
+            since.told = true;
+            self.long.push(queue);
+        }
+        self.gather_batch(EntryKind::Batch, generation, &batch);
+        self.cache.push(batch);
+        self.trim_cache();
     }
 
-    /// Cuts the log: everything from `to` on is gone and never comes back. Cuts lie between batches; one that falls inside a
-    /// batch takes the whole batch. Answers the new end.
+    /// Cuts the log: everything from `to` on is gone and never comes back. Cuts lie between batches; one
+    /// that falls inside a batch takes the whole batch. Answers the new end. [`crate::Progress::Durable`] tells when it is durable.
     ///
     /// # Panics
-    /// When `to` lies below the last checkpoint: that would cut committed records.
-    pub fn truncate(&mut self, _queue: QueueId, _to: Offset) -> Offset {
-        unimplemented!()
+    /// When the cut lies below the last checkpoint: that would cut committed records.
+    pub fn truncate(&mut self, queue: QueueId, to: Offset) -> Offset {
+        let (generation, version) = (self.shared.stamp(), self.shared.stamp());
+        let log = self.log_mut(queue);
+        let end = log.cut(to, generation);
+        let floor = log.checkpointed.map_or(Offset(0), |(at, _)| at);
+        assert!(end >= floor, "queue {queue} cut to {end}, below its checkpoint at {floor}");
+        let shape = shape_of(log);
+        self.cache.cut(queue, end);
+        self.gather_register(register::shape(queue, version, &shape), SentWhat::Shape);
+        end
     }
 
     /// Keeps the queue's state as of the log up to `at`. Older ones are forgotten once it is durable.
     ///
     /// # Panics
     /// When `at` is beyond the log's end or below the last checkpoint.
-    pub fn checkpoint(
-        &mut self,
-        _queue: QueueId,
-        _at: Offset,
-        _high_watermark: Offset,
-        _state: Bytes,
-    ) {
-        unimplemented!()
+    pub fn checkpoint(&mut self, queue: QueueId, at: Offset, high_watermark: Offset, state: Bytes) {
+        let version = self.shared.stamp();
+        let bytes_max = self.shared.entry_bytes_max;
+        let log = self.log_mut(queue);
+        let before = log.checkpointed.map_or(Offset(0), |(at, _)| at);
+        assert!(before <= at && at <= log.end, "checkpoint of queue {queue} at {at}");
+        log.since_checkpoint = SinceCheckpoint::default();
+        let kept = Checkpoint { at, high_watermark, state };
+        let made = register::checkpoint(queue, version, &log.lineage, &log.epochs, &kept);
+        if made.payload.len() as u64 > bytes_max {
+            // The one before still counts; the log since it is kept and replayed.
+            return error!(%queue, bytes = made.payload.len(), bytes_max, "checkpoint does not fit into a segment");
+        }
+        log.checkpointed = Some((at, high_watermark));
+        self.gather_register(made, SentWhat::Checkpoint);
     }
 
-    /// Takes the queues whose log since the last checkpoint has become long; each is named once until it is checkpointed.
+    /// Takes the queues whose log since the last checkpoint has become long; each is named once until it is
+    /// checkpointed.
     pub fn wants_checkpoint(&mut self) -> Vec<QueueId> {
-        unimplemented!()
+        std::mem::take(&mut self.long)
     }
 
-    /// Batches from the one that holds `from` on, about `bytes_max` of them, one at least.
-    #[must_use]
-    pub fn read(&self, _queue: QueueId, _from: Offset, _bytes_max: usize) -> Read {
-        unimplemented!()
+    /// These messages, unsettled until now, are gone for good: their space can be freed.
+    pub fn settled(&mut self, queue: QueueId, range: OffsetRange) {
+        self.log_mut(queue).settled(range);
     }
 
-    /// The batches that hold the messages of `ranges` (ascending), wherever they lie, about `bytes_max` of them: a
-    /// prefix of what was asked, one batch at least. A batch may hold more than was asked for; see from the last
-    /// batch's end how far it got.
-    #[must_use]
-    pub fn read_live(&self, _queue: QueueId, _ranges: &[OffsetRange], _bytes_max: usize) -> Read {
-        unimplemented!()
-    }
-
-    /// These messages are gone for good: their space can be freed.
-    pub fn settled(&mut self, _queue: QueueId, _range: OffsetRange) {
-        unimplemented!()
-    }
-
-    /// After a restart: of the messages below `below` only these are unsettled (until told, all are taken for it).
-    /// Call it once the queue's state is restored.
-    pub fn restored(&mut self, _queue: QueueId, _below: Offset, _unsettled: &[OffsetRange]) {
-        unimplemented!()
+    /// After a restart: of the messages below `below` only these are unsettled, ascending (until told, all are
+    /// taken for it). Call it once the queue's state is restored.
+    pub fn restored(&mut self, queue: QueueId, below: Offset, unsettled: &[OffsetRange]) {
+        self.log_mut(queue).restored(below, unsettled);
     }
 
     /// Whether less waits for the disk than allowed; if not, withhold publish credit.
     #[must_use]
     pub fn has_room(&self) -> bool {
-        unimplemented!()
+        let waiting = self.shared.metrics.waiting_bytes.load(Relaxed);
+        waiting + self.gathered_bytes < self.shared.waiting_bytes_max
     }
 
     /// How much room the disk has. At [`DiskLevel::Low`] refuse publishes before they are appended.
     #[must_use]
     pub fn disk(&self) -> DiskLevel {
-        unimplemented!()
+        self.shared.level()
     }
 
     /// Hands everything gathered since the last flush to the journal thread. Call it once a turn.
     pub fn flush(&mut self) {
-        unimplemented!()
+        if self.gathered.is_empty() {
+            return;
+        }
+        let entries = std::mem::take(&mut self.gathered);
+        self.shared.metrics.waiting_bytes.fetch_add(self.gathered_bytes, Relaxed);
+        self.gathered_bytes = 0;
+        self.shared.send(Work::Entries { shard: self.shard, entries });
     }
 
-    /// Takes what the journal thread has done. Call it whenever this shard was notified.
-    pub fn completed(&mut self) -> Vec<Progress> {
-        unimplemented!()
+    fn gather_batch(&mut self, kind: EntryKind, generation: Stamp, batch: &Batch) {
+        let (queue, base) = (batch.queue(), batch.base());
+        let header = batch_header(kind, generation, batch);
+        self.gather(Entry { header, payload: batch.bytes().clone() });
+        let what = match kind {
+            EntryKind::Copy => SentWhat::Staged { base },
+            EntryKind::Batch | EntryKind::Shape | EntryKind::Checkpoint => SentWhat::Batch { base },
+        };
+        self.sent.push_back(Sent { queue, generation, what });
     }
 
-    /// Answers [`Progress::Evacuate`]: what is still needed there is moved by the journal thread. All messages of queues
-    /// that are not named are taken for live.
-    pub fn evacuate(&mut self, _evacuation: Evacuation, _live: &[QueueLive]) {
-        unimplemented!()
+    fn gather_register(&mut self, register: Register, what: SentWhat) {
+        let Register { header, payload } = register;
+        self.sent.push_back(Sent { queue: header.queue, generation: header.generation, what });
+        self.gather(Entry { header, payload });
     }
 
-    /// Begins to replace the queue's whole log by a snapshot (making a log if there is none): state as of `at`, then live batches below it
-    /// ([`Logs::stage_live`]), then [`Logs::commit_snapshot`]. Until that is durable ([`Progress::Installed`]) the old log stays as it is, also over a crash.
-    /// A snapshot begun before and not committed is forgotten.
-    pub fn stage_snapshot(
-        &mut self,
-        _queue: QueueId,
-        _at: Offset,
-        _high_watermark: Offset,
-        _epochs: EpochHistory,
-        _state: Bytes,
-    ) {
-        unimplemented!()
+    /// The configuration sees to it that a segment holds the largest batch there can be.
+    fn assert_fits(&self, batch: &Batch) {
+        let length = batch.bytes().len() as u64;
+        assert!(length <= self.shared.entry_bytes_max, "{batch:?} does not fit into a segment");
     }
 
-    /// One of the snapshot's live batches, ascending. All lie below its `at`.
-    pub fn stage_live(&mut self, _batch: Batch) {
-        unimplemented!()
+    fn gather(&mut self, entry: Entry) {
+        self.gathered_bytes += entry.cost();
+        self.gathered.push(entry);
     }
 
-    /// Everything is staged: the snapshot replaces the log, all or nothing.
-    pub fn commit_snapshot(&mut self, _queue: QueueId) {
-        unimplemented!()
+    fn log(&self, queue: QueueId) -> &Log {
+        self.logs.get(&queue).unwrap_or_else(|| panic!("queue {queue} has no log here"))
     }
 
-    /// Forgets what was staged.
-    pub fn abandon_snapshot(&mut self, _queue: QueueId) {
-        unimplemented!()
+    fn log_mut(&mut self, queue: QueueId) -> &mut Log {
+        self.logs.get_mut(&queue).unwrap_or_else(|| panic!("queue {queue} has no log here"))
+    }
+}
+
+fn shape_of(log: &Log) -> Shape {
+    Shape::Live { lineage: log.lineage.clone(), epochs: log.epochs.clone() }
+}
+
+/// The directory entry of a batch.
+pub(crate) fn batch_header(kind: EntryKind, generation: Stamp, batch: &Batch) -> EntryHeader {
+    EntryHeader {
+        kind,
+        record_kind: batch.kind() as u8,
+        length: batch.bytes().len() as u32,
+        crc: 0,
+        count: batch.count(),
+        queue: batch.queue(),
+        generation,
+        base: batch.base(),
+        version: batch.epoch().0,
     }
 }

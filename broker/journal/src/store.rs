@@ -1,14 +1,26 @@
 //! The data folder's identity: whose it is, and that only one process uses it.
 
-use std::path::PathBuf;
+use std::io::{self, IoSlice};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bellwether_protocol::ids::{BrokerId, ClusterId, StoreId};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::disk::{Disk, Lock, LockError};
+use crate::format::FORMAT;
+use crate::recovery::RecoveryError;
+use crate::segment::number_in;
+
+const NAME: &str = "store.json";
+const NEW_NAME: &str = "store.json.new";
 
 /// Why the data folder cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     #[error("data folder {dir}: {what}: {error}")]
-    Io { dir: PathBuf, what: String, error: std::io::Error },
+    Io { dir: PathBuf, what: String, error: io::Error },
     #[error("data folder {dir} is read-only")]
     ReadOnly { dir: PathBuf },
     #[error("data folder {dir} is in use by {by}")]
@@ -18,7 +30,7 @@ pub enum OpenError {
     #[error("data folder {dir} belongs to cluster {of}, this is cluster {this}")]
     OtherCluster { dir: PathBuf, of: ClusterId, this: ClusterId },
     #[error(
-        "data folder {dir} was written in format {found}, this version of Bellwether knows formats up to {known}"
+        "data folder {dir} was written in format {found}; this version of Bellwether knows formats up to {known}"
     )]
     Newer { dir: PathBuf, found: u32, known: u32 },
     #[error("data folder {dir}: {what}")]
@@ -27,34 +39,154 @@ pub enum OpenError {
     Config(String),
 }
 
+impl OpenError {
+    pub(crate) fn io(dir: &Path, what: &str, error: io::Error) -> OpenError {
+        let dir = dir.to_owned();
+        if error.kind() == io::ErrorKind::ReadOnlyFilesystem {
+            return OpenError::ReadOnly { dir };
+        }
+        OpenError::Io { dir, what: what.to_owned(), error }
+    }
+
+    pub(crate) fn recovery(dir: &Path, error: RecoveryError) -> OpenError {
+        match error {
+            RecoveryError::Io { what, error } => OpenError::io(dir, &what, error),
+            RecoveryError::Newer { found } => {
+                OpenError::Newer { dir: dir.to_owned(), found, known: FORMAT }
+            }
+            RecoveryError::Foreign { name, of } => OpenError::Damaged {
+                dir: dir.to_owned(),
+                what: format!("{name} was written by store {of}, which is another one"),
+            },
+        }
+    }
+}
+
+/// `store.json`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Document {
+    format: u32,
+    store: Uuid,
+    broker: u32,
+    cluster: Option<Uuid>,
+}
+
 /// The data folder, held for this process as long as this lives.
 #[derive(Debug)]
-pub struct StoreFolder {}
+pub struct StoreFolder {
+    dir: PathBuf,
+    disk: Arc<dyn Disk>,
+    document: Mutex<Document>,
+    _lock: Box<dyn Lock>,
+}
 
 impl StoreFolder {
+    /// Locks the folder and makes sure whose it is.
+    pub(crate) fn open(
+        disk: Arc<dyn Disk>,
+        dir: PathBuf,
+        broker: BrokerId,
+    ) -> Result<StoreFolder, OpenError> {
+        let lock = disk.lock().map_err(|error| match error {
+            LockError::Held { by } => OpenError::InUse { dir: dir.clone(), by },
+            LockError::Io(error) => OpenError::io(&dir, "locking it", error),
+        })?;
+        let names = disk.names().map_err(|error| OpenError::io(&dir, "listing it", error))?;
+        let document = if names.iter().any(|name| name == NAME) {
+            let bytes = read_all(&*disk).map_err(|error| OpenError::io(&dir, NAME, error))?;
+            parse(&dir, &bytes)?
+        } else if names.iter().any(|name| number_in(name, "segment").is_some()) {
+            let what = format!("there are segments, but no {NAME} that says whose they are");
+            return Err(OpenError::Damaged { dir, what });
+        } else {
+            let store = Uuid::new_v4();
+            let minted = Document { format: FORMAT, store, broker: broker.0, cluster: None };
+            write(&*disk, &minted).map_err(|error| OpenError::io(&dir, NAME, error))?;
+            minted
+        };
+        let of = BrokerId(document.broker);
+        if of != broker {
+            return Err(OpenError::OtherBroker { dir, of, this: broker });
+        }
+        Ok(StoreFolder { dir, disk, document: Mutex::new(document), _lock: lock })
+    }
+
     /// Minted when the folder was empty.
     #[must_use]
     pub fn id(&self) -> StoreId {
-        unimplemented!()
+        StoreId(self.document().store)
     }
 
     #[must_use]
     pub fn broker(&self) -> BrokerId {
-        unimplemented!()
+        BrokerId(self.document().broker)
     }
 
     /// The cluster it has been claimed for.
     #[must_use]
     pub fn cluster(&self) -> Option<ClusterId> {
-        unimplemented!()
+        self.document().cluster.map(ClusterId)
     }
 
-    /// Claims the folder for a cluster, durably; refuses if it is another's. Call it as soon as the cluster is known, and use nothing in it
-    /// before. Blocks.
+    /// Claims the folder for a cluster, durably; refuses if it is another's. Call it as soon as the cluster
+    /// is known, and use nothing in it before. Blocks.
     ///
     /// # Errors
     /// [`OpenError::OtherCluster`], or the disk's own.
-    pub fn claim(&self, _cluster: ClusterId) -> Result<(), OpenError> {
-        unimplemented!()
+    pub fn claim(&self, cluster: ClusterId) -> Result<(), OpenError> {
+        let mut document = self.document.lock().unwrap_or_else(PoisonError::into_inner);
+        match document.cluster {
+            Some(of) if of == cluster.0 => Ok(()),
+            Some(of) => {
+                let dir = self.dir.clone();
+                Err(OpenError::OtherCluster { dir, of: ClusterId(of), this: cluster })
+            }
+            None => {
+                let claimed = Document { cluster: Some(cluster.0), ..document.clone() };
+                write(&*self.disk, &claimed)
+                    .map_err(|error| OpenError::io(&self.dir, NAME, error))?;
+                *document = claimed;
+                Ok(())
+            }
+        }
     }
+
+    fn document(&self) -> Document {
+        self.document.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+fn read_all(disk: &dyn Disk) -> io::Result<Vec<u8>> {
+    let file = disk.open(NAME)?;
+    let mut bytes = vec![0; file.length()? as usize];
+    file.read_at(&mut bytes, 0)?;
+    Ok(bytes)
+}
+
+fn parse(dir: &Path, bytes: &[u8]) -> Result<Document, OpenError> {
+    let damaged = |error: serde_json::Error| OpenError::Damaged {
+        dir: dir.to_owned(),
+        what: format!("{NAME}: {error}"),
+    };
+    // The format first: of a later one nothing else need be as it is here.
+    #[derive(Deserialize)]
+    struct Versioned {
+        format: u32,
+    }
+    let Versioned { format } = serde_json::from_slice(bytes).map_err(damaged)?;
+    if format > FORMAT {
+        return Err(OpenError::Newer { dir: dir.to_owned(), found: format, known: FORMAT });
+    }
+    serde_json::from_slice(bytes).map_err(damaged)
+}
+
+/// Replaces the document, all or nothing.
+fn write(disk: &dyn Disk, document: &Document) -> io::Result<()> {
+    let mut bytes = serde_json::to_vec_pretty(document)?;
+    bytes.push(b'\n');
+    let file = disk.create(NEW_NAME)?;
+    file.write_at(&[IoSlice::new(&bytes)], 0)?;
+    file.sync()?;
+    disk.rename(NEW_NAME, NAME)?;
+    disk.sync_names()
 }

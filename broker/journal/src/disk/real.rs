@@ -1,0 +1,164 @@
+//! The real file system.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, IoSlice, Read, Write};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::{FallocateFlags, FlockOperation};
+use rustix::io::Errno;
+
+use super::{Disk, DiskFile, Lock, LockError};
+
+/// Parts one pwritev takes on Linux (IOV_MAX).
+const PARTS_MAX: usize = 1024;
+
+/// A folder of the real file system.
+#[derive(Debug)]
+pub struct RealDisk {
+    dir: PathBuf,
+    /// Held open to sync names.
+    folder: File,
+}
+
+impl RealDisk {
+    /// Makes the folder when it is not there.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn new(dir: &Path) -> io::Result<RealDisk> {
+        std::fs::create_dir_all(dir)?;
+        Ok(RealDisk { dir: dir.to_owned(), folder: File::open(dir)? })
+    }
+
+    fn open_with(&self, name: &str, options: &mut OpenOptions) -> io::Result<Arc<dyn DiskFile>> {
+        let file = options.read(true).write(true).open(self.dir.join(name))?;
+        Ok(Arc::new(RealFile { file }))
+    }
+}
+
+impl Disk for RealDisk {
+    fn names(&self) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in std::fs::read_dir(&self.dir)? {
+            // Names that are no UTF-8 are not ours.
+            if let Ok(name) = entry?.file_name().into_string() {
+                names.push(name);
+            }
+        }
+        Ok(names)
+    }
+
+    fn create(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
+        self.open_with(name, OpenOptions::new().create(true).truncate(true))
+    }
+
+    fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
+        self.open_with(name, &mut OpenOptions::new())
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        std::fs::rename(self.dir.join(from), self.dir.join(to))
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        std::fs::remove_file(self.dir.join(name))
+    }
+
+    fn sync_names(&self) -> io::Result<()> {
+        Ok(rustix::fs::fsync(&self.folder)?)
+    }
+
+    fn free_bytes(&self) -> io::Result<u64> {
+        let about = rustix::fs::fstatvfs(&self.folder)?;
+        Ok(about.f_bavail.saturating_mul(about.f_frsize))
+    }
+
+    fn lock(&self) -> Result<Box<dyn Lock>, LockError> {
+        let path = self.dir.join("lock");
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)
+            .map_err(LockError::Io)?;
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(Errno::WOULDBLOCK) => return Err(LockError::Held { by: holder(&mut file) }),
+            Err(error) => return Err(LockError::Io(error.into())),
+        }
+        file.set_len(0).map_err(LockError::Io)?;
+        writeln!(file, "process {}", std::process::id()).map_err(LockError::Io)?;
+        Ok(Box::new(HeldLock { _file: file }))
+    }
+}
+
+/// What the holder wrote about itself.
+fn holder(file: &mut File) -> String {
+    let mut text = String::new();
+    match file.read_to_string(&mut text) {
+        Ok(_) if !text.trim().is_empty() => text.trim().to_owned(),
+        Ok(_) | Err(_) => "another process".to_owned(),
+    }
+}
+
+/// The lock goes with the open file, also when the process is killed.
+#[derive(Debug)]
+struct HeldLock {
+    _file: File,
+}
+
+impl Lock for HeldLock {}
+
+#[derive(Debug)]
+struct RealFile {
+    file: File,
+}
+
+impl DiskFile for RealFile {
+    fn length(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.len())
+    }
+
+    fn read_at(&self, into: &mut [u8], position: u64) -> io::Result<()> {
+        self.file.read_exact_at(into, position)
+    }
+
+    fn write_at(&self, parts: &[IoSlice<'_>], mut position: u64) -> io::Result<()> {
+        for chunk in parts.chunks(PARTS_MAX) {
+            let mut left: Vec<IoSlice<'_>> = chunk.to_vec();
+            let mut left = left.as_mut_slice();
+            while !left.is_empty() {
+                match rustix::io::pwritev(&self.file, left, position) {
+                    Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                    Ok(written) => {
+                        position += written as u64;
+                        IoSlice::advance_slices(&mut left, written);
+                    }
+                    Err(Errno::INTR) => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        Ok(rustix::fs::fdatasync(&self.file)?)
+    }
+
+    fn cut(&self, length: u64) -> io::Result<()> {
+        Ok(rustix::fs::ftruncate(&self.file, length)?)
+    }
+
+    fn allocate(&self, length: u64) -> io::Result<()> {
+        match rustix::fs::fallocate(&self.file, FallocateFlags::empty(), 0, length) {
+            Ok(()) => Ok(()),
+            // Not every file system can; there a full disk shows at the write, and is fatal.
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(rustix::fs::ftruncate(&self.file, length)?),
+            Err(error) => Err(error.into()),
+        }
+    }
+}

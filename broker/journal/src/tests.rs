@@ -1,0 +1,1 @@
+//! What the journal promises, told on a disk that can crash.
