@@ -1,0 +1,131 @@
+//! Bad inputs get a clear error, and nothing is lost.
+
+use bellwether_client::{DeclareError, PublishError, QueueOptions};
+use bellwether_integration_tests::broker::{Broker, BrokerOptions};
+
+use super::story::{PATIENCE, Story, body};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_broker_of_the_same_id_is_refused_and_both_hosts_are_named() {
+    let mut story = Story::begins().await;
+    let folder = tempfile::tempdir().unwrap();
+    let mut second =
+        Broker::new(1, folder.path(), &story.cluster.zookeeper(), BrokerOptions::default())
+            .unwrap();
+    second.start().unwrap();
+    let status = second.end(PATIENCE).await.unwrap();
+    assert!(!status.success(), "{}", second.tail());
+    let said = second.logged().unwrap();
+    assert!(said.contains("id 1") || said.contains("broker 1"), "{said}");
+    story.queue("orders").await;
+    assert!(story.cluster.broker(1).is_running());
+    story.cluster.broker(1).ready().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_data_folder_in_use_or_of_another_broker_is_refused_and_left_alone() {
+    let mut story = Story::begins().await;
+    story.queue("orders").await;
+    let confirmed = story.publish("orders", 100).await;
+    let zookeeper = story.cluster.zookeeper();
+    let used = story.cluster.broker(2).data().to_owned();
+    let folder = tempfile::tempdir().unwrap();
+    let mut stranger = Broker::new(4, folder.path(), &zookeeper, BrokerOptions::default()).unwrap();
+    stranger.use_data(&used);
+
+    stranger.start().unwrap();
+    assert!(!stranger.end(PATIENCE).await.unwrap().success());
+    assert!(stranger.logged().unwrap().contains("in use"), "{}", stranger.tail());
+
+    story.cluster.broker(2).kill().unwrap();
+    stranger.start().unwrap();
+    assert!(!stranger.end(PATIENCE).await.unwrap().success());
+    assert!(stranger.logged().unwrap().contains("broker 2"), "{}", stranger.tail());
+
+    story.cluster.start_brokers().await.unwrap();
+    story.cluster.whole(&["orders"]).await.unwrap();
+    assert_eq!(story.drain("orders").await, confirmed);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_data_folder_of_another_cluster_is_refused() {
+    let mut story = Story::begins().await;
+    let elsewhere = format!("{}-other", story.cluster.zookeeper());
+    let folder = tempfile::tempdir().unwrap();
+    let mut other = Broker::new(1, folder.path(), &elsewhere, BrokerOptions::default()).unwrap();
+    other.start().unwrap();
+    other.ready().await.unwrap();
+    other.kill().unwrap();
+
+    story.cluster.broker(1).kill().unwrap();
+    let own = story.cluster.broker(1).data().to_owned();
+    story.cluster.broker(1).use_data(&folder.path().join("broker-1"));
+    story.cluster.broker(1).start().unwrap();
+    assert!(!story.cluster.broker(1).end(PATIENCE).await.unwrap().success());
+    assert!(
+        story.cluster.broker(1).logged().unwrap().contains("cluster"),
+        "{}",
+        story.cluster.broker(1).tail()
+    );
+    story.cluster.broker(1).use_data(&own);
+    story.cluster.start_brokers().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_ensemble_restored_empty_stops_the_queues_and_deletes_nothing() {
+    let mut story = Story::begins().await;
+    story.queue("orders").await;
+    story.publish("orders", 100).await;
+    story.cluster.kill_all().unwrap();
+    story.cluster.ensemble().kill_all().unwrap();
+    for server in 0..3 {
+        story.cluster.ensemble().wipe(server).unwrap();
+    }
+    story.cluster.ensemble().start_all().await.unwrap();
+    let mut sizes = Vec::new();
+    for broker in story.cluster.brokers() {
+        sizes.push(broker.disk_bytes().unwrap());
+        broker.start().unwrap();
+    }
+    for (broker, size) in story.cluster.brokers().iter_mut().zip(sizes) {
+        // It may refuse to run or run without its queues; it says so, and keeps what it has.
+        broker.end(std::time::Duration::from_secs(8)).await.ok();
+        let said = broker.logged().unwrap().to_lowercase();
+        assert!(said.contains("cluster"), "{}", broker.tail());
+        assert!(broker.disk_bytes().unwrap() >= size, "nothing was deleted");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_does_not_exist_is_named_and_what_is_too_large_is_refused() {
+    let story = Story::begins().await;
+    let nowhere = story.driver.client().producer().to_queue("no-such-queue").start().await;
+    let refused = match nowhere {
+        Ok(producer) => producer.send_and_confirm(body(1)).await.unwrap_err().to_string(),
+        Err(error) => error.to_string(),
+    };
+    assert!(refused.contains("no-such-queue"), "{refused}");
+
+    let missing = story.driver.client().producer().exchange("no-such-exchange").start().await;
+    let refused = match missing {
+        Ok(producer) => producer.send_and_confirm(body(1)).await.unwrap_err().to_string(),
+        Err(error) => error.to_string(),
+    };
+    assert!(refused.contains("no-such-exchange"), "{refused}");
+
+    story.queue("orders").await;
+    let differently = QueueOptions { replicas: 1, ..QueueOptions::default() };
+    let differs = story.driver.client().declare_with("orders", differently).await.unwrap_err();
+    assert!(matches!(differs, DeclareError::OptionsDiffer { .. }), "{differs:?}");
+    assert!(differs.to_string().contains("replicas"), "{differs}");
+
+    let producer = story.driver.client().producer().to_queue("orders").start().await.unwrap();
+    let too_large = producer.send(vec![0; 17 * 1024 * 1024]).await;
+    assert!(matches!(too_large, Err(PublishError::TooLarge { .. })), "{too_large:?}");
+    let largest = 16 * 1024 * 1024 - 1_024;
+    producer.send_and_confirm(vec![7; largest]).await.unwrap();
+    let mut consumer = story.driver.client().consumer("orders").start().await.unwrap();
+    let delivery = consumer.next().await.unwrap().unwrap();
+    assert_eq!(delivery.body().len(), largest);
+    delivery.ack().await.unwrap();
+}

@@ -1,0 +1,9 @@
+//! The promises, tried on real broker processes, a real ensemble and real faults. Needs the `bellwether` binary
+//! (`cargo build`, or `BELLWETHER_BIN`).
+
+mod durability;
+mod failover;
+mod inputs;
+mod outage;
+mod story;
+mod topology;
