@@ -7,3 +7,7 @@ pub mod routing;
 pub mod shard;
 pub mod seams;
 pub mod session;
+pub mod catalog;
+pub mod connection;
+pub mod publish;
+pub mod peers;
