@@ -1,13 +1,16 @@
-//! The broker: the shell around the pure machines.
+//! The broker: the shell around the pure machines. [`run`] starts every part, and stops it.
 
 pub mod admin;
+pub mod catalog;
 pub mod config;
+pub mod connection;
 pub mod metrics;
+pub mod peers;
+pub mod publish;
 pub mod routing;
-pub mod shard;
+mod run;
 pub mod seams;
 pub mod session;
-pub mod catalog;
-pub mod connection;
-pub mod publish;
-pub mod peers;
+pub mod shard;
+
+pub use run::{BrokerError, run};

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
-use bellwether_coordinator::coordinator::{ConnectError, Connector, Coordinator};
+use bellwether_coordinator::coordinator::{ConnectError, Connector};
 use bellwether_coordinator::records::{BrokerRecord, UnknownFields};
 use bellwether_journal::{Journal, JournalConfig, JournalThread, OpenError};
 use bellwether_protocol::ids::{BrokerLife, Incarnation, Member, QueueId};
@@ -15,7 +15,9 @@ use tracing::{error, info, warn};
 
 use crate::catalog::{Catalog, CatalogConfig};
 use crate::config::{BrokerConfig, Listeners};
+use crate::connection::{self, Service};
 use crate::metrics::Metrics;
+use crate::peers::{Peers, PeersConfig};
 use crate::session::{self, Life, RegisterError, Registrant, SessionError};
 use crate::shard::input::{Leases, ShardInput};
 use crate::shard::{Environment, Shards};
@@ -78,8 +80,8 @@ pub async fn run(
     let leases = Arc::new(Leases::default());
     let (lives_sender, lives) = watch::channel(None);
 
-    let peers = crate::peers::Peers::start(
-        crate::peers::PeersConfig {
+    let peers = Peers::start(
+        PeersConfig {
             cluster,
             store,
             promise: config.timing.promise,
@@ -127,16 +129,15 @@ pub async fn run(
         lives_sender,
         stop.clone(),
     ));
-    let server = crate::connection::serve(
-        &config,
-        cluster,
-        listeners.client,
+    let service = Service::new(
         catalog,
-        shards.clone(),
+        Arc::new(shards.clone()),
         peers,
         metrics,
-        stop.clone(),
+        config.limits.clone(),
+        &config.timing,
     );
+    let server = connection::serve(listeners.client, Arc::new(service), stop.clone());
     let serving = tracker.spawn(server);
 
     let mut living = living;

@@ -6,6 +6,7 @@ mod clients;
 mod deliver;
 mod effects;
 mod follow;
+mod gate;
 pub mod input;
 mod news;
 mod queue;
@@ -62,11 +63,6 @@ impl ShardHandle {
         })
     }
 
-    /// Whether there is room in the mailbox for more publishes.
-    #[must_use]
-    pub fn has_room(&self) -> bool {
-        self.sender.capacity() > MAILBOX_INPUTS_MAX / 4
-    }
 }
 
 /// All shards of a broker.
