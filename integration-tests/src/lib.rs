@@ -15,4 +15,5 @@ pub mod preload;
 pub mod process;
 pub mod recorder;
 pub mod stamp;
+pub mod wire;
 pub mod zookeeper;
