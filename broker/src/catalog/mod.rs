@@ -1,0 +1,224 @@
+//! The catalog: a watched copy of what the coordinator knows — brokers, queues and who leads them, exchanges and
+//! bindings — and the declarations that change it. It feeds the shards, the peer links and the publishers.
+//!
+//! *Invariants:* a queue's state never goes back to a lower version; only a tombstone deletes; "the leader's path is
+//! gone" is told to a shard only after the state that names the leader was read on the same session.
+
+mod answers;
+mod feed;
+mod queues;
+mod topology;
+mod tree;
+mod watcher;
+mod writes;
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use async_trait::async_trait;
+use bellwether_coordinator::coordinator::{Coordinator, Version, Write, WriteError};
+use bellwether_coordinator::paths;
+use bellwether_coordinator::records::QueueState;
+use bellwether_protocol::error::{BrokerAddress, ErrorBody};
+use bellwether_protocol::ids::{BrokerId, ClusterId, QueueId};
+use bellwether_protocol::names::{ExchangeName, QueueName, RoutingKey, VirtualHost};
+use bellwether_replication::CasOutcome;
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::publish::{Leaders, Leadership, PeerGate, ShardGate};
+use crate::seams::StateKeeper;
+use crate::session::Life;
+use tree::Tree;
+
+/// Requests of declarations to the watcher that wait. Each waits for its answer, so their number is that of the
+/// declarations under way.
+const COMMANDS_MAX: usize = 256;
+
+/// What the catalog is told at the start.
+#[derive(Clone, Debug)]
+pub struct CatalogConfig {
+    pub me: BrokerId,
+    pub cluster: ClusterId,
+    /// Queues with a log in this broker's journal: that one of them is nowhere in the coordinator must be noticed.
+    pub local_queues: Vec<QueueId>,
+}
+
+/// See the module. Clones share the copy.
+#[derive(Clone)]
+pub struct Catalog {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    config: CatalogConfig,
+    tree: RwLock<Tree>,
+    /// The tree's, readable without its lock.
+    routing_version: AtomicU64,
+    lives: watch::Receiver<Option<Life>>,
+    shards: Arc<dyn ShardGate>,
+    peers: Arc<dyn PeerGate>,
+    changed: watch::Sender<u64>,
+    rereads: Mutex<HashSet<QueueId>>,
+    reread: Notify,
+    commands: mpsc::Sender<Command>,
+}
+
+/// What declarations ask of the watcher.
+enum Command {
+    /// Read these and say when they are entered.
+    Enter(Vec<bellwether_coordinator::coordinator::Path>, oneshot::Sender<()>),
+    /// Sync, take in every change up to now, and say when that is done.
+    CatchUp(oneshot::Sender<()>),
+}
+
+impl Catalog {
+    /// Begins to watch, life after life, until `shutdown`. The future is the watcher's and has to be run.
+    pub fn new(
+        config: CatalogConfig,
+        lives: watch::Receiver<Option<Life>>,
+        shards: Arc<dyn ShardGate>,
+        peers: Arc<dyn PeerGate>,
+        shutdown: CancellationToken,
+    ) -> (Catalog, impl Future<Output = ()> + Send + use<>) {
+        let (commands, inbox) = mpsc::channel(COMMANDS_MAX);
+        let (changed, _) = watch::channel(0);
+        let shared = Arc::new(Shared {
+            tree: RwLock::new(Tree::default()),
+            routing_version: AtomicU64::new(0),
+            lives,
+            shards,
+            peers,
+            changed,
+            rereads: Mutex::new(HashSet::new()),
+            reread: Notify::new(),
+            commands,
+            config,
+        });
+        let watcher = watcher::Watcher::new(Arc::clone(&shared), inbox);
+        let run = async move {
+            tokio::select! {
+                () = watcher.run() => {}
+                () = shutdown.cancelled() => {}
+            }
+        };
+        (Catalog { shared }, run)
+    }
+
+    /// Moves whenever leaders, brokers or routes change.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.shared.changed.subscribe()
+    }
+
+    /// Moves whenever routes change; see [`Catalog::route`].
+    #[must_use]
+    pub fn routing_version(&self) -> u64 {
+        self.shared.routing_version.load(Ordering::Acquire)
+    }
+
+    /// The queues an address leads to.
+    ///
+    /// # Errors
+    /// There is no such exchange, or, for the default exchange, no such queue.
+    pub fn route(
+        &self,
+        host: &VirtualHost,
+        exchange: &ExchangeName,
+        key: &RoutingKey,
+    ) -> Result<Vec<QueueId>, ErrorBody> {
+        self.shared.tree().routing.route(host, exchange, key).map_err(ErrorBody::from)
+    }
+
+    /// The queue of that name.
+    #[must_use]
+    pub fn queue_named(&self, host: &VirtualHost, name: &QueueName) -> Option<QueueId> {
+        self.shared.tree().routing.queue(host, name)
+    }
+
+    /// Where clients reach the leader of a queue, if it has one that is registered.
+    #[must_use]
+    pub fn leader_address(&self, queue: QueueId) -> Option<BrokerAddress> {
+        let tree = self.shared.tree();
+        match tree.leader(queue) {
+            Leadership::Led(lead) => tree.brokers.get(&lead.life).map(|record| record.address()),
+            Leadership::Vacant | Leadership::Gone => None,
+        }
+    }
+
+    /// Where clients reach the live brokers.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<BrokerAddress> {
+        self.shared.tree().brokers.values().map(|record| record.address()).collect()
+    }
+
+    /// The cluster.
+    #[must_use]
+    pub fn cluster(&self) -> ClusterId {
+        self.shared.config.cluster
+    }
+
+    /// This broker.
+    #[must_use]
+    pub fn me(&self) -> BrokerId {
+        self.shared.config.me
+    }
+}
+
+impl Leaders for Catalog {
+    fn leader(&self, queue: QueueId) -> Leadership {
+        self.shared.tree().leader(queue)
+    }
+}
+
+#[async_trait]
+impl StateKeeper for Catalog {
+    async fn cas(&self, queue: QueueId, version: Version, state: QueueState) -> CasOutcome {
+        let Some(session) = self.shared.session() else { return CasOutcome::NotSent };
+        let set = Write::Set { path: paths::queue_state(queue), bytes: state.to_bytes(), version };
+        match session.write(vec![set]).await {
+            Ok(versions) => {
+                // A version of a set that did not come back is known all the same.
+                let version = versions.first().copied().flatten().unwrap_or(Version(version.0 + 1));
+                CasOutcome::Done { version }
+            }
+            Err(WriteError::Refused { .. }) => CasOutcome::Refused,
+            Err(WriteError::Undecided(_) | WriteError::SessionOver) => CasOutcome::Undecided,
+            Err(WriteError::Invalid(why)) => {
+                tracing::error!(queue.id = %queue, %why, "a change of a queue's state was not sent");
+                CasOutcome::NotSent
+            }
+        }
+    }
+
+    fn reread(&self, queues: Vec<QueueId>) {
+        self.shared.rereads.lock().unwrap_or_else(PoisonError::into_inner).extend(queues);
+        self.shared.reread.notify_one();
+    }
+}
+
+impl Shared {
+    fn tree(&self) -> RwLockReadGuard<'_, Tree> {
+        self.tree.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tree_mut(&self) -> RwLockWriteGuard<'_, Tree> {
+        self.tree.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn session(&self) -> Option<Arc<dyn Coordinator>> {
+        self.lives.borrow().as_ref().map(|life| Arc::clone(&life.coordinator))
+    }
+
+    /// The session, if it is connected now.
+    fn connected(&self) -> Option<Arc<dyn Coordinator>> {
+        let life = self.lives.borrow();
+        life.as_ref().filter(|life| life.connected).map(|life| Arc::clone(&life.coordinator))
+    }
+
+    /// Something changed that others wait for.
+    fn tell_changed(&self) {
+        self.changed.send_modify(|version| *version += 1);
+    }
+}

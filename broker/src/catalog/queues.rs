@@ -1,0 +1,384 @@
+//! Making and deleting queues: each one multi, so that name, definition and state come and go together.
+
+use std::sync::Arc;
+
+use bellwether_coordinator::coordinator::{Conflict, Coordinator, Path, ReadError, Version, Write};
+use bellwether_coordinator::paths;
+use bellwether_coordinator::placement::place;
+use bellwether_coordinator::records::{
+    BrokerRecord, NameRecord, QueueDefinition, QueueState, TombstoneRecord, UnknownFields,
+};
+use bellwether_protocol::client::{QueueOptions, Response};
+use bellwether_protocol::error::{ErrorBody, ErrorCode};
+use bellwether_protocol::ids::{Epoch, Member, QueueId};
+use bellwether_protocol::names::{QueueName, VirtualHost};
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+use tracing::{info, warn};
+use uuid::Uuid;
+
+use super::answers::summary;
+use super::writes::{Decision, REQUEST_FOR, unavailable};
+use super::Catalog;
+use crate::publish::Leadership;
+use crate::shard::input::{Deletable, ShardInput};
+
+/// Most copies of a queue: beyond it each copy costs more than it saves.
+pub const REPLICAS_MAX: u8 = 7;
+
+/// Attempts at a declaration that others race with; each means that somebody else got ahead.
+const RACES_MAX: usize = 20;
+
+/// A queue about to be made.
+struct Plan {
+    definition: QueueDefinition,
+    state: QueueState,
+    warning: Option<String>,
+}
+
+impl Catalog {
+    /// Makes a queue, or finds it as it was asked for.
+    ///
+    /// # Errors
+    /// It exists with other options, an option is not allowed, there are too few brokers, or the coordinator is away.
+    pub async fn declare_queue(
+        &self,
+        host: &VirtualHost,
+        name: &QueueName,
+        options: QueueOptions,
+    ) -> Result<Response, ErrorBody> {
+        check_options(options)?;
+        let deadline = Instant::now() + REQUEST_FOR;
+        for _ in 0..RACES_MAX {
+            if let Some(existing) = self.existing_queue(host, name).await? {
+                return existing.compare(self, options, deadline).await;
+            }
+            let plan = self.plan(host, name, options)?;
+            let id = plan.definition.queue;
+            let name_path = paths::name(host, name);
+            let writes = vec![
+                create(&name_path, NameRecord { queue: id, unknown: UnknownFields::new() }.to_bytes()),
+                create(&paths::queue(id), plan.definition.to_bytes()),
+                create(&paths::queue_state(id), plan.state.to_bytes()),
+            ];
+            let is_mine = |session: Arc<dyn Coordinator>| {
+                let path = name_path.clone();
+                async move { Ok(read_name(&*session, &path).await? == Some(id)) }
+            };
+            match self.decide(writes, deadline, is_mine).await? {
+                Decision::Done => {
+                    info!(queue = %name, queue.id = %id, virtual_host = %host, replicas = ?plan.definition.replica_set, "queue declared");
+                    self.enter(vec![paths::queue(id), paths::queue_state(id), name_path], deadline).await;
+                    let queue = summary(&plan.definition, &plan.state);
+                    return Ok(Response::Declared { created: true, queue, warning: plan.warning });
+                }
+                Decision::Refused { conflict: Conflict::Missing, .. } => {
+                    self.make_folders(&[name_path, paths::queue(id)]).await?;
+                }
+                // Somebody else was quicker: compare with what that one made.
+                Decision::Refused { .. } => {}
+            }
+        }
+        Err(raced())
+    }
+
+    async fn existing_queue(&self, host: &VirtualHost, name: &QueueName) -> Result<Option<Existing>, ErrorBody> {
+        let session = self.shared.connected().ok_or_else(unavailable)?;
+        existing(&*session, host, name).await.map_err(|_| unavailable())
+    }
+
+    /// Where the copies go, and how many there can be.
+    fn plan(&self, host: &VirtualHost, name: &QueueName, options: QueueOptions) -> Result<Plan, ErrorBody> {
+        let id = QueueId(Uuid::new_v4());
+        let tree = self.shared.tree();
+        let chosen = place(id, &tree.live_loads(), options.replicas);
+        let records: Vec<&Arc<BrokerRecord>> = chosen.iter().filter_map(|broker| tree.broker_by_id(*broker)).collect();
+        let found = u8::try_from(records.len()).expect("at most REPLICAS_MAX were asked for");
+        let min_isr = min_isr(options);
+        let warning = fewer_brokers(options, found)?;
+        let Some(first) = records.first() else {
+            return Err(ErrorBody::not_done(ErrorCode::TooFewBrokers, "no live broker is known yet; try again shortly"));
+        };
+        let definition = QueueDefinition {
+            queue: id,
+            virtual_host: host.clone(),
+            name: name.clone(),
+            replicas_wanted: options.replicas,
+            min_isr,
+            replica_set: chosen,
+            unknown: UnknownFields::new(),
+        };
+        let state = QueueState {
+            epoch: Epoch(1),
+            leader: Some(first.life),
+            isr: records.iter().map(|record| Member { broker: record.life.broker, store: record.store }).collect(),
+            // With fewer copies than wanted a majority of the wanted ones may be out of reach.
+            min_isr: min_isr.min(found),
+            unknown: UnknownFields::new(),
+        };
+        Ok(Plan { definition, state, warning })
+    }
+
+    /// Deletes a queue that this broker leads. Runs to its end even when the caller goes away: a leader that has stopped
+    /// for the delete must hear how it went.
+    ///
+    /// # Errors
+    /// It is in use, not led here, or the coordinator is away; "unknown" when the coordinator was lost on the way.
+    pub async fn delete_queue(
+        &self,
+        host: &VirtualHost,
+        name: &QueueName,
+        if_unused: bool,
+        if_empty: bool,
+    ) -> Result<(), ErrorBody> {
+        let queue = self.led_here(host, name)?;
+        if self.shared.connected().is_none() {
+            return Err(unavailable());
+        }
+        let (reply, prepared) = oneshot::channel();
+        let shard = self.shared.shards.shard_of(queue);
+        self.shared.shards.send(shard, ShardInput::PrepareDelete { queue, if_unused, if_empty, reply }).await;
+        let deletable = prepared.await.map_err(|_| not_served(name))??;
+        let (told, decided) = oneshot::channel();
+        let (catalog, tombstone) = (self.clone(), tombstone(queue, host, name));
+        tokio::spawn(async move { catalog.carry_out_delete(tombstone, deletable, told).await });
+        decided.await.map_err(|_| not_served(name))?
+    }
+
+    /// The multi, however long it takes to learn what became of it; `told` hears of it within the deadline.
+    async fn carry_out_delete(
+        self,
+        tombstone: TombstoneRecord,
+        deletable: Deletable,
+        told: oneshot::Sender<Result<(), ErrorBody>>,
+    ) {
+        let (queue, shard) = (tombstone.queue, self.shared.shards.shard_of(tombstone.queue));
+        let mut told = Some(told);
+        loop {
+            let deadline = Instant::now() + REQUEST_FOR;
+            let decided = self.try_delete(&tombstone, &deletable, deadline).await;
+            let undecided = matches!(&decided, Err(error) if error.outcome == bellwether_protocol::error::Outcome::Unknown);
+            if !undecided {
+                let deleted = decided.is_ok();
+                self.shared.shards.send(shard, ShardInput::DeleteDecided { queue, deleted }).await;
+                if deleted {
+                    info!(queue = %tombstone.name, queue.id = %queue, "queue deleted");
+                    self.enter(vec![paths::deleted(queue), paths::name(&tombstone.virtual_host, &tombstone.name)], deadline).await;
+                }
+            }
+            if let Some(told) = told.take() {
+                // The client may be gone; the delete is carried through all the same.
+                let _gone = told.send(decided);
+            }
+            if !undecided {
+                return;
+            }
+            warn!(queue = %tombstone.name, "it is not known yet whether the queue is deleted; it stays stopped until the coordinator answers");
+        }
+    }
+
+    async fn try_delete(&self, tombstone: &TombstoneRecord, deletable: &Deletable, deadline: Instant) -> Result<(), ErrorBody> {
+        let queue = tombstone.queue;
+        let bindings = paths::bindings(queue);
+        for _ in 0..RACES_MAX {
+            let bound = self.read_version(&bindings).await?;
+            let mut writes = vec![
+                Write::Delete { path: paths::queue_state(queue), version: Some(deletable.version) },
+                Write::Delete { path: paths::queue(queue), version: None },
+                Write::Delete { path: paths::name(&tombstone.virtual_host, &tombstone.name), version: None },
+                create(&paths::deleted(queue), tombstone.to_bytes()),
+            ];
+            if let Some(version) = bound {
+                writes.push(Write::Delete { path: bindings.clone(), version: Some(version) });
+            }
+            let is_deleted = |session: Arc<dyn Coordinator>| async move {
+                Ok(session.read(&paths::deleted(queue)).await?.is_some())
+            };
+            match self.decide(writes, deadline, is_deleted).await? {
+                Decision::Done => {
+                    self.sweep_bindings(&bindings).await;
+                    return Ok(());
+                }
+                Decision::Refused { index: 0, .. } => {
+                    let words = "the queue's state changed while it was being deleted (a failover, or another delete); look, and try again";
+                    return Err(ErrorBody::not_done(ErrorCode::NotLeader, words));
+                }
+                Decision::Refused { index: 3, conflict: Conflict::Missing } => {
+                    self.make_folders(&[paths::deleted(queue)]).await?;
+                }
+                // The bindings changed meanwhile.
+                Decision::Refused { .. } => {}
+            }
+        }
+        Err(raced())
+    }
+
+    /// Bindings that came in while the queue was being deleted lead nowhere; they would only lie about.
+    async fn sweep_bindings(&self, bindings: &Path) {
+        let Some(session) = self.shared.connected() else { return };
+        let delete = Write::Delete { path: bindings.clone(), version: None };
+        if let Ok(Some(_)) = session.read(bindings).await
+            && let Err(error) = session.write(vec![delete]).await
+        {
+            info!(path = %bindings, %error, "bindings of a deleted queue were left behind; they lead nowhere");
+        }
+    }
+
+    /// The version of a document, if it is there. Failing means that nothing was done, so that the caller may say so.
+    async fn read_version(&self, path: &Path) -> Result<Option<Version>, ErrorBody> {
+        let session = self.shared.connected().ok_or_else(unavailable)?;
+        let document = session.read(path).await.map_err(|_| unavailable())?;
+        Ok(document.map(|document| document.version))
+    }
+
+    /// The queue of that name, if this broker leads it.
+    ///
+    /// # Errors
+    /// There is none, or another broker leads it: the error says where.
+    pub fn led_here(&self, host: &VirtualHost, name: &QueueName) -> Result<QueueId, ErrorBody> {
+        let queue = self.queue_named(host, name).ok_or_else(|| no_such_queue(host, name))?;
+        match self.shared.tree().leader(queue) {
+            Leadership::Led(lead) if lead.life.broker == self.shared.config.me => return Ok(queue),
+            Leadership::Led(_) | Leadership::Vacant => {}
+            Leadership::Gone => return Err(no_such_queue(host, name)),
+        }
+        Err(self.not_leader(queue, name))
+    }
+
+    /// "Not here", and where, if that is known.
+    #[must_use]
+    pub fn not_leader(&self, queue: QueueId, name: &QueueName) -> ErrorBody {
+        let leader = self.leader_address(queue);
+        let words = match &leader {
+            Some(leader) => format!("queue {name} is led by broker {} at {}", leader.broker, leader.address),
+            None => format!("queue {name} has no leader at the moment; try again shortly"),
+        };
+        ErrorBody { leader, ..ErrorBody::not_done(ErrorCode::NotLeader, words) }
+    }
+
+    /// Adds where the leader is to an error that says "not here" without knowing it.
+    #[must_use]
+    pub fn with_leader(&self, queue: QueueId, mut error: ErrorBody) -> ErrorBody {
+        if error.code == ErrorCode::NotLeader && error.leader.is_none() {
+            error.leader = self.leader_address(queue).filter(|leader| leader.broker != self.shared.config.me);
+        }
+        error
+    }
+}
+
+/// A queue that is there already.
+struct Existing {
+    definition: QueueDefinition,
+    state: QueueState,
+}
+
+impl Existing {
+    async fn compare(self, catalog: &Catalog, options: QueueOptions, deadline: Instant) -> Result<Response, ErrorBody> {
+        let mut differences = Vec::new();
+        let mut differ = |what: &str, is: u8, asked: u8| {
+            if is != asked {
+                differences.push(format!("{what} is {is}, not {asked}"));
+            }
+        };
+        differ("replicas", self.definition.replicas_wanted, options.replicas);
+        differ("min_isr", self.definition.min_isr, min_isr(options));
+        if !differences.is_empty() {
+            let words = format!(
+                "queue {} exists with other options: {}; declare it with the same options, or delete it first",
+                self.definition.name,
+                differences.join(", ")
+            );
+            return Err(ErrorBody::not_done(ErrorCode::OptionsDiffer, words));
+        }
+        let id = self.definition.queue;
+        if catalog.queue_named(&self.definition.virtual_host, &self.definition.name) != Some(id) {
+            // It was made a moment ago on another broker: this one has to know it before it says that it is there.
+            let name = paths::name(&self.definition.virtual_host, &self.definition.name);
+            catalog.enter(vec![paths::queue(id), paths::queue_state(id), name], deadline).await;
+        }
+        let queue = summary(&self.definition, &self.state);
+        Ok(Response::Declared { created: false, queue, warning: None })
+    }
+}
+
+async fn existing(session: &dyn Coordinator, host: &VirtualHost, name: &QueueName) -> Result<Option<Existing>, ReadError> {
+    let Some(id) = read_name(session, &paths::name(host, name)).await? else { return Ok(None) };
+    let documents = session.read_many(&[paths::queue(id), paths::queue_state(id)]).await?;
+    let (Some(Some(definition)), Some(Some(state))) = (documents.first(), documents.get(1)) else {
+        // Deleted between the reads: the caller finds the name free, or taken anew.
+        return Ok(None);
+    };
+    match (QueueDefinition::parse(&definition.bytes), QueueState::parse(&state.bytes)) {
+        (Ok(definition), Ok(state)) => Ok(Some(Existing { definition, state })),
+        (Err(error), _) | (_, Err(error)) => Err(ReadError::Denied(error.to_string())),
+    }
+}
+
+async fn read_name(session: &dyn Coordinator, path: &Path) -> Result<Option<QueueId>, ReadError> {
+    let Some(document) = session.read(path).await? else { return Ok(None) };
+    match NameRecord::parse(&document.bytes) {
+        Ok(record) => Ok(Some(record.queue)),
+        Err(error) => Err(ReadError::Denied(error.to_string())),
+    }
+}
+
+fn check_options(options: QueueOptions) -> Result<(), ErrorBody> {
+    let invalid = |words: String| Err(ErrorBody::not_done(ErrorCode::InvalidOption, words));
+    if options.replicas == 0 || options.replicas > REPLICAS_MAX {
+        return invalid(format!("replicas is {}; 1 to {REPLICAS_MAX} are allowed", options.replicas));
+    }
+    match options.min_isr {
+        Some(min_isr) if min_isr == 0 || min_isr > options.replicas => {
+            invalid(format!("min_isr is {min_isr}; 1 to {} are allowed, the number of replicas", options.replicas))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// As asked for, or a majority of the replicas.
+fn min_isr(options: QueueOptions) -> u8 {
+    options.min_isr.unwrap_or(options.replicas / 2 + 1)
+}
+
+/// What to say when there are fewer brokers than replicas wanted.
+fn fewer_brokers(options: QueueOptions, found: u8) -> Result<Option<String>, ErrorBody> {
+    if found >= options.replicas {
+        return Ok(None);
+    }
+    let too_few = |words: String| Err(ErrorBody::not_done(ErrorCode::TooFewBrokers, words));
+    if options.strict {
+        return too_few(format!("{} replicas were asked for, and {found} brokers are live", options.replicas));
+    }
+    match options.min_isr {
+        Some(min_isr) if min_isr > found => too_few(format!(
+            "min_isr {min_isr} was asked for, and {found} brokers are live: the queue could confirm nothing"
+        )),
+        _ => Ok(Some(format!(
+            "{} replicas were asked for, and {found} brokers are live: the queue is kept on {found}",
+            options.replicas
+        ))),
+    }
+}
+
+fn tombstone(queue: QueueId, host: &VirtualHost, name: &QueueName) -> TombstoneRecord {
+    TombstoneRecord { queue, virtual_host: host.clone(), name: name.clone(), unknown: UnknownFields::new() }
+}
+
+pub(super) fn create(path: &Path, bytes: bytes::Bytes) -> Write {
+    Write::Create { path: path.clone(), bytes, ephemeral: false }
+}
+
+pub(super) fn no_such_queue(host: &VirtualHost, name: &QueueName) -> ErrorBody {
+    let words = format!("there is no queue {name} in virtual host {host}; declare it first");
+    ErrorBody::not_done(ErrorCode::NoSuchQueue, words)
+}
+
+pub(super) fn raced() -> ErrorBody {
+    let words = "others kept changing the same thing at the same time; try again";
+    ErrorBody::not_done(ErrorCode::CoordinatorUnavailable, words)
+}
+
+/// The shard that should have answered has stopped.
+fn not_served(name: &QueueName) -> ErrorBody {
+    ErrorBody::not_done(ErrorCode::ShuttingDown, format!("this broker is stopping; ask another one about queue {name}"))
+}

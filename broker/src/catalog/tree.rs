@@ -1,0 +1,360 @@
+//! The copy itself: what was read of the coordinator's tree, entered document by document. Pure. A change costs what
+//! it touches, never a walk over all queues.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+
+use bellwether_coordinator::coordinator::{Document, Path, Version};
+use bellwether_coordinator::paths::{self, Place};
+use bellwether_coordinator::placement::BrokerLoad;
+use bellwether_coordinator::records::{
+    BindingsRecord, BrokerRecord, ExchangeRecord, NameRecord, QueueDefinition, QueueState, RecordError,
+};
+use bellwether_protocol::client::Binding;
+use bellwether_protocol::ids::{BrokerId, BrokerLife, QueueId};
+use bellwether_protocol::names::{ExchangeName, QueueName, VirtualHost};
+use tracing::{error, warn};
+
+use crate::publish::{Lead, Leadership};
+use crate::routing::RoutingTable;
+
+/// What is known of one queue. Definition and state may be read in any order.
+#[derive(Clone, Debug, Default)]
+pub(super) struct QueueEntry {
+    pub definition: Option<Arc<QueueDefinition>>,
+    pub state: Option<(QueueState, Version)>,
+}
+
+/// What entering documents has changed, gathered over a batch.
+#[derive(Debug, Default)]
+pub(super) struct Changes {
+    pub routing: bool,
+    pub leaders: bool,
+    pub brokers: bool,
+    /// Queues whose definition or state is news.
+    pub queues: HashSet<QueueId>,
+    /// Queues whose state is not there (any more): their tombstones must be looked for.
+    pub missing: HashSet<QueueId>,
+    /// Queues whose tombstone was read.
+    pub deleted: HashSet<QueueId>,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Tree {
+    pub routing: RoutingTable,
+    /// Moves with every change of `routing`.
+    pub routing_version: u64,
+    pub names: HashMap<VirtualHost, BTreeMap<QueueName, QueueId>>,
+    pub queues: HashMap<QueueId, QueueEntry>,
+    pub exchanges: HashMap<(VirtualHost, ExchangeName), (ExchangeRecord, Version)>,
+    bindings: HashMap<QueueId, BindingsRecord>,
+    /// Bindings as they were entered into `routing`, to be taken out again.
+    bound: HashMap<QueueId, (VirtualHost, Vec<Binding>)>,
+    pub brokers: BTreeMap<BrokerLife, Arc<BrokerRecord>>,
+    loads: HashMap<BrokerId, Load>,
+}
+
+/// How many queues a broker is to hold, and to lead.
+#[derive(Clone, Copy, Debug, Default)]
+struct Load {
+    replicas: u32,
+    leaders: u32,
+}
+
+impl Tree {
+    /// Enters what was read at `path`; `synced`: after a sync on its session.
+    pub fn enter(&mut self, path: &Path, document: Option<&Document>, synced: bool, changes: &mut Changes) {
+        let Some(place) = paths::parse(path) else { return };
+        if let Err(error) = self.enter_at(place, document, synced, changes) {
+            warn!(%path, %error, "a document of the coordinator cannot be read; it is left as it is and passed over");
+        }
+    }
+
+    fn enter_at(
+        &mut self,
+        place: Place,
+        document: Option<&Document>,
+        synced: bool,
+        changes: &mut Changes,
+    ) -> Result<(), RecordError> {
+        let bytes = document.map(|document| &document.bytes[..]);
+        match place {
+            Place::LiveBroker(life) => {
+                self.broker(life, bytes.map(BrokerRecord::parse).transpose()?, changes);
+            }
+            Place::Name(host, name) => {
+                self.name(&host, name, bytes.map(NameRecord::parse).transpose()?.map(|record| record.queue), changes);
+            }
+            Place::Queue(id) => self.definition(id, bytes.map(QueueDefinition::parse).transpose()?, changes),
+            Place::QueueState(id) => {
+                let state = bytes.map(QueueState::parse).transpose()?;
+                self.state(id, state.zip(document.map(|document| document.version)), synced, changes);
+            }
+            Place::Exchange(host, name) => {
+                let record = bytes.map(ExchangeRecord::parse).transpose()?;
+                self.exchange(host, name, record.zip(document.map(|document| document.version)), changes);
+            }
+            Place::Bindings(id) => self.bindings_of(id, bytes.map(BindingsRecord::parse).transpose()?, changes),
+            Place::Deleted(id) => {
+                if document.is_some() {
+                    self.delete(id, changes);
+                }
+            }
+            Place::Cluster | Place::Controller | Place::BrokerId(_) => {}
+        }
+        Ok(())
+    }
+
+    fn broker(&mut self, life: BrokerLife, record: Option<BrokerRecord>, changes: &mut Changes) {
+        changes.brokers |= match record {
+            Some(record) => {
+                let record = Arc::new(record);
+                self.brokers.insert(life, Arc::clone(&record)).is_none_or(|before| before != record)
+            }
+            None => self.brokers.remove(&life).is_some(),
+        };
+    }
+
+    fn name(&mut self, host: &VirtualHost, name: QueueName, queue: Option<QueueId>, changes: &mut Changes) {
+        let before = self.names.get(host).and_then(|names| names.get(&name)).copied();
+        if before == queue {
+            return;
+        }
+        if let Some(before) = before {
+            // Else its bindings would lead to the next queue of that name.
+            self.unbind(before);
+        }
+        match queue {
+            Some(queue) => {
+                self.names.entry(host.clone()).or_default().insert(name.clone(), queue);
+                self.routing.add_queue(host, name, queue);
+                self.queues.entry(queue).or_default();
+                self.bind(queue);
+            }
+            None => {
+                self.routing.remove_queue(host, &name);
+                if let Some(names) = self.names.get_mut(host) {
+                    names.remove(&name);
+                    if names.is_empty() {
+                        self.names.remove(host);
+                    }
+                }
+            }
+        }
+        self.rerouted(changes);
+    }
+
+    fn definition(&mut self, id: QueueId, definition: Option<QueueDefinition>, changes: &mut Changes) {
+        let Some(definition) = definition.map(Arc::new) else {
+            // The state, which goes with it, says what that means.
+            if self.queues.contains_key(&id) {
+                changes.missing.insert(id);
+            }
+            return;
+        };
+        let entry = self.queues.entry(id).or_default();
+        if entry.definition.as_ref() == Some(&definition) {
+            return;
+        }
+        let before = entry.definition.replace(Arc::clone(&definition));
+        self.count_load(before.as_deref(), Some(&definition));
+        changes.queues.insert(id);
+        self.unbind(id);
+        self.bind(id);
+        self.rerouted(changes);
+    }
+
+    fn state(&mut self, id: QueueId, state: Option<(QueueState, Version)>, synced: bool, changes: &mut Changes) {
+        let Some((state, version)) = state else {
+            changes.missing.insert(id);
+            return;
+        };
+        let entry = self.queues.entry(id).or_default();
+        match &entry.state {
+            Some((_, before)) if version < *before => {
+                // A read may be behind, but not one after a sync: then the ensemble itself went back.
+                if synced {
+                    error!(queue.id = %id, seen = before.0, read = version.0, "the coordinator has an older state of this queue than was seen before: it was restored from an old copy");
+                    changes.missing.insert(id);
+                }
+                return;
+            }
+            Some((_, before)) if version == *before => {
+                // Nothing new, but who asked for a synced read waits for the answer.
+                if synced {
+                    changes.queues.insert(id);
+                }
+                return;
+            }
+            Some((before, _)) => {
+                changes.leaders |= before.leader != state.leader || before.epoch != state.epoch;
+            }
+            None => changes.leaders = true,
+        }
+        entry.state = Some((state, version));
+        changes.queues.insert(id);
+    }
+
+    fn exchange(
+        &mut self,
+        host: VirtualHost,
+        name: ExchangeName,
+        record: Option<(ExchangeRecord, Version)>,
+        changes: &mut Changes,
+    ) {
+        let key = (host, name);
+        let kind = record.as_ref().map(|(record, _)| record.kind);
+        let before = self.exchanges.get(&key).map(|(record, _)| record.kind);
+        let (host, name) = &key;
+        if kind != before {
+            match kind {
+                Some(kind) => self.routing.add_exchange(host, name.clone(), kind),
+                None => self.routing.remove_exchange(host, name),
+            }
+            self.rerouted(changes);
+        }
+        match record {
+            Some(record) => self.exchanges.insert(key, record),
+            None => self.exchanges.remove(&key),
+        };
+    }
+
+    fn bindings_of(&mut self, id: QueueId, record: Option<BindingsRecord>, changes: &mut Changes) {
+        if self.bindings.get(&id) == record.as_ref() {
+            return;
+        }
+        self.unbind(id);
+        match record {
+            Some(record) => {
+                self.bindings.insert(id, record);
+                self.bind(id);
+            }
+            None => {
+                self.bindings.remove(&id);
+            }
+        }
+        self.rerouted(changes);
+    }
+
+    /// Enters a queue's bindings into the routes, if its name is its own.
+    fn bind(&mut self, id: QueueId) {
+        let definition = self.queues.get(&id).and_then(|entry| entry.definition.as_ref());
+        let (Some(definition), Some(record)) = (definition, self.bindings.get(&id)) else { return };
+        let host = definition.virtual_host.clone();
+        if self.names.get(&host).and_then(|names| names.get(&definition.name)) != Some(&id) {
+            return;
+        }
+        let bound: Vec<Binding> = record.bindings.iter().map(|binding| Binding {
+            exchange: binding.exchange.clone(),
+            queue: definition.name.clone(),
+            routing_key: binding.routing_key.clone(),
+        }).collect();
+        for binding in &bound {
+            self.routing.bind(&host, binding.clone());
+        }
+        self.bound.insert(id, (host, bound));
+    }
+
+    fn unbind(&mut self, id: QueueId) {
+        let Some((host, bound)) = self.bound.remove(&id) else { return };
+        for binding in &bound {
+            self.routing.unbind(&host, binding);
+        }
+    }
+
+    fn delete(&mut self, id: QueueId, changes: &mut Changes) {
+        changes.deleted.insert(id);
+        changes.missing.remove(&id);
+        changes.queues.remove(&id);
+        let Some(entry) = self.queues.remove(&id) else { return };
+        changes.leaders = true;
+        self.count_load(entry.definition.as_deref(), None);
+        self.unbind(id);
+        self.bindings.remove(&id);
+        if let Some(definition) = entry.definition {
+            let (host, name) = (&definition.virtual_host, &definition.name);
+            if self.names.get(host).and_then(|names| names.get(name)) == Some(&id) {
+                self.name(host, name.clone(), None, changes);
+            }
+        }
+        self.rerouted(changes);
+    }
+
+    /// Neither state nor tombstone is there. The entry stays, without a leader: nothing is known to be deleted.
+    pub fn vanish(&mut self, id: QueueId, changes: &mut Changes) {
+        if let Some(entry) = self.queues.get_mut(&id) {
+            changes.leaders |= entry.state.take().is_some();
+        }
+    }
+
+    fn count_load(&mut self, before: Option<&QueueDefinition>, after: Option<&QueueDefinition>) {
+        for broker in before.iter().flat_map(|definition| &definition.replica_set) {
+            let load = self.loads.entry(*broker).or_default();
+            load.replicas = load.replicas.saturating_sub(1);
+        }
+        if let Some(first) = before.and_then(|definition| definition.replica_set.first()) {
+            let load = self.loads.entry(*first).or_default();
+            load.leaders = load.leaders.saturating_sub(1);
+        }
+        for broker in after.iter().flat_map(|definition| &definition.replica_set) {
+            self.loads.entry(*broker).or_default().replicas += 1;
+        }
+        if let Some(first) = after.and_then(|definition| definition.replica_set.first()) {
+            self.loads.entry(*first).or_default().leaders += 1;
+        }
+    }
+
+    fn rerouted(&mut self, changes: &mut Changes) {
+        self.routing_version += 1;
+        changes.routing = true;
+    }
+
+    /// What the live brokers carry, for placing a new queue.
+    pub fn live_loads(&self) -> Vec<BrokerLoad> {
+        let load = |record: &Arc<BrokerRecord>| {
+            let load = self.loads.get(&record.life.broker).copied().unwrap_or_default();
+            BrokerLoad {
+                broker: record.life.broker,
+                rack: record.rack.clone(),
+                replicas: load.replicas,
+                leaders: load.leaders,
+            }
+        };
+        let mut loads: Vec<BrokerLoad> = self.brokers.values().map(load).collect();
+        // Two lives of one broker may show for a moment.
+        loads.dedup_by_key(|load| load.broker);
+        loads
+    }
+
+    /// Who leads a queue.
+    pub fn leader(&self, id: QueueId) -> Leadership {
+        let Some(entry) = self.queues.get(&id) else { return Leadership::Gone };
+        match &entry.state {
+            Some((QueueState { leader: Some(life), epoch, .. }, _)) => Leadership::Led(Lead { life: *life, epoch: *epoch }),
+            _ => Leadership::Vacant,
+        }
+    }
+
+    /// The latest life of a broker that is registered.
+    pub fn broker_by_id(&self, id: BrokerId) -> Option<&Arc<BrokerRecord>> {
+        self.brokers.values().find(|record| record.life.broker == id)
+    }
+
+    /// A queue's definition with its present state.
+    pub fn queue(&self, id: QueueId) -> Option<(&Arc<QueueDefinition>, &QueueState, Version)> {
+        let entry = self.queues.get(&id)?;
+        let (state, version) = entry.state.as_ref()?;
+        Some((entry.definition.as_ref()?, state, *version))
+    }
+
+    /// Paths of everything known here, of the given kinds, that is not among `listed`.
+    pub fn known_but_not(&self, listed: &HashSet<Path>) -> Vec<Path> {
+        let names = self.names.iter().flat_map(|(host, names)| names.keys().map(move |name| paths::name(host, name)));
+        let exchanges = self.exchanges.keys().map(|(host, name)| paths::exchange(host, name));
+        let bindings = self.bindings.keys().map(|id| paths::bindings(*id));
+        let states = self.queues.keys().map(|id| paths::queue_state(*id));
+        let brokers = self.brokers.keys().map(|life| paths::live_broker(*life));
+        names.chain(exchanges).chain(bindings).chain(states).chain(brokers).filter(|path| !listed.contains(path)).collect()
+    }
+}

@@ -1,0 +1,172 @@
+//! What waits to be written to one client, in order. Nobody who adds to it ever waits: deliveries are held back by the
+//! shard beyond a number of bytes, everything else is bounded by what the client asked for.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bellwether_protocol::client::{BrokerFrame, DeliveredRun};
+use bellwether_protocol::error::ErrorBody;
+use bellwether_protocol::ids::{ConsumerHandle, Epoch};
+use tokio::sync::Notify;
+
+use super::OUTBOX_FRAMES_MAX;
+use super::consumers::Outlet;
+use crate::shard::input::Lease;
+
+/// One thing to write.
+pub(super) enum Item {
+    Frame(BrokerFrame),
+    Delivery(Delivery),
+}
+
+/// Runs for a consumer, with the right to write them.
+pub(super) struct Delivery {
+    pub outlet: Arc<Outlet>,
+    pub epoch: Epoch,
+    pub lease: Lease,
+    pub runs: Vec<DeliveredRun>,
+}
+
+impl Delivery {
+    pub fn bytes(&self) -> usize {
+        self.runs.iter().map(|run| run.messages.len()).sum()
+    }
+}
+
+#[derive(Default)]
+struct Waiting {
+    items: VecDeque<Item>,
+    frames: usize,
+    /// Of deliveries that are not written yet, those the writer has taken included.
+    delivery_bytes: usize,
+    /// Consumers whose shard was told to hold back.
+    held_back: Vec<Arc<Outlet>>,
+    ending: Option<Option<ErrorBody>>,
+    overflown: bool,
+    /// Nobody writes any more: nothing is kept.
+    dead: bool,
+}
+
+/// See the module.
+pub(super) struct Outbox {
+    waiting: Mutex<Waiting>,
+    arrived: Notify,
+    delivery_bytes_max: usize,
+}
+
+/// What the writer took.
+pub(super) struct Taken {
+    pub items: VecDeque<Item>,
+    /// After these the connection ends, with a goodbye if there is something to say.
+    pub ending: Option<Option<ErrorBody>>,
+    /// The client never reads what it is owed.
+    pub overflown: bool,
+}
+
+impl Outbox {
+    pub fn new(delivery_bytes_max: usize) -> Outbox {
+        Outbox { waiting: Mutex::default(), arrived: Notify::new(), delivery_bytes_max }
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn push(&self, frame: BrokerFrame) {
+        self.push_all([frame]);
+    }
+
+    pub fn push_all(&self, frames: impl IntoIterator<Item = BrokerFrame>) {
+        let mut waiting = self.waiting();
+        for frame in frames {
+            waiting.push(frame);
+        }
+        drop(waiting);
+        self.arrived.notify_one();
+    }
+
+    /// Adds settles that are committed; one frame says it for all that came since the last.
+    pub fn push_settled(&self, consumer: ConsumerHandle, up_to: u64) {
+        let mut waiting = self.waiting();
+        // Only right behind the last one: a refusal in between has to be heard before a higher number.
+        if let Some(Item::Frame(BrokerFrame::Settled { consumer: last, up_to: told })) = waiting.items.back_mut()
+            && *last == consumer
+        {
+            *told = up_to.max(*told);
+            return;
+        }
+        waiting.push(BrokerFrame::Settled { consumer, up_to });
+        drop(waiting);
+        self.arrived.notify_one();
+    }
+
+    /// Adds deliveries; `false`: no more until there is room.
+    pub fn deliver(&self, delivery: Delivery) -> bool {
+        let mut waiting = self.waiting();
+        if waiting.dead {
+            return false;
+        }
+        waiting.delivery_bytes += delivery.bytes();
+        let has_room = waiting.delivery_bytes < self.delivery_bytes_max;
+        if !has_room {
+            waiting.held_back.push(Arc::clone(&delivery.outlet));
+        }
+        waiting.items.push_back(Item::Delivery(delivery));
+        drop(waiting);
+        self.arrived.notify_one();
+        has_room
+    }
+
+    /// So many bytes of deliveries were written or dropped; answers whose shards may go on.
+    pub fn delivered(&self, bytes: usize) -> Vec<Arc<Outlet>> {
+        let mut waiting = self.waiting();
+        waiting.delivery_bytes = waiting.delivery_bytes.saturating_sub(bytes);
+        if waiting.delivery_bytes > self.delivery_bytes_max / 2 {
+            return Vec::new();
+        }
+        std::mem::take(&mut waiting.held_back)
+    }
+
+    /// Writes what waits and then ends the connection; a reason is said in a goodbye. The first reason counts.
+    pub fn end(&self, reason: Option<ErrorBody>) {
+        self.waiting().ending.get_or_insert(reason);
+        self.arrived.notify_one();
+    }
+
+    /// Waits until there is something. Only the writer does.
+    pub async fn arrived(&self) {
+        self.arrived.notified().await;
+    }
+
+    /// The writer has stopped. What waits is dropped, and what comes too: consumers and outbox know each other, and would
+    /// keep each other alive.
+    pub fn abandon(&self) {
+        let dropped = std::mem::take(&mut *self.waiting());
+        self.waiting().dead = true;
+        drop(dropped);
+    }
+
+    pub fn take(&self) -> Taken {
+        let mut waiting = self.waiting();
+        waiting.frames = 0;
+        Taken {
+            items: std::mem::take(&mut waiting.items),
+            ending: waiting.ending.clone(),
+            overflown: waiting.overflown,
+        }
+    }
+}
+
+impl Waiting {
+    fn push(&mut self, frame: BrokerFrame) {
+        if self.dead {
+            return;
+        }
+        if self.frames >= OUTBOX_FRAMES_MAX {
+            self.overflown = true;
+            return;
+        }
+        self.frames += 1;
+        self.items.push_back(Item::Frame(frame));
+    }
+}

@@ -1,0 +1,217 @@
+//! What clients ask for. Requests run beside the connection, a bounded number of them, so that a slow answer holds
+//! nothing else up.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bellwether_protocol::client::{BrokerFrame, Request, Response};
+use bellwether_protocol::error::{ErrorBody, ErrorCode, Outcome};
+use bellwether_protocol::ids::{ConsumerHandle, QueueId, RequestId};
+use bellwether_protocol::names::{QueueName, VirtualHost};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::oneshot;
+
+use super::Service;
+use super::consumers::Outlet;
+use super::session::{CATCH_UP_FOR, Session, no_such_consumer};
+use crate::shard::input::{AttachConsumer, ConsumerSink, ShardInput};
+
+/// How long a shard may take to answer: attaching waits for a new leader to serve.
+const SHARD_ANSWERS_WITHIN: Duration = Duration::from_secs(20);
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<S> {
+    /// Starts a request; what concerns only this connection is answered at once.
+    pub(super) async fn request(&mut self, id: RequestId, request: Request) {
+        match request {
+            Request::AttachProducer { producer, name, next: _ } => {
+                let attached = self.publisher.attach(producer, name);
+                if attached.is_ok() {
+                    self.service.metrics.producers.add(1);
+                }
+                self.answer(id, attached.map(|()| Response::ProducerAttached));
+            }
+            Request::DetachProducer { producer } => {
+                let detached = self.publisher.detach(producer);
+                if detached.is_ok() {
+                    self.service.metrics.producers.subtract(1);
+                }
+                self.answer(id, detached.map(|()| Response::Done));
+            }
+            Request::DetachConsumer { consumer } => {
+                let detached = self.detach_consumer(consumer).await;
+                self.answer(id, detached.map(|()| Response::Done));
+            }
+            _ if self.requests.len() >= self.service.limits.requests_in_flight_max => {
+                let words = format!("{} requests are open on this connection; wait for answers", self.requests.len());
+                self.answer(id, Err(ErrorBody::not_done(ErrorCode::ConnectionLimit, words)));
+            }
+            Request::AttachConsumer { consumer, queue, prefetch, prefetch_bytes } => {
+                match self.new_outlet(id, consumer, prefetch) {
+                    Ok(outlet) => {
+                        let (service, host) = (Arc::clone(&self.service), self.host.clone());
+                        let prefetch = prefetch.min(service.limits.prefetch_max);
+                        self.requests.spawn(async move { attach(&service, &host, &queue, outlet, prefetch, prefetch_bytes).await });
+                    }
+                    Err(error) => self.answer(id, Err(error)),
+                }
+            }
+            request => {
+                let (service, host, outbox) = (Arc::clone(&self.service), self.host.clone(), Arc::clone(&self.outbox));
+                self.requests.spawn(async move {
+                    outbox.push(answer(id, carry_out(&service, &host, request).await));
+                });
+            }
+        }
+    }
+
+    fn answer(&self, id: RequestId, result: Result<Response, ErrorBody>) {
+        self.outbox.push(answer(id, result));
+    }
+
+    fn new_outlet(&mut self, id: RequestId, handle: ConsumerHandle, prefetch: u32) -> Result<Arc<Outlet>, ErrorBody> {
+        if prefetch == 0 {
+            let words = "prefetch is 0; a consumer holds at least one message";
+            return Err(ErrorBody::not_done(ErrorCode::InvalidOption, words));
+        }
+        if self.consumers.get(&handle).is_some_and(|outlet| !outlet.is_closed()) {
+            let words = format!("consumer handle {} is in use on this connection; choose another", handle.0);
+            return Err(ErrorBody::not_done(ErrorCode::InvalidOption, words));
+        }
+        self.consumers.retain(|_, outlet| !outlet.is_closed());
+        let limit = self.service.limits.consumers_per_connection_max;
+        if self.consumers.len() >= limit {
+            let words = format!("this connection has {limit} consumers, the most that are allowed");
+            return Err(ErrorBody::not_done(ErrorCode::ConnectionLimit, words));
+        }
+        let (key, outbox) = (self.service.next_consumer(), Arc::clone(&self.outbox));
+        let outlet = Outlet::new(key, handle, id, outbox, Arc::clone(&self.service));
+        self.consumers.insert(handle, Arc::clone(&outlet));
+        Ok(outlet)
+    }
+
+    async fn detach_consumer(&mut self, handle: ConsumerHandle) -> Result<(), ErrorBody> {
+        let outlet = self.consumers.remove(&handle).ok_or_else(|| no_such_consumer(handle))?;
+        if !outlet.close() {
+            // The broker has closed it already.
+            return Ok(());
+        }
+        if let Some(queue) = outlet.queue() {
+            let shard = self.service.shards.shard_of(queue);
+            self.service.shards.send(shard, ShardInput::Detach { queue, consumer: outlet.key }).await;
+        }
+        Ok(())
+    }
+}
+
+fn answer(id: RequestId, result: Result<Response, ErrorBody>) -> BrokerFrame {
+    match result {
+        Ok(response) => BrokerFrame::Response { id, response },
+        Err(error) => BrokerFrame::Failure { id, error },
+    }
+}
+
+async fn attach(
+    service: &Arc<Service>,
+    host: &VirtualHost,
+    queue: &QueueName,
+    outlet: Arc<Outlet>,
+    prefetch: u32,
+    prefetch_bytes: u64,
+) {
+    let id = match led_here(service, host, queue).await {
+        Ok(id) => id,
+        Err(error) => return outlet.refused(error),
+    };
+    outlet.found_queue(id);
+    let shard = service.shards.shard_of(id);
+    let (reply, attached) = oneshot::channel();
+    let sink = Arc::clone(&outlet) as Arc<dyn ConsumerSink>;
+    let consumer = outlet.key;
+    let attach = AttachConsumer { queue: id, consumer, prefetch, prefetch_bytes, sink, reply };
+    service.shards.send(shard, ShardInput::Attach(attach)).await;
+    match tokio::time::timeout(SHARD_ANSWERS_WITHIN, attached).await {
+        Ok(Ok(Ok(epoch))) => outlet.attached(epoch),
+        Ok(Ok(Err(error))) => return outlet.refused(service.catalog.with_leader(id, error)),
+        Ok(Err(_stopped)) => return outlet.refused(super::shutting_down()),
+        Err(_elapsed) => {
+            outlet.refused(late(queue, Outcome::NotDone));
+        }
+    }
+    if outlet.is_closed() {
+        // It left, or was given up, while it was being attached.
+        service.shards.send(shard, ShardInput::Detach { queue: id, consumer }).await;
+    }
+}
+
+/// The queue, if it is led here. A name that is not known is looked for once more: it may have been declared a moment ago.
+async fn led_here(service: &Service, host: &VirtualHost, queue: &QueueName) -> Result<QueueId, ErrorBody> {
+    match service.catalog.led_here(host, queue) {
+        Err(error) if error.code == ErrorCode::NoSuchQueue => {
+            service.catalog.look_closer(CATCH_UP_FOR).await;
+            service.catalog.led_here(host, queue)
+        }
+        found => found,
+    }
+}
+
+/// Asks a queue's shard.
+async fn ask_shard<T>(
+    service: &Service,
+    host: &VirtualHost,
+    name: &QueueName,
+    late_outcome: Outcome,
+    ask: impl FnOnce(QueueId, oneshot::Sender<Result<T, ErrorBody>>) -> ShardInput,
+) -> Result<(QueueId, T), ErrorBody> {
+    let queue = led_here(service, host, name).await?;
+    let (reply, answered) = oneshot::channel();
+    service.shards.send(service.shards.shard_of(queue), ask(queue, reply)).await;
+    match tokio::time::timeout(SHARD_ANSWERS_WITHIN, answered).await {
+        Ok(Ok(Ok(answer))) => Ok((queue, answer)),
+        Ok(Ok(Err(error))) => Err(service.catalog.with_leader(queue, error)),
+        Ok(Err(_stopped)) => Err(ErrorBody { outcome: late_outcome, ..super::shutting_down() }),
+        Err(_elapsed) => Err(late(name, late_outcome)),
+    }
+}
+
+async fn carry_out(service: &Service, host: &VirtualHost, request: Request) -> Result<Response, ErrorBody> {
+    let catalog = &service.catalog;
+    let done = |()| Response::Done;
+    match request {
+        Request::DeclareExchange { exchange, kind } => catalog.declare_exchange(host, &exchange, kind).await.map(done),
+        Request::DeleteExchange { exchange, if_unused } => catalog.delete_exchange(host, &exchange, if_unused).await.map(done),
+        Request::ListExchanges => Ok(Response::Exchanges(catalog.exchanges(host))),
+        Request::DeclareQueue { queue, options } => catalog.declare_queue(host, &queue, options).await,
+        Request::DeleteQueue { queue, if_unused, if_empty } => {
+            led_here(service, host, &queue).await?;
+            catalog.delete_queue(host, &queue, if_unused, if_empty).await.map(done)
+        }
+        Request::PurgeQueue { queue } => {
+            let purge = |queue, reply| ShardInput::Purge { queue, reply };
+            let (_, messages) = ask_shard(service, host, &queue, Outcome::Unknown, purge).await?;
+            Ok(Response::Purged { messages })
+        }
+        Request::ListQueues { after, limit } => Ok(Response::Queues(catalog.queues(host, after.as_ref(), limit))),
+        Request::DescribeQueue { queue } => {
+            let describe = |queue, reply| ShardInput::Describe { queue, reply };
+            let (id, counts) = ask_shard(service, host, &queue, Outcome::NotDone, describe).await?;
+            let summary = catalog.summary(id).ok_or_else(|| catalog.not_leader(id, &queue))?;
+            Ok(Response::Queue { summary, counts })
+        }
+        Request::Bind { exchange, queue, routing_key } => catalog.bind(host, &exchange, &queue, &routing_key).await.map(done),
+        Request::Unbind { exchange, queue, routing_key } => catalog.unbind(host, &exchange, &queue, &routing_key).await.map(done),
+        Request::ListBindings { queue } => Ok(Response::Bindings(catalog.bindings(host, queue.as_ref()))),
+        Request::ClusterStatus => Ok(Response::Cluster(catalog.status())),
+        Request::AttachProducer { .. }
+        | Request::DetachProducer { .. }
+        | Request::AttachConsumer { .. }
+        | Request::DetachConsumer { .. } => {
+            let words = "a request of a connection's own reached the cluster's; please report it";
+            Err(ErrorBody::not_done(ErrorCode::Internal, words))
+        }
+    }
+}
+
+fn late(queue: &QueueName, outcome: Outcome) -> ErrorBody {
+    let words = format!("queue {queue} did not answer within {} s", SHARD_ANSWERS_WITHIN.as_secs());
+    ErrorBody { outcome, ..ErrorBody::not_done(ErrorCode::TimedOut, words) }
+}

@@ -1,0 +1,387 @@
+//! The reading side of a connection: takes frames, publishes, settles, and starts requests. It never waits for anything
+//! but the socket, except for room in a shard's mailbox when that shard is to hear of settles.
+
+use std::collections::HashMap;
+use std::future::pending;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bellwether_protocol::client::{BrokerFrame, ClientFrame, Publish, Settle};
+use bellwether_protocol::error::{ErrorBody, ErrorCode};
+use bellwether_protocol::ids::ConsumerHandle;
+use bellwether_protocol::names::VirtualHost;
+use bellwether_protocol::{CodecError, FrameCodec};
+use bytes::BytesMut;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadHalf};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{Duration, timeout};
+use tokio_util::codec::Decoder;
+use tokio_util::sync::CancellationToken;
+
+use super::consumers::Outlet;
+use super::handshake::Greeted;
+use super::inbox::{Inbox, News};
+use super::outbox::Outbox;
+use super::writer::Writer;
+use super::{LINGER, Service, shutting_down};
+use crate::publish::{Dispatch, Dispatcher, Publisher, Routes, Stalled};
+use crate::shard::input::{ConsumerSettle, PublishOrigin, ShardInput};
+
+/// Room made in the buffer for each read: a window of small messages comes in one piece.
+const READ_BYTES: usize = 64 * 1024;
+
+/// Bytes of publishes that wait while the catalog is asked about an exchange or queue it does not know.
+const PARKED_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// How often publishes that wait for an answer are looked at, for their deadlines.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// How long the catalog may take to find out about an unknown name.
+pub(super) const CATCH_UP_FOR: Duration = Duration::from_secs(1);
+
+/// See the module.
+pub(super) struct Session<S> {
+    pub service: Arc<Service>,
+    pub host: VirtualHost,
+    socket: ReadHalf<S>,
+    codec: FrameCodec<ClientFrame>,
+    arrived: BytesMut,
+    pub outbox: Arc<Outbox>,
+    pub inbox: Arc<Inbox>,
+    pub publisher: Publisher,
+    dispatcher: Dispatcher,
+    dispatches: Vec<Dispatch>,
+    stalled: Stalled,
+    routes: Routes,
+    /// Publishes to unknown names, and what came behind them.
+    parked: Vec<Publish>,
+    parked_bytes: usize,
+    pub consumers: HashMap<ConsumerHandle, Arc<Outlet>>,
+    /// Settles of this turn, by shard.
+    settles: Vec<Vec<ConsumerSettle>>,
+    pub requests: JoinSet<()>,
+    changes: watch::Receiver<u64>,
+    bytes_open: u64,
+    heard: tokio::time::Instant,
+    frames: Vec<BrokerFrame>,
+}
+
+/// Why a connection ends.
+enum End {
+    /// The client left, or is gone.
+    Left,
+    /// The client is told why.
+    Said(ErrorBody),
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<S> {
+    /// Serves a client that has said hello.
+    pub async fn serve(socket: S, greeted: Greeted, service: Arc<Service>, shutdown: CancellationToken) {
+        let (read, write) = tokio::io::split(socket);
+        let outbox = Arc::new(Outbox::new(usize::try_from(service.limits.outbox_bytes_max).unwrap_or(usize::MAX)));
+        let inbox = Arc::new(Inbox::default());
+        let writer = Writer::new(write, Arc::clone(&service), Arc::clone(&outbox), Arc::clone(&inbox), greeted.heartbeat());
+        let writer = tokio::spawn(writer.run());
+        let origin: Arc<dyn PublishOrigin> = Arc::clone(&inbox) as Arc<dyn PublishOrigin>;
+        let dispatcher = Dispatcher::new(service.catalog.me(), Arc::clone(&service.shards), Arc::clone(&service.peers), origin);
+        let session = Session {
+            host: greeted.hello.virtual_host,
+            socket: read,
+            codec: greeted.codec,
+            arrived: greeted.arrived,
+            outbox: Arc::clone(&outbox),
+            inbox,
+            publisher: Publisher::new(service.publish_limits()),
+            dispatcher,
+            dispatches: Vec::new(),
+            stalled: Stalled::default(),
+            routes: Routes::default(),
+            parked: Vec::new(),
+            parked_bytes: 0,
+            consumers: HashMap::new(),
+            settles: (0..service.shards.shards()).map(|_| Vec::new()).collect(),
+            requests: JoinSet::new(),
+            changes: service.catalog.changes(),
+            bytes_open: 0,
+            heard: tokio::time::Instant::now(),
+            frames: Vec::new(),
+            service,
+        };
+        session.run(shutdown).await;
+        // What is owed is still written, for a while.
+        let abort = writer.abort_handle();
+        if timeout(LINGER, writer).await.is_err() {
+            abort.abort();
+        }
+        outbox.abandon();
+    }
+
+    async fn run(mut self, shutdown: CancellationToken) {
+        let end = self.read(&shutdown).await;
+        self.requests.shutdown().await;
+        self.leave().await;
+        let reason = match end {
+            End::Left => None,
+            End::Said(error) => {
+                tracing::debug!(reason = %error.message, "a client connection was closed");
+                Some(error)
+            }
+        };
+        self.outbox.end(reason);
+    }
+
+    /// All that can happen to a connection.
+    async fn read(&mut self, shutdown: &CancellationToken) -> End {
+        if let Err(end) = self.take_frames().await {
+            return end;
+        }
+        loop {
+            let wake = self.wake_at();
+            let shards = Arc::clone(&self.service.shards);
+            let stalled = self.stalled.shards.first().copied();
+            let deadline = self.heard + self.service.heartbeat * 2;
+            self.arrived.reserve(READ_BYTES);
+            tokio::select! {
+                read = self.socket.read_buf(&mut self.arrived) => match read {
+                    Ok(0) | Err(_) => return End::Left,
+                    Ok(_) => {
+                        self.heard = tokio::time::Instant::now();
+                        if let Err(end) = self.take_frames().await {
+                            return end;
+                        }
+                    }
+                },
+                () = self.inbox.arrived() => {}
+                changed = self.changes.changed() => {
+                    if changed.is_err() {
+                        return End::Said(shutting_down());
+                    }
+                    self.publisher.look_again();
+                }
+                () = sleep_until(wake) => self.publisher.tick(),
+                () = room(&shards, stalled) => self.publisher.tick(),
+                Some(_finished) = self.requests.join_next() => {}
+                () = tokio::time::sleep_until(deadline) => return End::Said(silent(self.service.heartbeat * 2)),
+                () = shutdown.cancelled() => return End::Said(shutting_down()),
+            }
+            let news = self.inbox.take();
+            if news.writer_gone {
+                return End::Left;
+            }
+            self.take_news(news).await;
+            self.pump();
+        }
+    }
+
+    /// When the publisher wants to be woken.
+    fn wake_at(&self) -> Option<tokio::time::Instant> {
+        let look = (self.publisher.bytes_open() > 0).then(|| tokio::time::Instant::now() + LOOK_EVERY);
+        let held = self.publisher.wake_at().map(tokio::time::Instant::from_std);
+        match (look, held) {
+            (Some(look), Some(held)) => Some(look.min(held)),
+            (look, held) => look.or(held),
+        }
+    }
+
+    async fn take_frames(&mut self) -> Result<(), End> {
+        loop {
+            match self.codec.decode(&mut self.arrived) {
+                Ok(Some(frame)) => self.take(frame).await?,
+                Ok(None) => break,
+                Err(CodecError::Frame(error)) => return Err(End::Said(error.into())),
+                Err(CodecError::Io(_)) => return Err(End::Left),
+            }
+        }
+        self.send_settles().await;
+        Ok(())
+    }
+
+    async fn take(&mut self, frame: ClientFrame) -> Result<(), End> {
+        match frame {
+            ClientFrame::Publish(publish) => return self.publish(publish),
+            ClientFrame::Settle(settle) => self.settle(settle),
+            ClientFrame::Request { id, request } => {
+                // A detach must not overtake the settles before it.
+                self.send_settles().await;
+                self.request(id, request).await;
+            }
+            ClientFrame::UnreadableRequest { id, error } => self.outbox.push(BrokerFrame::Failure { id, error }),
+            ClientFrame::Heartbeat => {}
+            ClientFrame::Goodbye => return Err(End::Left),
+            ClientFrame::Hello(_) => {
+                let words = "Hello is the first frame of a connection and cannot come again";
+                return Err(End::Said(ErrorBody::not_done(ErrorCode::UnexpectedFrame, words)));
+            }
+        }
+        Ok(())
+    }
+
+    /// Routes a publish. A name that is not known may have been declared on another broker a moment ago: then the
+    /// catalog catches up first, and what comes behind waits with it, so that the order stays.
+    fn publish(&mut self, publish: Publish) -> Result<(), End> {
+        if self.parked.is_empty() {
+            let version = self.service.catalog.routing_version();
+            let Publish { exchange, routing_key, .. } = &publish;
+            let (catalog, host) = (&self.service.catalog, &self.host);
+            match self.routes.route(version, exchange, routing_key, || catalog.route(host, exchange, routing_key)) {
+                Ok(queues) => {
+                    self.publisher.publish(Instant::now(), publish, Ok(&queues));
+                    return Ok(());
+                }
+                Err(_unknown) => self.ask_catalog(),
+            }
+        }
+        self.parked_bytes += publish.messages.len();
+        self.parked.push(publish);
+        if self.parked_bytes > PARKED_BYTES_MAX {
+            let words = "more was published than was granted; wait for PublishCredit";
+            return Err(End::Said(ErrorBody::not_done(ErrorCode::CreditExceeded, words)));
+        }
+        Ok(())
+    }
+
+    fn ask_catalog(&mut self) {
+        let (catalog, inbox) = (self.service.catalog.clone(), Arc::clone(&self.inbox));
+        self.requests.spawn(async move {
+            catalog.look_closer(CATCH_UP_FOR).await;
+            inbox.add(|news| news.caught_up = true);
+        });
+    }
+
+    /// Publishes what was parked; what is unknown now does not exist.
+    fn publish_parked(&mut self) {
+        self.parked_bytes = 0;
+        let version = self.service.catalog.routing_version();
+        for publish in std::mem::take(&mut self.parked) {
+            let Publish { exchange, routing_key, .. } = &publish;
+            let (catalog, host) = (&self.service.catalog, &self.host);
+            let queues = self.routes.route(version, exchange, routing_key, || catalog.route(host, exchange, routing_key));
+            match queues {
+                Ok(queues) => self.publisher.publish(Instant::now(), publish, Ok(&queues)),
+                Err(error) => self.publisher.publish(Instant::now(), publish, Err(error)),
+            }
+        }
+    }
+
+    fn settle(&mut self, settle: Settle) {
+        let Settle { consumer, number, epoch, settlement, ranges } = settle;
+        let outlet = self.consumers.get(&consumer).filter(|outlet| !outlet.is_closed());
+        let refused = match outlet.and_then(|outlet| Some((outlet, outlet.queue()?))) {
+            Some((outlet, _)) if !outlet.takes_number(number) => {
+                let words = format!("settle number {number} is not higher than the one before it");
+                ErrorBody::not_done(ErrorCode::InvalidOption, words)
+            }
+            Some((outlet, queue)) => {
+                let settle = ConsumerSettle { queue, consumer: outlet.key, number, epoch, settlement, ranges };
+                self.settles[self.service.shards.shard_of(queue)].push(settle);
+                return;
+            }
+            None if self.consumers.contains_key(&consumer) => {
+                let words = "the consumer was closed; what it held goes back to the queue";
+                ErrorBody::not_done(ErrorCode::Stale, words)
+            }
+            None => no_such_consumer(consumer),
+        };
+        self.outbox.push(BrokerFrame::SettleFailed { consumer, number, error: refused });
+    }
+
+    async fn send_settles(&mut self) {
+        for (shard, settles) in self.settles.iter_mut().enumerate() {
+            if !settles.is_empty() {
+                self.service.shards.send(shard, ShardInput::Settle(std::mem::take(settles))).await;
+            }
+        }
+    }
+
+    async fn take_news(&mut self, news: News) {
+        if !news.outcomes.is_empty() {
+            self.publisher.outcomes(Instant::now(), news.outcomes);
+        }
+        for (shard, input) in news.for_shards {
+            self.service.shards.send(shard, input).await;
+        }
+        if news.caught_up {
+            self.publish_parked();
+        }
+    }
+
+    /// Hands on what the publisher has, in both directions.
+    fn pump(&mut self) {
+        let now = Instant::now();
+        let metrics = &self.service.metrics;
+        self.publisher.dispatch(now, &self.service.catalog, &mut self.dispatches);
+        if !self.dispatches.is_empty() || !self.stalled.shards.is_empty() {
+            let forwarded = self.dispatcher.send(now, &mut self.dispatches, &mut self.publisher, &mut self.stalled);
+            metrics.forwarded_messages.add(forwarded);
+        }
+        self.count_bytes();
+        let full = self.service.metrics.publish_bytes_in_flight.get() > self.service.limits.publish_bytes_in_flight_max;
+        let withhold = full || !self.stalled.shards.is_empty();
+        self.publisher.frames(withhold, &mut self.frames);
+        if !self.frames.is_empty() {
+            self.outbox.push_all(self.frames.drain(..));
+        }
+        let metrics = &self.service.metrics;
+        let tally = self.publisher.tally();
+        metrics.published_messages.add(tally.published_messages);
+        metrics.published_bytes.add(tally.published_bytes);
+        metrics.confirmed_messages.add(tally.confirmed_messages);
+        metrics.refused_messages.add(tally.refused_messages);
+        metrics.unknown_messages.add(tally.unknown_messages);
+        metrics.unroutable_messages.add(tally.unroutable_messages);
+        if let Some(after) = tally.confirmed_after {
+            metrics.confirm_seconds.observe_many(after, tally.confirmed_messages);
+        }
+    }
+
+    fn count_bytes(&mut self) {
+        let open = self.publisher.bytes_open();
+        let gauge = &self.service.metrics.publish_bytes_in_flight;
+        if open > self.bytes_open {
+            gauge.add(open - self.bytes_open);
+        } else {
+            gauge.subtract(self.bytes_open - open);
+        }
+        self.bytes_open = open;
+    }
+
+    /// Everything this connection holds goes back.
+    async fn leave(&mut self) {
+        self.send_settles().await;
+        let metrics = &self.service.metrics;
+        metrics.publish_bytes_in_flight.subtract(self.bytes_open);
+        metrics.producers.subtract(self.publisher.producers() as u64);
+        for outlet in self.consumers.values() {
+            outlet.close();
+            if let Some(queue) = outlet.queue() {
+                let shard = self.service.shards.shard_of(queue);
+                self.service.shards.send(shard, ShardInput::Detach { queue, consumer: outlet.key }).await;
+            }
+        }
+    }
+}
+
+pub(super) fn no_such_consumer(handle: ConsumerHandle) -> ErrorBody {
+    let words = format!("no consumer with handle {} is attached on this connection", handle.0);
+    ErrorBody::not_done(ErrorCode::NoSuchConsumer, words)
+}
+
+fn silent(after: Duration) -> ErrorBody {
+    let words = format!("nothing was heard for {} s; send a Heartbeat when there is nothing to say", after.as_secs_f32());
+    ErrorBody::not_done(ErrorCode::HeartbeatMissed, words)
+}
+
+async fn sleep_until(at: Option<tokio::time::Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => pending().await,
+    }
+}
+
+async fn room(shards: &Arc<dyn crate::publish::ShardGate>, shard: Option<usize>) {
+    match shard {
+        Some(shard) => shards.room(shard).await,
+        None => pending().await,
+    }
+}

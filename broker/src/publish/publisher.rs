@@ -1,0 +1,495 @@
+//! One connection's producers: takes their frames, fans each out to its queues, and answers once every queue has.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use bellwether_protocol::client::{BrokerFrame, Publish};
+use bellwether_protocol::error::{ErrorBody, ErrorCode, Outcome};
+use bellwether_protocol::ids::{ProducerHandle, QueueId, Seq, SeqRange};
+use bellwether_protocol::names::ProducerName;
+
+use super::credit::Credit;
+use super::gates::Leaders;
+use super::lane::{Answer, Broken, Dispatch, Lane, Part};
+use super::{LANES_MAX, PublishLimits};
+
+/// Bits of a token that count attempts; those above name the lane.
+const TOKEN_COUNTER_BITS: u32 = 40;
+
+/// A producer attached on this connection.
+#[derive(Debug)]
+struct Producer {
+    name: Option<ProducerName>,
+    credit: Credit,
+    /// Frames that are not answered yet.
+    open: usize,
+    /// A frame was refused before it reached any lane.
+    broken: Option<Broken>,
+    confirmed: Vec<SeqRange>,
+    /// Goes as soon as nothing is open.
+    leaving: bool,
+}
+
+/// A frame that is not answered yet.
+#[derive(Debug)]
+struct Entry {
+    producer: ProducerHandle,
+    range: SeqRange,
+    messages: u64,
+    bytes: u64,
+    taken_at: Instant,
+    /// Queues that have not answered.
+    waiting: usize,
+    stored_somewhere: bool,
+    failure: Option<ErrorBody>,
+}
+
+/// What happened since it was last asked, for the broker's figures.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    pub published_messages: u64,
+    pub published_bytes: u64,
+    pub confirmed_messages: u64,
+    pub refused_messages: u64,
+    pub unknown_messages: u64,
+    pub unroutable_messages: u64,
+    /// How long the last of them waited for its confirm.
+    pub confirmed_after: Option<Duration>,
+}
+
+/// See the module. Pure: no clock, socket or task.
+#[derive(Debug)]
+pub struct Publisher {
+    limits: PublishLimits,
+    producers: HashMap<ProducerHandle, Producer>,
+    entries: HashMap<u64, Entry>,
+    bytes_open: u64,
+    next_entry: u64,
+    lanes: Vec<Option<Lane>>,
+    lane_of: HashMap<(ProducerHandle, QueueId), usize>,
+    free: Vec<usize>,
+    attempts: u64,
+    /// Lanes that may have something to send.
+    ready: Vec<usize>,
+    /// Lanes that wait for a leader, or for time to pass.
+    held: Vec<usize>,
+    answers: Vec<Answer>,
+    frames: Vec<BrokerFrame>,
+    tally: Tally,
+}
+
+impl Publisher {
+    #[must_use]
+    pub fn new(limits: PublishLimits) -> Publisher {
+        Publisher {
+            limits,
+            producers: HashMap::new(),
+            entries: HashMap::new(),
+            bytes_open: 0,
+            next_entry: 0,
+            lanes: Vec::new(),
+            lane_of: HashMap::new(),
+            free: Vec::new(),
+            attempts: 0,
+            ready: Vec::new(),
+            held: Vec::new(),
+            answers: Vec::new(),
+            frames: Vec::new(),
+            tally: Tally::default(),
+        }
+    }
+
+    /// Starts a producer; its first credit is among the next frames.
+    ///
+    /// # Errors
+    /// When the handle is taken, or there are too many.
+    pub fn attach(&mut self, handle: ProducerHandle, name: Option<ProducerName>) -> Result<(), ErrorBody> {
+        if self.producers.contains_key(&handle) {
+            let words = format!("producer handle {} is in use on this connection; choose another", handle.0);
+            return Err(ErrorBody::not_done(ErrorCode::InvalidOption, words));
+        }
+        if name.is_some() && self.producers.values().any(|producer| producer.name == name) {
+            let words = "a producer of this name is attached on this connection already";
+            return Err(ErrorBody::not_done(ErrorCode::InvalidOption, words));
+        }
+        if self.producers.len() >= self.limits.producers_max {
+            let words = format!("this connection has {} producers, the most that are allowed", self.producers.len());
+            return Err(ErrorBody::not_done(ErrorCode::ConnectionLimit, words));
+        }
+        let producer = Producer {
+            name,
+            credit: Credit::new(self.limits.credit_messages, self.limits.credit_bytes),
+            open: 0,
+            broken: None,
+            confirmed: Vec::new(),
+            leaving: false,
+        };
+        self.producers.insert(handle, producer);
+        Ok(())
+    }
+
+    /// Ends a producer; what is open is still answered.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn detach(&mut self, handle: ProducerHandle) -> Result<(), ErrorBody> {
+        let producer = self.producers.get_mut(&handle).filter(|producer| !producer.leaving);
+        let Some(producer) = producer else { return Err(no_such_producer(handle)) };
+        producer.leaving = true;
+        self.forget_if_done(handle);
+        Ok(())
+    }
+
+    /// How many producers are attached.
+    #[must_use]
+    pub fn producers(&self) -> usize {
+        self.producers.len()
+    }
+
+    /// Bytes taken and not answered.
+    #[must_use]
+    pub fn bytes_open(&self) -> u64 {
+        self.bytes_open
+    }
+
+    /// Takes a frame. `routes` are the queues it goes to, or why it goes nowhere.
+    pub fn publish(&mut self, now: Instant, frame: Publish, routes: Result<&[QueueId], ErrorBody>) {
+        let count = u64::from(frame.messages.count());
+        let bytes = frame.messages.len() as u64;
+        let last = frame.first.0.saturating_add(count.saturating_sub(1));
+        let range = SeqRange { first: frame.first, last: Seq(last) };
+        let Some(producer) = self.producers.get_mut(&frame.producer).filter(|producer| !producer.leaving) else {
+            let (producer, error) = (frame.producer, no_such_producer(frame.producer));
+            self.frames.push(BrokerFrame::PublishFailed { producer, range, error });
+            return;
+        };
+        self.tally.published_messages += count;
+        self.tally.published_bytes += bytes;
+        producer.open += 1;
+        let granted = producer.credit.publish(count, bytes);
+        let id = self.next_entry;
+        self.next_entry += 1;
+        let entry = Entry {
+            producer: frame.producer,
+            range,
+            messages: count,
+            bytes,
+            taken_at: now,
+            waiting: 0,
+            stored_somewhere: false,
+            failure: None,
+        };
+        self.entries.insert(id, entry);
+        self.bytes_open += bytes;
+        match self.check(&frame, granted, routes) {
+            Ok([]) => {
+                self.tally.unroutable_messages += count;
+                self.finish(now, id);
+            }
+            Ok(queues) => self.fan_out(now, id, frame, queues),
+            Err(error) => self.refuse(now, id, error),
+        }
+    }
+
+    /// What can be wrong with a frame before it reaches any queue.
+    fn check<'a>(
+        &mut self,
+        frame: &Publish,
+        granted: bool,
+        routes: Result<&'a [QueueId], ErrorBody>,
+    ) -> Result<&'a [QueueId], ErrorBody> {
+        let producer = self.producers.get_mut(&frame.producer).expect("the caller found it");
+        let count = u64::from(frame.messages.count());
+        if count == 0 || frame.first.0 == 0 || frame.first.0.checked_add(count).is_none() {
+            let words = "a publish takes at least one message, numbered from one and below 2^64";
+            return Err(ErrorBody::not_done(ErrorCode::InvalidOption, words));
+        }
+        if !granted {
+            let words = "more was published than was granted; wait for PublishCredit";
+            return Err(ErrorBody::not_done(ErrorCode::CreditExceeded, words));
+        }
+        if let Some(broken) = &mut producer.broken {
+            if !broken.is_mended_by(frame.first) {
+                return Err(broken.refuse(frame.first));
+            }
+            producer.broken = None;
+        }
+        frame.messages.check_sizes(self.limits.message_bytes_max)?;
+        routes
+    }
+
+    fn refuse(&mut self, now: Instant, id: u64, error: ErrorBody) {
+        let entry = self.entries.get_mut(&id).expect("the caller made it");
+        let producer = self.producers.get_mut(&entry.producer).expect("it has an open frame");
+        // What follows must not be stored before this has been sent again: a queue that had stored higher numbers would take
+        // the retry for a duplicate. (An error that the breach itself caused moves nothing.)
+        if producer.name.is_some() && error.code != ErrorCode::OutOfSequence {
+            let broken = Broken::at(entry.range.first);
+            producer.broken = Some(producer.broken.map_or(broken, |before| before.and(broken)));
+        }
+        entry.failure = Some(error);
+        self.finish(now, id);
+    }
+
+    fn fan_out(&mut self, now: Instant, id: u64, frame: Publish, queues: &[QueueId]) {
+        self.entries.get_mut(&id).expect("the caller made it").waiting = queues.len();
+        for queue in queues {
+            let lane = self.lane(frame.producer, *queue);
+            let address = (frame.exchange.clone(), frame.routing_key.clone());
+            let part = Part::new(id, frame.first, frame.resent, address, frame.messages.clone(), now);
+            let answer = self.lanes[lane].as_mut().expect("it was looked up").push(part);
+            self.answers.extend(answer);
+            self.list(lane);
+        }
+        self.settle_answers(now);
+    }
+
+    fn lane(&mut self, producer: ProducerHandle, queue: QueueId) -> usize {
+        if let Some(lane) = self.lane_of.get(&(producer, queue)) {
+            return *lane;
+        }
+        if self.lane_of.len() >= LANES_MAX {
+            self.forget_idle_lanes();
+        }
+        let name = self.producers.get(&producer).expect("the caller found it").name.clone();
+        let lane = Some(Lane::new(queue, name));
+        let at = match self.free.pop() {
+            Some(at) => {
+                self.lanes[at] = lane;
+                at
+            }
+            None => {
+                self.lanes.push(lane);
+                self.lanes.len() - 1
+            }
+        };
+        self.lane_of.insert((producer, queue), at);
+        at
+    }
+
+    /// Idle lanes go. That a lane was broken is then remembered by its producer, for all its lanes.
+    fn forget_idle_lanes(&mut self) {
+        let Publisher { lanes, lane_of, free, producers, .. } = self;
+        lane_of.retain(|(handle, _), at| {
+            let lane = lanes[*at].as_ref().expect("lanes in the map exist");
+            if !lane.is_idle() || lane.listed {
+                return true;
+            }
+            if let (Some(broken), Some(producer)) = (lane.broken, producers.get_mut(handle)) {
+                producer.broken = Some(producer.broken.map_or(broken, |before| before.and(broken)));
+            }
+            lanes[*at] = None;
+            free.push(*at);
+            false
+        });
+    }
+
+    fn list(&mut self, at: usize) {
+        if let Some(lane) = self.lanes[at].as_mut()
+            && !lane.listed
+        {
+            lane.listed = true;
+            self.ready.push(at);
+        }
+    }
+
+    /// What the leaders say.
+    pub fn outcomes(&mut self, now: Instant, outcomes: impl IntoIterator<Item = (u64, Result<(), ErrorBody>)>) {
+        for (token, result) in outcomes {
+            let at = (token >> TOKEN_COUNTER_BITS) as usize;
+            let Some(lane) = self.lanes.get_mut(at).and_then(Option::as_mut) else { continue };
+            lane.outcome(token, result, now, &mut self.answers);
+            if lane.is_held() {
+                self.list(at);
+            }
+        }
+        self.settle_answers(now);
+    }
+
+    /// An attempt could not be handed over. `pause`: not before some time has passed; otherwise as soon as there is room.
+    pub fn undelivered(&mut self, now: Instant, token: u64, pause: bool) {
+        let at = (token >> TOKEN_COUNTER_BITS) as usize;
+        if let Some(lane) = self.lanes.get_mut(at).and_then(Option::as_mut) {
+            lane.undelivered(token, now, pause);
+            self.list(at);
+        }
+    }
+
+    /// The catalog has changed: leaders may have.
+    pub fn look_again(&mut self) {
+        for at in 0..self.lanes.len() {
+            if let Some(lane) = self.lanes[at].as_mut()
+                && !lane.is_idle()
+            {
+                lane.look_again();
+                self.list(at);
+            }
+        }
+    }
+
+    /// Time has passed.
+    pub fn tick(&mut self) {
+        for at in 0..self.lanes.len() {
+            if self.lanes[at].as_ref().is_some_and(|lane| !lane.is_idle()) {
+                self.list(at);
+            }
+        }
+    }
+
+    /// When [`Publisher::tick`] is wanted.
+    #[must_use]
+    pub fn wake_at(&self) -> Option<Instant> {
+        let lane = |at: &usize| self.lanes.get(*at).and_then(Option::as_ref).and_then(Lane::wake_at);
+        self.held.iter().filter_map(lane).min()
+    }
+
+    /// What to hand to leaders now, in order for each of them.
+    pub fn dispatch(&mut self, now: Instant, leaders: &dyn Leaders, out: &mut Vec<Dispatch>) {
+        for at in std::mem::take(&mut self.ready) {
+            let Some(lane) = self.lanes[at].as_mut() else { continue };
+            lane.listed = false;
+            if lane.is_idle() {
+                continue;
+            }
+            let attempts = &mut self.attempts;
+            let token = || {
+                *attempts += 1;
+                ((at as u64) << TOKEN_COUNTER_BITS) | (*attempts & ((1 << TOKEN_COUNTER_BITS) - 1))
+            };
+            lane.dispatch(now, leaders.leader(lane.queue), token, out, &mut self.answers);
+            if lane.is_held() && !lane.held {
+                lane.held = true;
+                self.held.push(at);
+            }
+        }
+        let lanes = &mut self.lanes;
+        self.held.retain(|at| {
+            let Some(lane) = lanes[*at].as_mut() else { return false };
+            lane.held = lane.is_held();
+            lane.held
+        });
+        self.settle_answers(now);
+    }
+
+    /// Counts the answers of queues; a frame is answered with the last of them.
+    fn settle_answers(&mut self, now: Instant) {
+        let mut answers = std::mem::take(&mut self.answers);
+        for answer in answers.drain(..) {
+            let Some(entry) = self.entries.get_mut(&answer.entry) else { continue };
+            entry.waiting -= 1;
+            match answer.result {
+                Ok(()) => entry.stored_somewhere = true,
+                Err(error) => {
+                    let graver = error.outcome == Outcome::Unknown
+                        || entry.failure.as_ref().is_none_or(|before| {
+                            before.outcome == Outcome::NotDone && before.code == ErrorCode::OutOfSequence
+                        });
+                    if graver {
+                        entry.failure = Some(error);
+                    }
+                }
+            }
+            if entry.waiting == 0 {
+                self.finish(now, answer.entry);
+            }
+        }
+        self.answers = answers;
+    }
+
+    fn finish(&mut self, now: Instant, id: u64) {
+        let Some(entry) = self.entries.remove(&id) else { return };
+        let count = entry.messages;
+        let producer = self.producers.get_mut(&entry.producer).expect("it has an open frame");
+        producer.open -= 1;
+        producer.credit.answer(count, entry.bytes);
+        self.bytes_open -= entry.bytes;
+        match entry.failure {
+            None => {
+                self.tally.confirmed_messages += count;
+                self.tally.confirmed_after = Some(now.saturating_duration_since(entry.taken_at));
+                confirm(&mut producer.confirmed, entry.range);
+            }
+            Some(mut error) => {
+                if entry.stored_somewhere && error.outcome == Outcome::NotDone {
+                    // Part of the fan-out stands: "not done" would be a lie.
+                    error.outcome = Outcome::Unknown;
+                    error.message = format!("some of the queues it was routed to have it, not all: {}", error.message);
+                }
+                match error.outcome {
+                    Outcome::NotDone => self.tally.refused_messages += count,
+                    Outcome::Unknown => self.tally.unknown_messages += count,
+                }
+                let (producer, range) = (entry.producer, entry.range);
+                self.frames.push(BrokerFrame::PublishFailed { producer, range, error });
+            }
+        }
+        self.forget_if_done(entry.producer);
+    }
+
+    fn forget_if_done(&mut self, handle: ProducerHandle) {
+        let is_done = |producer: &Producer| producer.leaving && producer.open == 0;
+        if !self.producers.get(&handle).is_some_and(is_done) {
+            return;
+        }
+        let producer = self.producers.remove(&handle).expect("it was just there");
+        confirm_frame(handle, producer.confirmed, &mut self.frames);
+        let Publisher { lanes, lane_of, free, .. } = self;
+        lane_of.retain(|(owner, _), at| {
+            if *owner == handle {
+                lanes[*at] = None;
+                free.push(*at);
+            }
+            *owner != handle
+        });
+    }
+
+    /// What to tell the client: failures, confirms, and credit unless it is withheld.
+    pub fn frames(&mut self, withhold_credit: bool, out: &mut Vec<BrokerFrame>) {
+        out.append(&mut self.frames);
+        for (handle, producer) in &mut self.producers {
+            if !producer.confirmed.is_empty() {
+                confirm_frame(*handle, std::mem::take(&mut producer.confirmed), out);
+            }
+            // With nothing open the producer holds no memory, and without credit nothing would ever wake it again.
+            let withheld = withhold_credit && producer.open > 0;
+            if !withheld && let Some(grant) = producer.credit.grant() {
+                let (messages, bytes) = (grant.messages, grant.bytes);
+                out.push(BrokerFrame::PublishCredit { producer: *handle, messages, bytes });
+            }
+        }
+    }
+
+    /// What happened since the last call.
+    pub fn tally(&mut self) -> Tally {
+        std::mem::take(&mut self.tally)
+    }
+}
+
+/// Adds a range; neighbours become one.
+fn confirm(confirmed: &mut Vec<SeqRange>, range: SeqRange) {
+    match confirmed.last_mut() {
+        Some(last) if last.last.0.checked_add(1) == Some(range.first.0) => last.last = range.last,
+        _ => confirmed.push(range),
+    }
+}
+
+fn confirm_frame(producer: ProducerHandle, mut confirmed: Vec<SeqRange>, out: &mut Vec<BrokerFrame>) {
+    if confirmed.is_empty() {
+        return;
+    }
+    confirmed.sort_unstable();
+    let mut ranges: Vec<SeqRange> = Vec::with_capacity(confirmed.len());
+    for range in confirmed {
+        match ranges.last_mut() {
+            // A number sent twice may be confirmed twice.
+            Some(last) if range.first.0 <= last.last.0.saturating_add(1) => last.last = last.last.max(range.last),
+            _ => ranges.push(range),
+        }
+    }
+    out.push(BrokerFrame::Confirmed { producer, ranges });
+}
+
+fn no_such_producer(handle: ProducerHandle) -> ErrorBody {
+    let words = format!("no producer with handle {} is attached on this connection", handle.0);
+    ErrorBody::not_done(ErrorCode::NoSuchProducer, words)
+}
