@@ -1,0 +1,320 @@
+//! Settles on their way: gathered into ranges, sent, confirmed. Pure: no socket, no clock, no task.
+//!
+//! What the application settles between two writes goes into one frame for each kind of settlement: a *ticket*.
+//! Receipts ask for their ticket; "resolved, and not among the failures" means confirmed.
+
+use std::collections::{HashMap, VecDeque};
+use std::task::{Poll, Waker};
+
+use bellwether_protocol::client::Settlement;
+use bellwether_protocol::ids::{Offset, OffsetRange};
+
+use super::ranges::Ranges;
+use crate::error::SettleError;
+
+/// Ranges that one frame carries at most: far below any frame limit.
+const RANGES_MAX: usize = 4096;
+
+/// Names a frame of settles, over the life of a consumer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Ticket(u64);
+
+/// One frame of settles.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Order {
+    /// Its number on this attachment.
+    pub(crate) number: u64,
+    pub(crate) settlement: Settlement,
+    pub(crate) ranges: Vec<OffsetRange>,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Settles {
+    /// Tickets handed out so far.
+    issued: u64,
+    /// Tickets handed out before this attachment: its own numbers begin at one.
+    before: u64,
+    /// At most one for each settlement; ascending by ticket.
+    gathering: Vec<Gathering>,
+    /// Closed because they were full; ascending by ticket. Bounded by the prefetch.
+    full: VecDeque<Gathering>,
+    /// One for each ticket from the lowest unresolved on.
+    open: VecDeque<Open>,
+    /// Failed tickets whose receipts are still held.
+    failures: HashMap<Ticket, Failed>,
+}
+
+#[derive(Debug)]
+struct Gathering {
+    ticket: Ticket,
+    settlement: Settlement,
+    ranges: Ranges,
+}
+
+#[derive(Debug, Default)]
+struct Open {
+    sent: bool,
+    resolved: bool,
+    receipts: u32,
+    wakers: Vec<Waker>,
+}
+
+#[derive(Debug)]
+struct Failed {
+    error: SettleError,
+    receipts: u32,
+}
+
+impl Settles {
+    /// Takes these offsets to the frame that is being gathered.
+    pub(crate) fn add(&mut self, settlement: Settlement, range: OffsetRange) -> Ticket {
+        let at = match self.gathering.iter().position(|frame| frame.settlement == settlement) {
+            Some(at) if self.gathering[at].ranges.len() < RANGES_MAX => at,
+            Some(_) => {
+                // All of them, so that numbers go out in order.
+                self.full.extend(self.gathering.drain(..));
+                self.gather(settlement)
+            }
+            None => self.gather(settlement),
+        };
+        self.gathering[at].ranges.insert(range);
+        self.gathering[at].ticket
+    }
+
+    fn gather(&mut self, settlement: Settlement) -> usize {
+        self.issued += 1;
+        let ticket = Ticket(self.issued);
+        self.open.push_back(Open::default());
+        self.gathering.push(Gathering { ticket, settlement, ranges: Ranges::default() });
+        self.gathering.len() - 1
+    }
+
+    /// Somebody will ask what became of this ticket.
+    pub(crate) fn receipt(&mut self, ticket: Ticket) {
+        if let Some(open) = self.open_mut(ticket) {
+            open.receipts += 1;
+        }
+    }
+
+    pub(crate) fn has_unsent(&self) -> bool {
+        !self.full.is_empty() || !self.gathering.is_empty()
+    }
+
+    /// Whether everything is resolved.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.open.is_empty()
+    }
+
+    /// The next frame to send.
+    pub(crate) fn next_order(&mut self) -> Option<Order> {
+        if self.full.is_empty() {
+            self.full.extend(self.gathering.drain(..));
+        }
+        let frame = self.full.pop_front()?;
+        if let Some(open) = self.open_mut(frame.ticket) {
+            open.sent = true;
+        }
+        Some(Order {
+            number: frame.ticket.0 - self.before,
+            settlement: frame.settlement,
+            ranges: frame.ranges.into_vec(),
+        })
+    }
+
+    /// All frames of this attachment up to this number are committed, but for those that failed.
+    pub(crate) fn settled(&mut self, up_to: u64, wake: &mut Vec<Waker>) {
+        let last = Ticket(self.before.saturating_add(up_to));
+        let mut ticket = self.lowest();
+        for open in self.open.iter_mut().take_while(|open| open.sent) {
+            if ticket > last {
+                break;
+            }
+            open.resolved = true;
+            wake.append(&mut open.wakers);
+            ticket = Ticket(ticket.0 + 1);
+        }
+        self.trim();
+    }
+
+    /// One frame of this attachment was not done, or nobody knows.
+    pub(crate) fn failed(&mut self, number: u64, error: SettleError, wake: &mut Vec<Waker>) {
+        self.fail(Ticket(self.before.saturating_add(number)), error, wake);
+        self.trim();
+    }
+
+    fn fail(&mut self, ticket: Ticket, error: SettleError, wake: &mut Vec<Waker>) {
+        let Some(open) = self.open_mut(ticket).filter(|open| !open.resolved) else { return };
+        open.resolved = true;
+        wake.append(&mut open.wakers);
+        let receipts = open.receipts;
+        if receipts > 0 {
+            self.failures.insert(ticket, Failed { error, receipts });
+        }
+    }
+
+    /// The attachment is over: what was sent may be done, what was not is stale.
+    pub(crate) fn lost(&mut self, why: &str, wake: &mut Vec<Waker>) {
+        let unsent = std::mem::take(&mut self.full).into_iter().chain(self.gathering.drain(..));
+        let unsent: HashMap<Ticket, u64> =
+            unsent.map(|frame| (frame.ticket, frame.ranges.count())).collect();
+        for ticket in (self.lowest().0..=self.issued).map(Ticket) {
+            let message = why.to_owned();
+            let error = match unsent.get(&ticket) {
+                Some(stale) => SettleError::Stale { stale: *stale, message },
+                None => SettleError::Unsettled { message },
+            };
+            self.fail(ticket, error, wake);
+        }
+        self.trim();
+        self.before = self.issued;
+    }
+
+    fn trim(&mut self) {
+        while self.open.front().is_some_and(|open| open.resolved) {
+            self.open.pop_front();
+        }
+    }
+
+    /// The outcome of a ticket. `waker` is called when it comes.
+    pub(crate) fn poll(&mut self, ticket: Ticket, waker: &Waker) -> Poll<Result<(), SettleError>> {
+        match self.open_mut(ticket) {
+            Some(open) if !open.resolved => {
+                if !open.wakers.iter().any(|known| known.will_wake(waker)) {
+                    open.wakers.push(waker.clone());
+                }
+                Poll::Pending
+            }
+            _ => match self.failures.get(&ticket) {
+                Some(failed) => Poll::Ready(Err(failed.error.clone())),
+                None => Poll::Ready(Ok(())),
+            },
+        }
+    }
+
+    /// A receipt of this ticket is gone.
+    pub(crate) fn receipt_dropped(&mut self, ticket: Ticket) {
+        if let Some(open) = self.open_mut(ticket).filter(|open| !open.resolved) {
+            open.receipts -= 1;
+            if open.receipts == 0 {
+                open.wakers = Vec::new();
+            }
+            return;
+        }
+        if let Some(failed) = self.failures.get_mut(&ticket) {
+            failed.receipts -= 1;
+            if failed.receipts == 0 {
+                self.failures.remove(&ticket);
+            }
+        }
+    }
+
+    fn lowest(&self) -> Ticket {
+        Ticket(self.issued + 1 - self.open.len() as u64)
+    }
+
+    fn open_mut(&mut self, ticket: Ticket) -> Option<&mut Open> {
+        let index = ticket.0.checked_sub(self.lowest().0)?;
+        self.open.get_mut(usize::try_from(index).ok()?)
+    }
+}
+
+/// The range of one offset.
+pub(crate) fn one(offset: Offset) -> OffsetRange {
+    OffsetRange::new(offset, offset.plus(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use super::*;
+
+    fn ack(settles: &mut Settles, offset: u64) -> Ticket {
+        let ticket = settles.add(Settlement::Ack, one(Offset(offset)));
+        settles.receipt(ticket);
+        ticket
+    }
+
+    fn outcome(settles: &mut Settles, ticket: Ticket) -> Poll<Result<(), SettleError>> {
+        settles.poll(ticket, Waker::noop())
+    }
+
+    #[test]
+    fn acks_between_two_writes_go_out_as_one_range() {
+        let mut settles = Settles::default();
+        for offset in [3, 1, 2, 7] {
+            ack(&mut settles, offset);
+        }
+        let order = settles.next_order().unwrap();
+        assert_eq!(order.number, 1);
+        assert_eq!(
+            order.ranges,
+            [OffsetRange::new(Offset(1), Offset(4)), OffsetRange::new(Offset(7), Offset(8))]
+        );
+        assert_eq!(settles.next_order(), None);
+    }
+
+    #[test]
+    fn a_cumulative_confirm_spares_what_failed_before() {
+        let mut settles = Settles::default();
+        let mut wake = Vec::new();
+        let tickets: Vec<Ticket> = (0..3)
+            .map(|offset| {
+                let ticket = ack(&mut settles, offset);
+                settles.next_order().unwrap();
+                ticket
+            })
+            .collect();
+        let stale = SettleError::Stale { stale: 1, message: "older epoch".to_owned() };
+        settles.failed(2, stale.clone(), &mut wake);
+        assert_eq!(outcome(&mut settles, tickets[1]), Poll::Ready(Err(stale)));
+        settles.settled(3, &mut wake);
+        assert_eq!(outcome(&mut settles, tickets[0]), Poll::Ready(Ok(())));
+        assert_eq!(outcome(&mut settles, tickets[2]), Poll::Ready(Ok(())));
+        settles.receipt_dropped(tickets[1]);
+        assert!(settles.is_empty() && settles.failures.is_empty());
+    }
+
+    #[test]
+    fn a_lost_connection_leaves_sent_settles_unknown_and_unsent_ones_stale() {
+        let mut settles = Settles::default();
+        let mut wake = Vec::new();
+        let sent = ack(&mut settles, 0);
+        settles.next_order().unwrap();
+        let unsent = ack(&mut settles, 1);
+        settles.lost("the connection was lost", &mut wake);
+        assert!(matches!(
+            outcome(&mut settles, sent),
+            Poll::Ready(Err(SettleError::Unsettled { .. }))
+        ));
+        assert!(matches!(
+            outcome(&mut settles, unsent),
+            Poll::Ready(Err(SettleError::Stale { stale: 1, .. }))
+        ));
+        ack(&mut settles, 5);
+        assert_eq!(
+            settles.next_order().unwrap().number,
+            1,
+            "numbers begin anew on each attachment"
+        );
+    }
+
+    #[test]
+    fn a_confirm_of_what_was_never_sent_is_not_believed() {
+        let mut settles = Settles::default();
+        let ticket = ack(&mut settles, 0);
+        settles.settled(u64::MAX, &mut Vec::new());
+        assert!(outcome(&mut settles, ticket).is_pending());
+    }
+
+    #[test]
+    fn dropped_receipts_leave_nothing_behind() {
+        let mut settles = Settles::default();
+        let ticket = ack(&mut settles, 0);
+        settles.receipt_dropped(ticket);
+        settles.next_order().unwrap();
+        let stale = SettleError::Stale { stale: 1, message: String::new() };
+        settles.failed(1, stale, &mut Vec::new());
+        assert!(settles.is_empty() && settles.failures.is_empty());
+    }
+}
