@@ -49,6 +49,7 @@ pub(crate) async fn open(
         standing: watch::Sender::new(Standing::Attached(Arc::clone(&attached.link))),
         subscribers: Subscribers::default(),
         watching: tokio::sync::Mutex::new(()),
+        sending: tokio::sync::Mutex::new(()),
         outstanding: Arc::new(Semaphore::new(OUTSTANDING_MAX)),
         released: CancellationToken::new(),
     });

@@ -9,10 +9,11 @@ mod subscribers;
 use std::fmt;
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use self::in_flight::InFlight;
@@ -57,6 +58,8 @@ struct Shared {
     subscribers: Subscribers,
     /// Held while watches are added, so that none falls between two links.
     watching: tokio::sync::Mutex<()>,
+    /// Held by the one whose turn it is to send.
+    sending: tokio::sync::Mutex<()>,
     outstanding: Arc<Semaphore>,
     /// The session is given up or closed: the keeper stops.
     released: CancellationToken,
@@ -82,6 +85,15 @@ impl Shared {
 
     fn info(&self) -> SessionInfo {
         *self.info.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for its turn to send, in the order of asking, and for room among the requests outstanding.
+    async fn turn(
+        &self,
+    ) -> Result<(tokio::sync::MutexGuard<'_, ()>, OwnedSemaphorePermit), ReadError> {
+        let turn = self.sending.lock().await;
+        let permit = Arc::clone(&self.outstanding).acquire_owned().await;
+        Ok((turn, permit.map_err(|_| ReadError::SessionOver)?))
     }
 
     fn link(&self) -> Result<Arc<dyn Link>, ReadError> {
@@ -115,15 +127,21 @@ impl Session {
         let answer = async {
             // Fail fast: what waits for a connection must not be sent much later, to a world that has moved on.
             self.shared.link()?;
-            let permit = Arc::clone(&self.shared.outstanding).acquire_owned().await;
-            let permit = permit.map_err(|_| ReadError::SessionOver)?;
+            // Unconstrained: tokio would make a task that has done much already queue up later than it asked.
+            let (turn, permit) = tokio::task::unconstrained(self.shared.turn()).await?;
             let answer = request(self.shared.link()?);
-            InFlight::new(async move {
+            let mut answer = InFlight::new(async move {
                 let answer = answer.await;
                 drop(permit);
                 answer
-            })
-            .await
+            });
+            // The first poll sends it; only then is it the next one's turn.
+            let sent = futures::poll!(&mut answer);
+            drop(turn);
+            match sent {
+                Poll::Ready(answer) => answer,
+                Poll::Pending => answer.await,
+            }
         };
         match tokio::time::timeout(self.shared.info().timeout, answer).await {
             Ok(answer) => answer.map_err(|error| self.shared.doubted(error)),

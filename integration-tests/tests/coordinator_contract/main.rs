@@ -62,7 +62,7 @@ contract!(
     parents_are_made_once_by_however_many,
     a_write_over_the_limit_is_refused_before_it_is_sent,
     the_time_out_granted_is_shown_beside_the_one_asked_for,
-    a_request_given_up_by_its_author_is_still_carried_out_once,
+    requests_given_up_by_their_author_do_not_clog_the_session,
 );
 
 contract_in_outages!(

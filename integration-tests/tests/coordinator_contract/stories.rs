@@ -378,14 +378,15 @@ pub async fn one_who_connects_before_there_is_anything_waits_for_it(world: World
     done(&session, create("/here", "")).await;
 }
 
-pub async fn a_request_given_up_by_its_author_is_still_carried_out_once(world: World) {
+pub async fn requests_given_up_by_their_author_do_not_clog_the_session(world: World) {
     let session = world.connect().await;
     done(&session, create("/n", "")).await;
-    // More than may be outstanding at once: what was given up must not clog the session.
+    // More than may be outstanding at once, each sent and then forgotten.
     for _ in 0..2_000 {
         let write = session.write(vec![set("/n", 999, "never")]);
         tokio::pin!(write);
-        assert!(futures::poll!(&mut write).is_pending() || cfg!(debug_assertions));
+        let outcome = futures::poll!(&mut write);
+        assert!(!matches!(outcome, std::task::Poll::Ready(Ok(_))), "{outcome:?}");
     }
     done(&session, set("/n", 0, "after")).await;
     assert_eq!(text(&session, "/n").await, Some(("after".to_owned(), 1)));
