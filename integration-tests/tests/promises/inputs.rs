@@ -2,6 +2,7 @@
 
 use bellwether_client::{DeclareError, PublishError, QueueOptions};
 use bellwether_integration_tests::broker::{Broker, BrokerOptions};
+use bellwether_integration_tests::eventually::eventually;
 
 use super::story::{PATIENCE, Story, body};
 
@@ -23,7 +24,7 @@ async fn a_second_broker_of_the_same_id_is_refused_and_both_hosts_are_named() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_data_folder_in_use_or_of_another_broker_is_refused_and_left_alone() {
+async fn a_data_folder_in_use_of_another_broker_or_of_a_newer_version_is_refused_and_left_alone() {
     let mut story = Story::begins().await;
     story.queue("orders").await;
     let confirmed = story.publish("orders", 100).await;
@@ -41,6 +42,18 @@ async fn a_data_folder_in_use_or_of_another_broker_is_refused_and_left_alone() {
     stranger.start().unwrap();
     assert!(!stranger.end(PATIENCE).await.unwrap().success());
     assert!(stranger.logged().unwrap().contains("broker 2"), "{}", stranger.tail());
+
+    let document = used.join("store.json");
+    let ours = std::fs::read_to_string(&document).unwrap();
+    std::fs::write(&document, ours.replacen("\"format\": ", "\"format\": 9", 1)).unwrap();
+    story.cluster.broker(2).start().unwrap();
+    assert!(!story.cluster.broker(2).end(PATIENCE).await.unwrap().success());
+    assert!(
+        story.cluster.broker(2).logged().unwrap().contains("knows formats up to"),
+        "{}",
+        story.cluster.broker(2).tail()
+    );
+    std::fs::write(&document, ours).unwrap();
 
     story.cluster.start_brokers().await.unwrap();
     story.cluster.whole(&["orders"]).await.unwrap();
@@ -87,13 +100,16 @@ async fn an_ensemble_restored_empty_stops_the_queues_and_deletes_nothing() {
         sizes.push(broker.disk_bytes().unwrap());
         broker.start().unwrap();
     }
-    for (broker, size) in story.cluster.brokers().iter_mut().zip(sizes) {
-        // It may refuse to run or run without its queues; it says so, and keeps what it has.
-        broker.end(std::time::Duration::from_secs(8)).await.ok();
-        let said = broker.logged().unwrap().to_lowercase();
-        assert!(said.contains("cluster"), "{}", broker.tail());
+    for (broker, size) in story.cluster.brokers().iter().zip(sizes) {
+        let said = eventually("it to say so", PATIENCE, async || {
+            anyhow::ensure!(broker.logged()?.contains("restored empty"), "{}", broker.tail());
+            Ok(())
+        });
+        said.await.unwrap();
         assert!(broker.disk_bytes().unwrap() >= size, "nothing was deleted");
     }
+    let found = story.driver.describe("orders").await;
+    assert!(found.is_err(), "nothing is recreated: {found:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
