@@ -2,17 +2,19 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use bellwether_coordinator::coordinator::{ConnectError, Connector};
 use bellwether_coordinator::records::{BrokerRecord, UnknownFields};
-use bellwether_journal::{Journal, JournalConfig, JournalThread, OpenError};
+use bellwether_journal::{Journal, JournalConfig, JournalMetrics, JournalThread, OpenError};
 use bellwether_protocol::ids::{BrokerLife, Incarnation, Member, QueueId};
 use tokio::sync::{Notify, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
+use crate::admin::{Health, Trouble};
 use crate::catalog::{Catalog, CatalogConfig};
 use crate::config::{BrokerConfig, Listeners};
 use crate::connection::{self, Service};
@@ -22,6 +24,8 @@ use crate::session::{self, Life, RegisterError, Registrant, SessionError};
 use crate::shard::input::{Leases, ShardInput};
 use crate::shard::{Environment, Shards};
 
+/// How often the journal's counters are brought into the metrics.
+const COUNT_JOURNAL: Duration = Duration::from_secs(1);
 /// How often a draining broker looks whether its queues are handed over.
 const DRAIN_LOOK: Duration = Duration::from_millis(20);
 /// How long the goodbyes of a stopping broker may take, each.
@@ -52,10 +56,17 @@ pub async fn run(
     config: BrokerConfig,
     connector: Arc<dyn Connector>,
     listeners: Listeners,
-    metrics: Arc<Metrics>,
+    health: Arc<Health>,
     shutdown: CancellationToken,
 ) -> Result<(), BrokerError> {
     let started = Instant::now();
+    let metrics = Arc::new(Metrics::default());
+    let tracker = TaskTracker::new();
+    let stop = CancellationToken::new();
+    if let Some(listener) = listeners.admin {
+        // Asked from the first moment on: starting may take long, and somebody watches.
+        tracker.spawn(admin(listener, metrics.clone(), health.clone(), stop.clone()));
+    }
     let (journal, recovered) = open_journal(&config).await?;
     let coordinator = tokio::select! {
         coordinator = connector.connect() => coordinator?,
@@ -67,14 +78,13 @@ pub async fn run(
         () = shutdown.cancelled() => return Ok(()),
     };
     folder.claim(cluster)?;
+    tracker.spawn(count_journal(journal.metrics(), metrics.clone(), stop.clone()));
     let store = folder.id();
     info!(
         broker = config.id.0, %cluster, %store, queues = recovered.len(), took_ms = started.elapsed().as_millis() as u64,
         "the journal is open"
     );
 
-    let tracker = TaskTracker::new();
-    let stop = CancellationToken::new();
     let (shards, mailboxes) = Shards::new(config.shards);
     let wakes: Vec<Arc<Notify>> = (0..shards.count()).map(|_| Arc::new(Notify::new())).collect();
     let leases = Arc::new(Leases::default());
@@ -114,12 +124,13 @@ pub async fn run(
         keeper: Arc::new(catalog.clone()),
         leases,
         metrics: metrics.clone(),
+        health: health.clone(),
         runtime: tokio::runtime::Handle::current(),
         led: AtomicU64::new(0),
     });
     let (logs, thread) = start_journal(journal, &shards, &wakes)?;
     mailboxes.start(logs, recovered, &wakes, &shards, &environment, &tracker, &stop);
-    tracker.spawn(tell_lives(lives.clone(), shards.clone(), metrics.clone(), stop.clone()));
+    tracker.spawn(tell_lives(lives.clone(), shards.clone(), metrics.clone(), health.clone(), stop.clone()));
 
     let registrant = Registrant { record: record(&config, store), cluster };
     let living = tokio::spawn(session::live(
@@ -146,6 +157,7 @@ pub async fn run(
         ended = &mut living => Some(ended),
     };
     if ended.is_none() {
+        health.raise(Trouble::Stopping);
         drain(&shards, config.timing.drain_timeout).await;
     }
     let last_life = lives.borrow().clone();
@@ -212,6 +224,7 @@ async fn tell_lives(
     mut lives: watch::Receiver<Option<Life>>,
     shards: Shards,
     metrics: Arc<Metrics>,
+    health: Arc<Health>,
     stop: CancellationToken,
 ) {
     loop {
@@ -219,6 +232,8 @@ async fn tell_lives(
         let connected = present.as_ref().is_some_and(|life| life.connected);
         metrics.coordinator_connected.set(u64::from(connected));
         if let Some(life) = &present {
+            health.clear(&Trouble::Starting);
+            health.clear(&Trouble::NoSession);
             let timeout = life.coordinator.session().timeout.as_millis();
             metrics.coordinator_session_timeout_ms.set(u64::try_from(timeout).unwrap_or(u64::MAX));
         }
@@ -229,6 +244,41 @@ async fn tell_lives(
         tokio::select! {
             changed = lives.changed() => if changed.is_err() { return },
             () = stop.cancelled() => return,
+        }
+        if lives.borrow().is_none() {
+            health.raise(Trouble::NoSession);
+        }
+    }
+}
+
+async fn admin(
+    listener: tokio::net::TcpListener,
+    metrics: Arc<Metrics>,
+    health: Arc<Health>,
+    stop: CancellationToken,
+) {
+    if let Err(failure) = crate::admin::serve(listener, metrics, health, stop).await {
+        error!(%failure, "the admin endpoint has ended");
+    }
+}
+
+/// Brings what the journal counts into the metrics.
+async fn count_journal(journal: Arc<JournalMetrics>, metrics: Arc<Metrics>, stop: CancellationToken) {
+    let mut every = tokio::time::interval(COUNT_JOURNAL);
+    loop {
+        tokio::select! {
+            _ = every.tick() => {}
+            () = stop.cancelled() => return,
+        }
+        metrics.journal_segments.set(journal.segments.load(Relaxed));
+        metrics.journal_live_bytes.set(journal.live_bytes.load(Relaxed));
+        metrics.disk_free_bytes.set(journal.disk_free_bytes.load(Relaxed));
+        for (counter, now) in [
+            (&metrics.journal_syncs, &journal.syncs),
+            (&metrics.journal_bytes, &journal.bytes_written),
+            (&metrics.journal_relocated_bytes, &journal.moved_bytes),
+        ] {
+            counter.add(now.load(Relaxed).saturating_sub(counter.get()));
         }
     }
 }

@@ -29,6 +29,7 @@ pub(crate) struct Environment {
     pub keeper: Arc<dyn StateKeeper>,
     pub leases: Arc<Leases>,
     pub metrics: Arc<Metrics>,
+    pub health: Arc<crate::admin::Health>,
     pub runtime: tokio::runtime::Handle,
     /// Queues led by this broker and not yet handed over, over all shards.
     pub led: AtomicU64,
@@ -66,7 +67,6 @@ pub(crate) struct Tools {
     pub life: Option<BrokerLife>,
     pub connected: bool,
     pub brokers: Arc<LiveBrokers>,
-    pub store_failed: Option<String>,
     /// Lease clocks of the connections that peers dialed.
     pub promises: HashMap<BrokerLife, Arc<Promises>>,
     internal: mpsc::Sender<Internal>,
@@ -90,7 +90,6 @@ impl Tools {
             life: None,
             connected: false,
             brokers: Arc::new(LiveBrokers::default()),
-            store_failed: None,
             promises: HashMap::new(),
             internal,
             touched: HashSet::new(),

@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use super::Shard;
 use super::tools::{Internal, ReadPurpose};
+use crate::admin::Trouble;
 
 impl Shard {
     pub(super) fn tick(&mut self, paused: bool) {
@@ -65,7 +66,8 @@ impl Shard {
                 }
                 Progress::Failed(why) => {
                     tracing::error!(%why, "the journal failed: this store takes no further part; restart the broker with a sound disk");
-                    self.tools.store_failed = Some(why.clone());
+                    self.tools.environment.metrics.journal_failed.set(1);
+                    self.tools.environment.health.raise(Trouble::StoreFailed(why.clone()));
                     self.each(|queue, tools| queue.step(tools, Event::StoreFailed { why: why.clone() }));
                 }
             }
