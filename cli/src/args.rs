@@ -2,6 +2,14 @@
 
 use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 
+use crate::commands::bench::BenchArgs;
+use crate::commands::cluster::ClusterArgs;
+use crate::commands::consume::ConsumeArgs;
+use crate::commands::exchange::ExchangeArgs;
+use crate::commands::publish::PublishArgs;
+use crate::commands::queue::QueueArgs;
+use crate::local::demo::DemoArgs;
+use crate::local::dev::DevArgs;
 use crate::outcome::EXIT_CODES;
 use crate::serve::ServeArgs;
 use crate::serve::layers::FileLayer;
@@ -16,8 +24,24 @@ pub struct CommandLine {
 
 #[derive(Subcommand, Debug)]
 pub enum Command {
+    /// Show on this machine that nothing is lost when a leader is killed
+    Demo(DemoArgs),
+    /// Run a whole cluster on this machine, without ZooKeeper, to develop against
+    Dev(DevArgs),
     /// Run one broker of a cluster
     Serve(Box<ServeArgs>),
+    /// Publish messages
+    Publish(PublishArgs),
+    /// Take messages from a queue and write them to standard output
+    Consume(ConsumeArgs),
+    /// Make, delete and list exchanges
+    Exchange(ExchangeArgs),
+    /// Make, delete, purge, list, describe and bind queues
+    Queue(QueueArgs),
+    /// Look at the cluster
+    Cluster(ClusterArgs),
+    /// Measure one producer and one consumer, end to end
+    Bench(BenchArgs),
 }
 
 /// A command line as it was understood.

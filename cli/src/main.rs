@@ -1,7 +1,10 @@
 //! The binary `bellwether`: `serve`, `dev`, `demo`, and the commands of operators and users.
 
 mod args;
+mod commands;
+mod local;
 mod outcome;
+mod progress;
 mod serve;
 mod signals;
 mod values;
@@ -38,5 +41,13 @@ async fn run(understood: Understood) -> Result<(), Failure> {
                 .expect("this is the subcommand that was chosen");
             serve::run(*args, matches, &file).await
         }
+        Command::Demo(args) => local::demo::run(args).await,
+        Command::Dev(args) => local::dev::run(args).await,
+        Command::Publish(args) => commands::publish::run(args).await,
+        Command::Consume(args) => commands::consume::run(args).await,
+        Command::Exchange(args) => commands::exchange::run(args).await,
+        Command::Queue(args) => commands::queue::run(args).await,
+        Command::Cluster(args) => commands::cluster::run(args).await,
+        Command::Bench(args) => commands::bench::run(args).await,
     }
 }

@@ -22,6 +22,8 @@ pub enum Failure {
     Unknown(String),
     /// Whoever read our output has had enough, as `head` does: no reason to complain.
     OutputClosed,
+    /// A signal ended it before its end.
+    Interrupted,
 }
 
 impl Failure {
@@ -51,6 +53,7 @@ pub fn report(ended: Result<(), Failure>) -> ExitCode {
     let (code, words) = match ended {
         Ok(()) | Err(Failure::OutputClosed) => return ExitCode::SUCCESS,
         Err(Failure::NotDone(why)) => (1, why),
+        Err(Failure::Interrupted) => (1, "stopped by a signal".to_owned()),
         Err(Failure::Usage(why)) => (2, why),
         Err(Failure::Unknown(why)) => (3, format!("{why}\nIt is unknown whether it was done.")),
     };

@@ -1,6 +1,7 @@
 //! `bellwether serve`: one broker, from its configuration to its hand-over.
 
 pub mod addresses;
+mod coordination;
 pub mod layers;
 pub mod logs;
 pub mod ready;
@@ -14,7 +15,6 @@ use std::time::Duration;
 
 use bellwether_broker::admin::Health;
 use bellwether_broker::config::BrokerConfig;
-use bellwether_coordinator::coordinator::Connector;
 use bellwether_protocol::ids::BrokerId;
 use clap::{ArgMatches, Args};
 use tokio::time::{Instant, sleep_until};
@@ -90,7 +90,7 @@ async fn start(
             "this broker has no number: give --id N, BELLWETHER_ID or `id = N` in the configuration file, unique in the cluster",
         ));
     };
-    let connector = connector(args)?;
+    let connector = coordination::connector(args)?;
     // Everything that can be judged is judged before the first port is bound.
     let unbound =
         bellwether_broker::config::Addresses { client: String::new(), peer: String::new() };

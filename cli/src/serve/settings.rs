@@ -69,7 +69,7 @@ pub struct NetworkSettings {
         long,
         value_name = "HOST:PORT",
         env = "BELLWETHER_PEER_LISTEN",
-        default_value = "127.0.0.1:7401"
+        default_value = "127.0.0.1:7410"
     )]
     pub peer_listen: String,
     /// Where other brokers are told to connect [default: as --peer-listen]

@@ -1,0 +1,90 @@
+//! The commands of users and operators: each connects, does one thing, says how it went, and leaves.
+
+pub mod bench;
+pub mod cluster;
+pub mod confirms;
+pub mod consume;
+pub mod exchange;
+pub mod publish;
+pub mod queue;
+pub mod table;
+
+use bellwether_client::{
+    BindError, Client, ConnectError, ConsumeError, DeclareError, DeleteError, FlushError, Outcome,
+    ProducerError, PublishError, PurgeError, QueryError, SettleError,
+};
+use bellwether_protocol::names::VirtualHost;
+use clap::Args;
+
+use crate::outcome::Failure;
+use crate::values::Span;
+
+/// How a command reaches the cluster, and how it answers.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Connection and output")]
+pub struct ClientArgs {
+    /// Brokers to connect to; one that answers is enough
+    #[arg(
+        long,
+        global = true,
+        value_name = "HOST:PORT,…",
+        value_delimiter = ',',
+        env = "BELLWETHER_CONNECT",
+        default_value = "127.0.0.1:7400,127.0.0.1:7401,127.0.0.1:7402"
+    )]
+    pub connect: Vec<String>,
+    /// Virtual host that all names lie in
+    #[arg(long, global = true, value_name = "NAME", default_value = "/")]
+    pub vhost: VirtualHost,
+    /// How long to try before giving up
+    #[arg(long, global = true, value_name = "TIME", default_value = "30s")]
+    pub timeout: Span,
+    /// Answer in JSON
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+impl ClientArgs {
+    /// Connects to the cluster.
+    pub async fn client(&self) -> Result<Client, Failure> {
+        let builder = Client::builder()
+            .name("bellwether-cli")
+            .virtual_host(self.vhost.as_str())
+            .deadline(self.timeout.0);
+        Ok(builder.connect(&self.connect).await?)
+    }
+}
+
+macro_rules! failures {
+    ($($error:ty),*) => {$(
+        impl From<$error> for Failure {
+            fn from(error: $error) -> Failure {
+                match error.outcome() {
+                    Outcome::NotDone => Failure::NotDone(error.to_string()),
+                    Outcome::Unknown => Failure::Unknown(error.to_string()),
+                }
+            }
+        }
+    )*};
+}
+failures!(
+    BindError,
+    ConsumeError,
+    DeclareError,
+    DeleteError,
+    FlushError,
+    ProducerError,
+    PublishError,
+    PurgeError,
+    QueryError,
+    SettleError
+);
+
+impl From<ConnectError> for Failure {
+    fn from(error: ConnectError) -> Failure {
+        match error {
+            ConnectError::NoAddress | ConnectError::InvalidAddress { .. } => Failure::usage(error),
+            other => Failure::not_done(other),
+        }
+    }
+}

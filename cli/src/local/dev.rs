@@ -1,0 +1,113 @@
+//! `bellwether dev`: a cluster on this machine, for as long as it is wanted.
+
+use std::io::Write as _;
+use std::path::Path;
+
+use clap::Args;
+
+use super::{LocalArgs, LocalCluster, with_cluster};
+use crate::outcome::Failure;
+
+/// First of the ports that are used unless others are named, so that the client commands find the cluster by themselves.
+pub const BASE_PORT: u16 = 7400;
+
+/// Flags of `dev`.
+#[derive(Args, Debug)]
+pub struct DevArgs {
+    /// How many brokers
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=9))]
+    pub brokers: u16,
+    #[command(flatten)]
+    pub local: LocalArgs,
+}
+
+/// Runs a cluster until it is told to stop.
+pub async fn run(args: DevArgs) -> Result<(), Failure> {
+    let mut local = args.local;
+    if local.base_port.is_none() && ports_are_free(BASE_PORT, 3 * args.brokers) {
+        local.base_port = Some(BASE_PORT);
+    }
+    eprintln!("Starting {} brokers …", args.brokers);
+    let kept = local.data.clone();
+    let ended = with_cluster(args.brokers, &local, async |cluster| {
+        introduce(cluster, kept.as_deref())?;
+        keep_up(cluster).await
+    });
+    match ended.await {
+        // A signal is how this is meant to end.
+        Err(Failure::Interrupted) => {
+            eprintln!("Stopped.");
+            Ok(())
+        }
+        ended => ended,
+    }
+}
+
+/// Whether `count` ports from `base` on can be bound now.
+fn ports_are_free(base: u16, count: u16) -> bool {
+    (base..base + count).all(|port| std::net::TcpListener::bind(("127.0.0.1", port)).is_ok())
+}
+
+/// Starts again what ends, as a service manager would: so one can kill a broker and watch it come back.
+async fn keep_up(cluster: &mut LocalCluster) -> Result<(), Failure> {
+    loop {
+        let (id, how) = cluster.one_ended().await;
+        eprintln!("Broker {id} has ended ({how}); starting it again …");
+        cluster.restart(id).await?;
+        let pid =
+            cluster.running().find(|(running, ..)| *running == id).map_or(0, |(_, pid, ..)| pid);
+        eprintln!("Broker {id} is back, as process {pid}.");
+    }
+}
+
+fn introduce(cluster: &LocalCluster, kept: Option<&Path>) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "A cluster is running:\n")?;
+    for (id, pid, clients, admin) in cluster.running() {
+        writeln!(out, "  broker {id}   {clients}   process {pid}   http://{admin}/metrics")?;
+    }
+    let folder = cluster.folder().display();
+    match kept {
+        Some(_) => writeln!(out, "\nData and logs are kept in {folder}.")?,
+        None => writeln!(
+            out,
+            "\nData and logs lie in {folder} and are removed at the end; --data DIR keeps them."
+        )?,
+    }
+    let bellwether = invocation(&cluster.addresses());
+    writeln!(
+        out,
+        "
+Try this in another terminal:
+
+  {bellwether} exchange declare shop --kind fanout
+  {bellwether} queue declare orders
+  {bellwether} queue bind orders shop
+  {bellwether} publish --exchange shop 'three apples' 'two pears'
+  {bellwether} consume orders --count 2
+  {bellwether} publish --queue orders --count 100000 --size 1024
+  {bellwether} queue describe orders
+  {bellwether} cluster status
+
+Kill a broker with `kill -9 PROCESS`: another takes its queues over, and it is started again. Ctrl-C stops the cluster."
+    )?;
+    out.flush()?;
+    Ok(())
+}
+
+/// How to call this binary again, so that it finds the cluster.
+fn invocation(addresses: &[String]) -> String {
+    let binary = std::env::current_exe().ok();
+    let here = std::env::current_dir().ok();
+    let binary = binary.as_deref().map(|path| match &here {
+        Some(here) => path.strip_prefix(here).unwrap_or(path),
+        None => path,
+    });
+    let binary = binary.map_or("bellwether".to_owned(), |path| path.display().to_string());
+    let found_by_default =
+        addresses.first().is_some_and(|first| *first == format!("127.0.0.1:{BASE_PORT}"));
+    match found_by_default {
+        true => binary,
+        false => format!("{binary} --connect {}", addresses.join(",")),
+    }
+}
