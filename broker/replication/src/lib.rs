@@ -353,6 +353,10 @@ impl Replica {
             }
         }
         if let Some(last) = self.log.epochs.last().filter(|last| *last > state.epoch) {
+            // A server that lags shows an older state, which accuses nobody. Only a synced read does.
+            if !synced {
+                return self.doubt(now, effects);
+            }
             return self.stop(
                 format!(
                     "the coordinator holds epoch {} although the log here has epoch {last}: it was restored to an older state. Restore its newer state, or recover this queue by hand",

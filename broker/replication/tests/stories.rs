@@ -304,6 +304,18 @@ fn a_coordinator_restored_to_an_older_state_stops_the_queue() {
     assert!(three.stopped().expect("it stops and says why").contains("restored"));
 }
 
+/// A restarted broker was shown the state of an epoch before the last in its log by a server that lagged, and
+/// stopped its replica for good as if the ensemble had been restored.
+#[test]
+fn an_older_state_that_was_not_read_after_a_sync_stops_nothing() {
+    let mut three = Given::follower(3, &[1, 2, 3]);
+    three.holds(&[(1, 0), (5, 4)], 8, 2);
+    three.happens(Event::State { state: state(3, Some(2), &[2, 3]), version: version(9), synced: false });
+    assert_eq!(three.stopped(), None);
+    three.reads(state(5, Some(1), &[1, 2, 3]), 12);
+    assert_eq!(three.follows(), Some((life(1), Epoch(5))));
+}
+
 #[test]
 fn a_returning_copy_joins_only_past_the_epoch_start_and_the_high_watermark() {
     let mut one = Given::leader_with_isr(&[1, 2]);
