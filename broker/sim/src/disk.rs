@@ -1,0 +1,144 @@
+//! A disk that can lose power: what was written is there for the process that wrote it, what was synced is there for good.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bellwether_log::{Batch, EpochHistory};
+use bellwether_protocol::ids::{Offset, StoreId};
+
+use crate::random::Random;
+
+/// A queue's log and state, as memory or the disk has them.
+#[derive(Clone, Debug, Default)]
+pub struct Image {
+    /// Batches below are gone but for the live ones.
+    pub start: Offset,
+    pub end: Offset,
+    /// By base.
+    pub batches: BTreeMap<Offset, Batch>,
+    /// Batches below `start` that hold unsettled messages.
+    pub live: BTreeMap<Offset, Batch>,
+    pub epochs: EpochHistory,
+    pub checkpoint: Option<Checkpoint>,
+}
+
+/// The state of everything below `at`.
+#[derive(Clone, Debug)]
+pub struct Checkpoint {
+    pub at: Offset,
+    pub high_watermark: Offset,
+    pub state: Vec<u8>,
+}
+
+/// One entry of the journal.
+#[derive(Clone, Debug)]
+pub enum Write {
+    Append(Batch),
+    Truncate(Offset),
+    Checkpoint(Checkpoint),
+    /// Batches below are dropped; `live` are kept.
+    Clean {
+        start: Offset,
+        live: Vec<Batch>,
+    },
+    /// A snapshot takes the place of everything.
+    Replace(Box<Image>),
+}
+
+impl Image {
+    pub fn apply(&mut self, write: &Write) {
+        match write {
+            Write::Append(batch) => {
+                assert_eq!(batch.base(), self.end, "a batch that does not join the log");
+                self.epochs.append(batch.epoch(), batch.base());
+                self.end = batch.end();
+                self.batches.insert(batch.base(), batch.clone());
+            }
+            Write::Truncate(to) => {
+                self.batches.split_off(to);
+                self.epochs.truncate(*to);
+                self.end = *to;
+            }
+            Write::Checkpoint(checkpoint) => self.checkpoint = Some(checkpoint.clone()),
+            Write::Clean { start, live } => {
+                self.batches = self.batches.split_off(start);
+                self.start = *start;
+                self.live = live.iter().map(|batch| (batch.base(), batch.clone())).collect();
+            }
+            Write::Replace(image) => *self = Image::clone(image),
+        }
+    }
+
+    /// The batch that holds `offset`.
+    #[must_use]
+    pub fn batch_with(&self, offset: Offset) -> Option<&Batch> {
+        let batches = if offset < self.start { &self.live } else { &self.batches };
+        let (_, batch) = batches.range(..=offset).next_back()?;
+        (batch.end() > offset).then_some(batch)
+    }
+}
+
+/// A data directory.
+#[derive(Debug)]
+pub struct Disk {
+    pub store: StoreId,
+    synced: Image,
+    written: VecDeque<Write>,
+    /// Writes that the sync under way covers.
+    syncing: Option<usize>,
+}
+
+impl Disk {
+    #[must_use]
+    pub fn new(store: StoreId) -> Disk {
+        Disk { store, synced: Image::default(), written: VecDeque::new(), syncing: None }
+    }
+
+    pub fn write(&mut self, write: Write) {
+        self.written.push_back(write);
+    }
+
+    /// Begins a sync of everything written, unless one is under way or nothing is to be synced.
+    pub fn begin_sync(&mut self) -> bool {
+        let begins = self.syncing.is_none() && !self.written.is_empty();
+        if begins {
+            self.syncing = Some(self.written.len());
+        }
+        begins
+    }
+
+    /// The sync under way is done. What it covered comes back.
+    pub fn end_sync(&mut self) -> Vec<Write> {
+        let covered = self.syncing.take().unwrap_or(0);
+        let done: Vec<Write> = self.written.drain(..covered).collect();
+        for write in &done {
+            self.synced.apply(write);
+        }
+        done
+    }
+
+    /// Up to where the log that the process sees is durable: not beyond a cut that is not durable itself, since
+    /// what was written behind it is not what was synced there before.
+    #[must_use]
+    pub fn durable(&self) -> Offset {
+        let cuts = self.written.iter().filter_map(|write| match write {
+            Write::Truncate(to) => Some(*to),
+            Write::Append(_) | Write::Checkpoint(_) | Write::Clean { .. } | Write::Replace(_) => None,
+        });
+        cuts.fold(self.synced.end, Offset::min)
+    }
+
+    /// What would be there after a loss of power at this moment, at least.
+    #[must_use]
+    pub fn synced(&self) -> &Image {
+        &self.synced
+    }
+
+    /// The process died. Some of what it had not synced may have reached the disk all the same, in order.
+    pub fn crash(&mut self, random: &mut Random) {
+        let survive = random.between(0, self.written.len() as u64) as usize;
+        for write in self.written.drain(..).take(survive) {
+            self.synced.apply(&write);
+        }
+        self.syncing = None;
+    }
+}

@@ -1,0 +1,227 @@
+//! What goes wrong, and how it is put right.
+
+use bellwether_protocol::ids::BrokerLife;
+
+use crate::disk::Disk;
+use crate::process::Input;
+use crate::world::{Happening, World};
+
+impl World {
+    /// One fault, drawn by chance, and the time of the next.
+    pub(crate) fn fault(&mut self) {
+        if self.quiet {
+            return;
+        }
+        let pause = self.random.between(20_000, 900_000);
+        self.schedule.after(pause, Happening::Fault);
+        let node = self.random.between(0, self.nodes.len() as u64 - 1) as usize;
+        match self.random.between(0, 99) {
+            0..18 => self.kill_for_a_while(node),
+            18..24 => {
+                if let Some(leader) = self.serving().map(|(life, _)| life).and_then(|l| self.node_of(l)) {
+                    self.kill_for_a_while(leader);
+                }
+            }
+            24..28 => (0..self.nodes.len()).for_each(|node| self.kill_for_a_while(node)),
+            28..38 => self.pause(node),
+            38..52 => self.cut_or_freeze(node),
+            52..66 => {
+                self.tell(|| format!("fault: b{} loses the ensemble", node + 1));
+                self.disconnect(node);
+                let delay = self.random.between(1_000, 4_000_000);
+                self.schedule.after(delay, Happening::Reconnect { node });
+            }
+            66..69 => self.ensemble_leaves(),
+            69..75 => self.expire(node),
+            75..82 => self.wrong_evidence(node),
+            82..88 => self.wipe(node),
+            88..93 => self.hand_over(node),
+            _ => self.give(node, Input::Clean),
+        }
+    }
+
+    fn kill_for_a_while(&mut self, node: usize) {
+        if self.nodes[node].process.is_some() {
+            self.kill(node);
+            let delay = if self.random.chance(70) {
+                self.random.between(5_000, 400_000)
+            } else {
+                self.random.between(400_000, 5_000_000)
+            };
+            self.schedule.after(delay, Happening::Restart { node });
+        }
+    }
+
+    fn kill(&mut self, node: usize) {
+        self.tell(|| format!("fault: b{} is killed", node + 1));
+        let now = self.schedule.now_us();
+        let it = &mut self.nodes[node];
+        it.process = None;
+        it.generation += 1;
+        it.connected = false;
+        it.link += 1;
+        it.paused = false;
+        it.backlog.clear();
+        it.disk.crash(&mut self.random);
+        if let Some(life) = it.life {
+            self.ensemble.disconnected(life, now);
+        }
+        self.cut_all(node);
+        self.drop_clients_of(node);
+    }
+
+    fn pause(&mut self, node: usize) {
+        let it = &mut self.nodes[node];
+        if it.process.is_none() || it.paused {
+            return;
+        }
+        it.paused = true;
+        if let Some(life) = it.life {
+            self.ensemble.disconnected(life, self.schedule.now_us());
+        }
+        self.tell(|| format!("fault: b{} is stopped", node + 1));
+        let delay = self.random.between(10_000, 4_000_000);
+        self.schedule.after(delay, Happening::Resume { node });
+    }
+
+    pub(crate) fn resume(&mut self, node: usize) {
+        if !std::mem::replace(&mut self.nodes[node].paused, false) {
+            return;
+        }
+        self.tell(|| format!("b{} goes on", node + 1));
+        // It finds out what happened meanwhile only after it has acted on what had arrived.
+        let backlog = std::mem::take(&mut self.nodes[node].backlog);
+        for input in backlog {
+            self.give(node, input);
+        }
+        self.give(node, Input::Tick);
+        self.disconnect(node);
+        let delay = self.random.delay(20_000);
+        self.schedule.after(delay, Happening::Reconnect { node });
+    }
+
+    fn cut_or_freeze(&mut self, node: usize) {
+        let now = self.schedule.now_us();
+        let peer = self.random.between(0, self.nodes.len() as u64 - 1) as usize;
+        let until = now + self.random.between(10_000, 2_500_000);
+        let (both, freezes) = (self.random.chance(70), self.random.chance(60));
+        self.tell(|| format!("fault: b{} and b{}: connections break", node + 1, peer + 1));
+        let mut cut = Vec::new();
+        for (number, connection) in &mut self.connections {
+            let (dialer, acceptor) = (connection.dialer.0, connection.acceptor.0);
+            if (dialer, acceptor) == (node, peer) || both && (acceptor, dialer) == (node, peer) {
+                if freezes {
+                    connection.frozen_until_us = until;
+                }
+                // What is frozen long enough is given up by its ends.
+                if !freezes || until - now > 1_500_000 {
+                    cut.push(*number);
+                }
+            }
+        }
+        cut.into_iter().for_each(|number| self.cut(number));
+        self.blocked.insert((node, peer), until);
+        if both {
+            self.blocked.insert((peer, node), until);
+        }
+    }
+
+    fn ensemble_leaves(&mut self) {
+        if self.ensemble_away {
+            return;
+        }
+        self.tell(|| "fault: the ensemble is away".to_owned());
+        self.ensemble_away = true;
+        (0..self.nodes.len()).for_each(|node| self.disconnect(node));
+        let delay = self.random.between(50_000, 5_000_000);
+        self.schedule.after(delay, Happening::ReconnectAll);
+    }
+
+    pub(crate) fn ensemble_returns(&mut self) {
+        if !std::mem::replace(&mut self.ensemble_away, false) {
+            return;
+        }
+        self.tell(|| "the ensemble is back".to_owned());
+        let now = self.schedule.now_us();
+        let lives: Vec<(usize, BrokerLife)> =
+            self.nodes.iter().enumerate().filter_map(|(n, node)| Some((n, node.life?))).collect();
+        for (node, life) in lives {
+            // A time-out begins anew: the ensemble did not count while it was away.
+            self.ensemble.connected(life);
+            self.ensemble.disconnected(life, now);
+            let delay = self.random.delay(30_000);
+            self.schedule.after(delay, Happening::Reconnect { node });
+        }
+    }
+
+    fn expire(&mut self, node: usize) {
+        let Some(life) = self.nodes[node].life.filter(|_| !self.ensemble_away) else { return };
+        self.tell(|| format!("fault: the session of b{} ends", node + 1));
+        self.ensemble.end_session(life);
+        self.ensemble_changed();
+        self.disconnect(node);
+        let delay = self.random.between(1_000, 3_000_000);
+        self.schedule.after(delay, Happening::Reconnect { node });
+    }
+
+    fn wrong_evidence(&mut self, node: usize) {
+        let peer = self.random.between(0, self.nodes.len() as u64 - 1) as usize;
+        if let Some(life) = self.nodes[peer].life.filter(|_| peer != node) {
+            self.tell(|| format!("fault: b{} takes {life} for dead", node + 1));
+            self.give(node, Input::Dead(life));
+        }
+    }
+
+    /// A disk is lost, as long as the promise still holds without it: another member of the ISR keeps its own.
+    fn wipe(&mut self, node: usize) {
+        let keeps = |other: usize| {
+            let disk = &self.nodes[other].disk;
+            let member = crate::world::member_of(other, disk);
+            other != node && self.ensemble.state().isr.contains(&member)
+        };
+        if !(0..self.nodes.len()).any(keeps) {
+            return;
+        }
+        self.kill_for_a_while(node);
+        if self.nodes[node].process.is_none() {
+            self.tell(|| format!("fault: the disk of b{} is lost", node + 1));
+            let store = self.new_store();
+            self.nodes[node].disk = Disk::new(store);
+        }
+    }
+
+    fn hand_over(&mut self, node: usize) {
+        if self.nodes[node].process.is_none() {
+            return;
+        }
+        self.tell(|| format!("b{} drains", node + 1));
+        self.give(node, Input::HandOver);
+        // It ends once it has handed over, or when its time is up.
+        let generation = self.nodes[node].generation;
+        let delay = self.random.between(1_000, 800_000);
+        self.schedule.after(delay, Happening::Terminate { node, generation });
+    }
+
+    pub(crate) fn terminate(&mut self, node: usize, generation: u64) {
+        if self.nodes[node].generation == generation {
+            self.kill_for_a_while(node);
+        }
+    }
+
+    /// Faults are over, and everything comes back.
+    pub fn heal(&mut self) {
+        self.tell(|| "faults are over".to_owned());
+        self.quiet = true;
+        self.blocked.clear();
+        for connection in self.connections.values_mut() {
+            connection.frozen_until_us = 0;
+        }
+        self.ensemble_returns();
+        for node in 0..self.nodes.len() {
+            self.resume(node);
+            let delay = self.random.between(1_000, 500_000);
+            self.schedule.after(delay, Happening::Restart { node });
+            self.schedule.after(delay, Happening::Reconnect { node });
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! Connections between processes: ordered within a lane, delayed, frozen, cut. Nothing is damaged, and nothing
+//! comes through a connection after its end was noticed.
+
+use bellwether_protocol::ids::BrokerLife;
+use bellwether_protocol::peer::PeerFrame;
+
+use crate::process::Side;
+
+/// One connection: dialed by one broker's life to another's.
+#[derive(Debug)]
+pub struct Connection {
+    pub dialer: (usize, BrokerLife),
+    pub acceptor: (usize, BrokerLife),
+    /// Whether each end takes it for open.
+    pub open: [bool; 2],
+    /// What is sent from then on is lost.
+    pub cut: bool,
+    /// Nothing arrives before.
+    pub frozen_until_us: u64,
+    /// When the last frame of each lane arrives: [dialed control, dialed data, accepted control, accepted data].
+    lanes: [u64; 4],
+}
+
+impl Connection {
+    #[must_use]
+    pub fn new(dialer: (usize, BrokerLife), acceptor: (usize, BrokerLife)) -> Connection {
+        Connection {
+            dialer,
+            acceptor,
+            open: [false; 2],
+            cut: false,
+            frozen_until_us: 0,
+            lanes: [0; 4],
+        }
+    }
+
+    /// Who is at the end of `side`.
+    #[must_use]
+    pub fn end(&self, side: Side) -> (usize, BrokerLife) {
+        match side {
+            Side::Dialed => self.dialer,
+            Side::Accepted => self.acceptor,
+        }
+    }
+
+    #[must_use]
+    pub fn is_open(&self, side: Side) -> bool {
+        self.open[side as usize]
+    }
+
+    /// When a frame sent from `side` arrives that takes until `arrives_us` at least. Appends have a lane of
+    /// their own, which the others may overtake.
+    pub fn arrival(&mut self, side: Side, frame: &PeerFrame, arrives_us: u64) -> u64 {
+        let data = usize::from(matches!(frame, PeerFrame::Append(_)));
+        let lane = &mut self.lanes[side as usize * 2 + data];
+        *lane = (*lane).max(arrives_us).max(self.frozen_until_us);
+        *lane
+    }
+}
+
+/// The other end.
+#[must_use]
+pub fn other(side: Side) -> Side {
+    match side {
+        Side::Dialed => Side::Accepted,
+        Side::Accepted => Side::Dialed,
+    }
+}

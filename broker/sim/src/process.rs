@@ -1,0 +1,526 @@
+//! One life of a broker's process: the shell around the two pure machines, as plain as it can be. Inputs and
+//! the time go in, outputs come out; the world carries them.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use bellwether_coordinator::coordinator::Version;
+use bellwether_coordinator::records::QueueState;
+use bellwether_log::{Batch, Record};
+use bellwether_protocol::ids::{BrokerId, BrokerLife, Epoch, Offset, OffsetRange, QueueId};
+use bellwether_protocol::peer::{AppendRun, PeerFrame};
+use bellwether_queue::Queue;
+use bellwether_replication::{
+    Admit, CasOutcome, Effect, Event, Identity, LogFacts, Replica, Timing,
+};
+use bytes::{Bytes, BytesMut};
+
+use crate::disk::{Checkpoint, Disk, Image, Write};
+use crate::serving::Leader;
+use crate::words::{ClientId, Reply, Request};
+
+/// The one queue of the simulation.
+pub const QUEUE: QueueId = QueueId(uuid::Uuid::from_u128(7));
+
+/// Which end of a connection a process is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    Dialed,
+    Accepted,
+}
+
+/// What reaches a process.
+#[derive(Clone, Debug)]
+pub enum Input {
+    Life(Option<BrokerLife>),
+    Connected(bool),
+    State { state: QueueState, version: Version, synced: bool },
+    Cas { version: Version, state: QueueState, outcome: CasOutcome },
+    Gone(BrokerLife),
+    Dead(BrokerLife),
+    Up { peer: BrokerLife, side: Side },
+    Down { peer: BrokerLife, side: Side },
+    Frame { peer: BrokerLife, side: Side, frame: PeerFrame },
+    Synced,
+    SnapshotAsked { from: BrokerLife, epoch: Epoch },
+    Snapshot { epoch: Epoch, image: Option<Box<Image>> },
+    Client { client: ClientId, request: Request },
+    /// The client's connection is gone.
+    ClientLost { client: ClientId },
+    HandOver,
+    /// Take a checkpoint and drop what lies below it.
+    Clean,
+    Tick,
+}
+
+/// What a process wants done.
+#[derive(Clone, Debug)]
+pub enum Output {
+    ReadState,
+    Cas { version: Version, state: QueueState },
+    Send { peer: BrokerLife, side: Side, frame: PeerFrame },
+    /// Over whichever connection there is.
+    SendToBroker { broker: BrokerId, frame: PeerFrame },
+    FetchSnapshot { leader: BrokerLife, epoch: Epoch },
+    GiveSnapshot { to: BrokerLife, epoch: Epoch, image: Option<Box<Image>> },
+    /// A sync began.
+    Sync,
+    Reply { client: ClientId, reply: Reply },
+    Fact(Fact),
+}
+
+/// What the witness has to know.
+#[derive(Clone, Debug)]
+pub enum Fact {
+    Leads { epoch: Epoch },
+    Serves { epoch: Epoch, applied: Offset },
+    /// Committed as this process believes, and applied.
+    Applied { batch: Batch },
+    /// Somebody is told that everything below is committed and done.
+    Confirms { epoch: Epoch, end: Offset },
+    Delivers { epoch: Epoch, run: OffsetRange, batches: Vec<Batch>, redelivered: bool },
+    Stopped { why: String },
+}
+
+/// A process.
+pub struct Process {
+    pub life: Option<BrokerLife>,
+    pub replica: Replica,
+    pub machine: Queue,
+    pub log: Image,
+    pub(crate) leader: Option<Leader>,
+    /// Until when each peer that dialed has promised, if it has.
+    pub(crate) promised: BTreeMap<BrokerLife, Option<Instant>>,
+    asked: BTreeMap<(BrokerLife, u64), Instant>,
+    next_ask: u64,
+    ask_again_at: Instant,
+    /// A snapshot is on its way to the disk, to take the log's place: nothing else may change the log meanwhile.
+    installing: bool,
+    pub(crate) timing: Timing,
+    pub(crate) now: Instant,
+    last_tick: Instant,
+    pub(crate) out: Vec<Output>,
+}
+
+/// Batches in one frame of a stream.
+const FRAME_BATCHES_MAX: usize = 3;
+
+impl Process {
+    /// A process that starts with what the disk holds.
+    pub fn start(now: Instant, identity: Identity, timing: Timing, disk: &Disk) -> Process {
+        let log = disk.synced().clone();
+        let checkpoint = log.checkpoint.as_ref();
+        let machine = checkpoint.map_or_else(Queue::new, |checkpoint| {
+            Queue::restore(&checkpoint.state).expect("a checkpoint was written by this very build")
+        });
+        let facts = LogFacts {
+            epochs: log.epochs.clone(),
+            start: log.start,
+            end: log.end,
+            durable: log.end,
+            high_watermark: checkpoint.map_or(Offset(0), |checkpoint| checkpoint.high_watermark),
+        };
+        Process {
+            life: None,
+            replica: Replica::new(identity, timing, facts),
+            machine,
+            log,
+            leader: None,
+            promised: BTreeMap::new(),
+            asked: BTreeMap::new(),
+            next_ask: 0,
+            ask_again_at: now,
+            installing: false,
+            timing,
+            now,
+            last_tick: now,
+            out: Vec::new(),
+        }
+    }
+
+    /// One thing happens to the process.
+    pub fn take(&mut self, now: Instant, disk: &mut Disk, input: Input) -> Vec<Output> {
+        self.now = now;
+        match input {
+            Input::Life(life) => {
+                self.life = life;
+                self.step(disk, Event::Life(life));
+            }
+            Input::Connected(connected) => self.step(disk, Event::Connected(connected)),
+            Input::State { state, version, synced } => {
+                self.step(disk, Event::State { state, version, synced });
+            }
+            Input::Cas { version, state, outcome } => {
+                self.step(disk, Event::Cas { version, state, outcome });
+            }
+            Input::Gone(life) => self.step(disk, Event::Gone { life }),
+            Input::Dead(life) => self.step(disk, Event::Dead { life }),
+            Input::Up { peer, side: Side::Dialed } => self.step(disk, Event::Dialed { peer }),
+            Input::Up { peer, side: Side::Accepted } => {
+                self.promised.insert(peer, None);
+            }
+            Input::Down { peer, side: Side::Dialed } => self.step(disk, Event::DialedDown { peer }),
+            Input::Down { peer, side: Side::Accepted } => {
+                self.promised.remove(&peer);
+                self.step(disk, Event::AcceptedDown { peer });
+            }
+            Input::Frame { peer, side, frame } => self.frame(disk, peer, side, frame),
+            Input::Synced => self.synced(disk),
+            Input::SnapshotAsked { from, epoch } => self.give_snapshot(from, epoch),
+            Input::Snapshot { epoch, image } => self.snapshot(disk, epoch, image),
+            Input::Client { client, request } => self.request(disk, client, request),
+            Input::ClientLost { client } => self.client_lost(disk, client),
+            Input::HandOver => self.step(disk, Event::HandOver),
+            Input::Clean => self.clean(disk),
+            Input::Tick => self.tick(disk),
+        }
+        self.finish_turn(disk);
+        std::mem::take(&mut self.out)
+    }
+
+    pub(crate) fn step(&mut self, disk: &mut Disk, event: Event) {
+        let mut effects = Vec::new();
+        self.replica.step(self.now, event, &mut effects);
+        for effect in effects {
+            self.perform(disk, effect);
+        }
+    }
+
+    fn perform(&mut self, disk: &mut Disk, effect: Effect) {
+        let (dialed, accepted) = (Side::Dialed, Side::Accepted);
+        match effect {
+            Effect::ReadState => self.out.push(Output::ReadState),
+            Effect::Cas { version, state } => self.out.push(Output::Cas { version, state }),
+            Effect::Subscribe { leader, subscription } => {
+                self.send(leader, dialed, PeerFrame::Subscribe(vec![subscription]));
+            }
+            Effect::Unsubscribe { leader, epoch } => {
+                self.send(leader, dialed, PeerFrame::Unsubscribe(vec![(QUEUE, epoch)]));
+            }
+            Effect::ReportDurable { leader, epoch, end } => {
+                self.send(leader, dialed, PeerFrame::Durable(vec![(QUEUE, epoch, end)]));
+            }
+            Effect::FetchSnapshot { leader, epoch } => {
+                self.out.push(Output::FetchSnapshot { leader, epoch });
+            }
+            Effect::TellEpochEnd { to, epoch, last_epoch, end } => {
+                let frame = PeerFrame::EpochEnd { queue: QUEUE, epoch, last_epoch, end };
+                self.send(to, accepted, frame);
+            }
+            Effect::TellNotLeading { to, epoch, seen } => {
+                self.send(to, accepted, PeerFrame::NotLeading { queue: QUEUE, epoch, seen });
+            }
+            Effect::TellSnapshotNeeded { to, epoch } => {
+                self.send(to, accepted, PeerFrame::SnapshotNeeded { queue: QUEUE, epoch });
+            }
+            Effect::Stream { to, from } => {
+                if let Some(leader) = &mut self.leader {
+                    leader.streams.insert(to, from);
+                }
+            }
+            Effect::StopStream { to } => {
+                if let Some(leader) = &mut self.leader {
+                    leader.streams.remove(&to);
+                }
+            }
+            Effect::AskPositions { brokers } => {
+                for broker in brokers {
+                    let frame = PeerFrame::PositionAsk(vec![QUEUE]);
+                    self.out.push(Output::SendToBroker { broker, frame });
+                }
+            }
+            Effect::Truncate { to } => self.write(disk, Write::Truncate(to)),
+            Effect::AppendEpochStart { epoch: _ } => {
+                if let Some(leader) = self.life {
+                    let time_ms = self.machine.time_ms();
+                    self.append(disk, &Record::EpochStart { leader, time_ms });
+                }
+            }
+            Effect::HighWatermark { end: _ } => {
+                if let Some(leader) = &mut self.leader {
+                    leader.tell_committed = true;
+                }
+            }
+            Effect::Lead { epoch } => {
+                self.leader = Some(Leader::new(epoch));
+                self.out.push(Output::Fact(Fact::Leads { epoch }));
+            }
+            Effect::Serve { epoch, deliver_from } => self.serve(disk, epoch, deliver_from),
+            Effect::StopLeading { epoch: _ } => self.stop_leading(),
+            Effect::LeaseChanged | Effect::IsrChanged { .. } => {}
+            Effect::Stopped { why } => {
+                self.stop_leading();
+                self.out.push(Output::Fact(Fact::Stopped { why }));
+            }
+        }
+    }
+
+    pub(crate) fn send(&mut self, peer: BrokerLife, side: Side, frame: PeerFrame) {
+        self.out.push(Output::Send { peer, side, frame });
+    }
+
+    pub(crate) fn write(&mut self, disk: &mut Disk, write: Write) {
+        self.log.apply(&write);
+        disk.write(write);
+    }
+
+    /// Appends a record as leader; answers the log's new end.
+    pub(crate) fn append(&mut self, disk: &mut Disk, record: &Record) -> Offset {
+        let epoch = self.leader.as_ref().map(|leader| leader.epoch).unwrap_or_default();
+        let batch = Batch::encode(QUEUE, epoch, self.log.end, record);
+        let end = batch.end();
+        self.write(disk, Write::Append(batch));
+        self.step(disk, Event::Appended { end });
+        end
+    }
+
+    fn frame(&mut self, disk: &mut Disk, peer: BrokerLife, side: Side, frame: PeerFrame) {
+        match frame {
+            PeerFrame::Append(_) | PeerFrame::EpochEnd { .. } if self.installing => {}
+            PeerFrame::Subscribe(subscriptions) => {
+                for subscription in subscriptions {
+                    self.step(disk, Event::Subscribe { from: peer, subscription });
+                }
+            }
+            PeerFrame::Unsubscribe(queues) => {
+                for (_, epoch) in queues {
+                    self.step(disk, Event::Unsubscribe { from: peer, epoch });
+                }
+            }
+            PeerFrame::Durable(ends) => {
+                for (_, epoch, end) in ends {
+                    self.step(disk, Event::Durable { from: peer, epoch, end });
+                }
+            }
+            PeerFrame::Committed(ends) => {
+                for (_, epoch, high_watermark) in ends {
+                    self.step(disk, Event::Committed { from: peer, epoch, high_watermark });
+                }
+            }
+            PeerFrame::Append(runs) => {
+                for run in runs {
+                    self.streamed(disk, peer, run);
+                }
+            }
+            PeerFrame::EpochEnd { epoch, last_epoch, end, .. } => {
+                self.step(disk, Event::EpochEnd { from: peer, epoch, last_epoch, end });
+            }
+            PeerFrame::NotLeading { epoch, seen, .. } => {
+                self.step(disk, Event::NotLeading { from: peer, epoch, seen });
+            }
+            PeerFrame::SnapshotNeeded { epoch, .. } => {
+                self.step(disk, Event::SnapshotNeeded { from: peer, epoch });
+            }
+            PeerFrame::PositionAsk(_) => {
+                let positions = self.replica.position().into_iter().collect();
+                self.send(peer, side, PeerFrame::Positions(positions));
+            }
+            PeerFrame::Positions(positions) => {
+                for position in positions {
+                    self.step(disk, Event::Position { position });
+                }
+            }
+            // By this process, in this life, which has sent its unsubscribes before.
+            PeerFrame::PromiseAsk { number } => {
+                if self.life.is_some() {
+                    self.send(peer, side, PeerFrame::Promise { number });
+                }
+            }
+            PeerFrame::Promise { number } => self.promise(peer, number),
+            other => panic!("the simulation sends no {other:?}"),
+        }
+    }
+
+    fn promise(&mut self, peer: BrokerLife, number: u64) {
+        let asked = self.asked.remove(&(peer, number));
+        if let (Some(asked), Some(promised)) = (asked, self.promised.get_mut(&peer)) {
+            *promised = (*promised).max(Some(asked + self.timing.promise * 2 / 3));
+        }
+    }
+
+    fn streamed(&mut self, disk: &mut Disk, from: BrokerLife, run: AppendRun) {
+        let mut bytes = run.batches;
+        while !bytes.is_empty() {
+            let batch = Batch::decode(&mut bytes).expect("the simulated network damages nothing");
+            match self.replica.admit(self.now, from, run.epoch, batch.base()) {
+                Admit::From(end) if batch.end() <= end => {}
+                Admit::From(end) => {
+                    assert_eq!(batch.base(), end, "a batch that straddles the log's end");
+                    let start = (batch.epoch(), batch.base());
+                    let end = batch.end();
+                    self.write(disk, Write::Append(batch));
+                    self.replica.followed(&[start], end);
+                }
+                Admit::Drop | Admit::Gap => return,
+            }
+        }
+        let (epoch, high_watermark) = (run.epoch, run.high_watermark);
+        self.step(disk, Event::Committed { from, epoch, high_watermark });
+    }
+
+    fn synced(&mut self, disk: &mut Disk) {
+        for write in disk.end_sync() {
+            if let Write::Replace(image) = write {
+                self.snapshot_installed(disk, *image);
+            }
+        }
+        let end = disk.durable().min(self.log.end);
+        self.step(disk, Event::LocalDurable { end });
+    }
+
+    fn give_snapshot(&mut self, to: BrokerLife, epoch: Epoch) {
+        let image = (self.replica.leads() == Some(epoch)).then(|| {
+            let at = self.machine.applied();
+            let checkpoint = self.checkpoint();
+            let starts = self.log.epochs.starts().iter().filter(|(_, start)| *start < at);
+            let epochs = bellwether_log::EpochHistory::new(starts.copied().collect());
+            Box::new(Image {
+                start: at,
+                end: at,
+                batches: BTreeMap::new(),
+                live: self.live_below(at).into_iter().map(|batch| (batch.base(), batch)).collect(),
+                epochs: epochs.expect("a part of a history is one"),
+                checkpoint: Some(checkpoint),
+            })
+        });
+        self.out.push(Output::GiveSnapshot { to, epoch, image });
+    }
+
+    fn snapshot(&mut self, disk: &mut Disk, epoch: Epoch, image: Option<Box<Image>>) {
+        let follows = self.replica.follows().map(|(_, followed)| followed) == Some(epoch);
+        let below = self.replica.log().high_watermark;
+        match image.filter(|image| follows && image.end >= below) {
+            // It takes the log's place when it is durable; until then the log is what it was.
+            Some(image) => {
+                self.installing = true;
+                disk.write(Write::Replace(image));
+            }
+            None => self.step(disk, Event::SnapshotFailed { epoch }),
+        }
+    }
+
+    fn snapshot_installed(&mut self, disk: &mut Disk, image: Image) {
+        self.installing = false;
+        let followed = self.replica.follows();
+        let epoch = followed.map(|(_, epoch)| epoch).unwrap_or_default();
+        let checkpoint = image.checkpoint.as_ref().expect("a snapshot has a state");
+        self.machine = Queue::restore(&checkpoint.state).expect("this build wrote it");
+        let (at, epochs) = (image.end, image.epochs.starts().to_vec());
+        self.log = image;
+        self.step(disk, Event::SnapshotInstalled { epoch, at, epochs });
+        // What the leader said meanwhile was not heard: ask again.
+        if let Some((from, epoch)) = followed {
+            self.step(disk, Event::NotLeading { from, epoch, seen: epoch });
+        }
+    }
+
+    fn checkpoint(&self) -> Checkpoint {
+        let at = self.machine.applied();
+        let high_watermark = self.replica.log().high_watermark.max(at);
+        Checkpoint { at, high_watermark, state: self.machine.checkpoint() }
+    }
+
+    fn clean(&mut self, disk: &mut Disk) {
+        let start = self.machine.applied();
+        if self.replica.stopped().is_some() || start <= self.log.start {
+            return;
+        }
+        let live = self.live_below(start);
+        self.write(disk, Write::Checkpoint(self.checkpoint()));
+        self.write(disk, Write::Clean { start, live });
+        self.replica.log_starts(start);
+    }
+
+    /// The batches below `at` that hold unsettled messages.
+    fn live_below(&self, at: Offset) -> Vec<Batch> {
+        let all = self.log.live.values().chain(self.log.batches.range(..at).map(|(_, batch)| batch));
+        all.filter(|batch| !self.machine.unsettled_in(batch.offsets()).is_empty()).cloned().collect()
+    }
+
+    fn tick(&mut self, disk: &mut Disk) {
+        if self.now - self.last_tick > std::time::Duration::from_millis(250) {
+            self.step(disk, Event::Paused);
+        }
+        self.last_tick = self.now;
+        if self.now >= self.ask_again_at {
+            self.ask_again_at = self.now + self.timing.promise / 6;
+            let peers: Vec<BrokerLife> = self.promised.keys().copied().collect();
+            for peer in peers {
+                let number = self.next_ask;
+                self.next_ask += 1;
+                self.asked.insert((peer, number), self.now);
+                self.send(peer, Side::Accepted, PeerFrame::PromiseAsk { number });
+            }
+            let forget = self.now - self.timing.promise;
+            self.asked.retain(|_, asked| *asked >= forget);
+        }
+        if self.replica.wants_ticks() {
+            self.step(disk, Event::Tick);
+        }
+        self.resume_consumers();
+    }
+
+    pub(crate) fn finish_turn(&mut self, disk: &mut Disk) {
+        self.apply_committed(disk);
+        self.stream();
+        self.deliver();
+        if disk.begin_sync() {
+            self.out.push(Output::Sync);
+        }
+    }
+
+    pub(crate) fn apply_committed(&mut self, disk: &mut Disk) {
+        while self.replica.stopped().is_none()
+            && self.machine.applied() < self.replica.log().high_watermark
+        {
+            let from = self.machine.applied();
+            let applied = match self.log.batches.get(&from) {
+                Some(batch) => {
+                    let record = batch.record().expect("this build wrote it");
+                    let mut effects = Vec::new();
+                    self.out.push(Output::Fact(Fact::Applied { batch: batch.clone() }));
+                    self.machine.apply(from, &record, &mut effects).map_err(|e| e.to_string())
+                }
+                None => Err(format!("committed records from {from} on are missing")),
+            };
+            if let Err(why) = applied {
+                self.step(disk, Event::Broken { why });
+            }
+        }
+        self.answer_committed();
+    }
+
+    fn stream(&mut self) {
+        let high_watermark = self.replica.log().high_watermark;
+        let Some(leader) = &mut self.leader else { return };
+        let epoch = leader.epoch;
+        let tell = std::mem::take(&mut leader.tell_committed);
+        let mut frames = Vec::new();
+        let mut ended = Vec::new();
+        for (to, next) in &mut leader.streams {
+            if *next < self.log.start {
+                ended.push(*to);
+                frames.push((*to, PeerFrame::SnapshotNeeded { queue: QUEUE, epoch }));
+                continue;
+            }
+            let batches: Vec<&Batch> = self.log.batches.range(*next..).map(|(_, b)| b).collect();
+            for some in batches.chunks(FRAME_BATCHES_MAX) {
+                let mut bytes = BytesMut::new();
+                some.iter().for_each(|batch| bytes.extend_from_slice(batch.bytes()));
+                let batches: Bytes = bytes.freeze();
+                let run = AppendRun { queue: QUEUE, epoch, high_watermark, batches };
+                frames.push((*to, PeerFrame::Append(vec![run])));
+            }
+            *next = self.log.end;
+            if tell {
+                frames.push((*to, PeerFrame::Committed(vec![(QUEUE, epoch, high_watermark)])));
+            }
+        }
+        for to in ended {
+            leader.streams.remove(&to);
+        }
+        for (to, frame) in frames {
+            self.send(to, Side::Accepted, frame);
+        }
+    }
+}

@@ -1,0 +1,524 @@
+//! The simulated cluster: brokers, their disks, the network between them, the ensemble and the clients, all
+//! driven by one schedule and one source of chance.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bellwether_protocol::ids::{BrokerId, BrokerLife, Incarnation, Member, StoreId};
+use bellwether_protocol::names::ProducerName;
+use bellwether_replication::{Identity, Timing};
+
+use crate::clients::{Client, Consumer, Kind, Numbers, Producer};
+use crate::coordinator::{Cas, Ensemble};
+use crate::disk::Disk;
+use crate::network::Connection;
+use crate::process::{Fact, Input, Output, Process, QUEUE, Side};
+use crate::random::Random;
+use crate::schedule::Schedule;
+use crate::witness::Witness;
+use crate::words::{ClientId, Reply, Request};
+
+/// How large the cluster of a history is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shape {
+    pub brokers: usize,
+    pub min_isr: u8,
+    pub producers: u32,
+    pub consumers: u32,
+}
+
+/// Session time-out of the simulated ensemble, in microseconds.
+pub(crate) const SESSION_TIMEOUT_US: u64 = 2_000_000;
+
+/// A broker: its disk, and its process if it runs.
+pub struct Node {
+    pub disk: Disk,
+    pub process: Option<Process>,
+    /// Counts the processes: what was meant for an earlier one is dropped.
+    pub generation: u64,
+    /// The life that it registered last, over or not.
+    pub life: Option<BrokerLife>,
+    /// Its connection to the ensemble; each has a number.
+    pub connected: bool,
+    pub link: u64,
+    /// CASes sent whose answer has not come.
+    pub(crate) open_cas: Vec<Cas>,
+    /// Stopped by a signal: what arrives waits here.
+    pub paused: bool,
+    pub(crate) backlog: VecDeque<Input>,
+    /// Lives of the others as it saw them last.
+    pub(crate) known: BTreeMap<usize, BrokerLife>,
+}
+
+/// What can happen.
+#[derive(Debug)]
+pub enum Happening {
+    Tick,
+    Redial,
+    Expiries,
+    Fault,
+    ClientTurn(usize),
+    Input { node: usize, generation: u64, input: Input },
+    Up { connection: u64, side: Side },
+    Down { connection: u64, side: Side },
+    Frame { connection: u64, to: Side, frame: bellwether_protocol::peer::PeerFrame },
+    ReadState { node: usize, generation: u64, link: u64 },
+    StateRead { node: usize, generation: u64, link: u64, inputs: Vec<Input> },
+    Cas { node: usize, generation: u64, link: u64, cas: Cas, late: bool },
+    CasAnswer { node: usize, generation: u64, link: u64, cas: Cas, won: Option<i32> },
+    Request { node: usize, generation: u64, client: ClientId, link: u64, request: Request },
+    Reply { client: ClientId, link: u64, reply: Reply },
+    Restart { node: usize },
+    Register { node: usize, generation: u64 },
+    Terminate { node: usize, generation: u64 },
+    Resume { node: usize },
+    Reconnect { node: usize },
+    ReconnectAll,
+}
+
+/// Everything.
+pub struct World {
+    pub seed: u64,
+    pub shape: Shape,
+    pub(crate) random: Random,
+    pub(crate) schedule: Schedule<Happening>,
+    pub nodes: Vec<Node>,
+    pub(crate) connections: BTreeMap<u64, Connection>,
+    next_connection: u64,
+    /// Ordered pairs that cannot be dialed before a time.
+    pub(crate) blocked: BTreeMap<(usize, usize), u64>,
+    pub(crate) ensemble: Ensemble,
+    pub(crate) ensemble_away: bool,
+    clients: Vec<Client>,
+    /// Numbers of the clients' connections, and when their lanes are free: to the broker, from it.
+    client_links: Vec<(u64, u64, u64)>,
+    numbers: Numbers,
+    next_incarnation: u64,
+    next_store: u128,
+    pub witness: Witness,
+    /// Faults are over: producers begin nothing new, consumers settle everything.
+    pub(crate) quiet: bool,
+    /// What happened, if it is kept.
+    pub story: Option<Vec<String>>,
+    pub happened: u64,
+}
+
+impl World {
+    #[must_use]
+    pub fn new(seed: u64, keep_story: bool) -> World {
+        let mut random = Random::new(seed);
+        let brokers = if random.chance(20) { 2 } else { 3 };
+        let min_isr = match (brokers, random.between(0, 9)) {
+            (2, 0..5) | (_, 0..2) => 1,
+            (3, 2) => 3,
+            _ => 2,
+        };
+        let shape = Shape {
+            brokers,
+            min_isr,
+            producers: random.between(1, 3) as u32,
+            consumers: random.between(1, 3) as u32,
+        };
+        let nodes: Vec<Node> = (0..brokers).map(|node| Node::new(node as u128 + 1)).collect();
+        let isr = (0..brokers).map(|node| member_of(node, &nodes[node].disk)).collect();
+        let mut world = World {
+            seed,
+            shape,
+            random,
+            schedule: Schedule::new(),
+            nodes,
+            connections: BTreeMap::new(),
+            next_connection: 0,
+            blocked: BTreeMap::new(),
+            ensemble: Ensemble::new(isr, min_isr),
+            ensemble_away: false,
+            clients: Vec::new(),
+            client_links: Vec::new(),
+            numbers: Numbers::default(),
+            next_incarnation: 0,
+            next_store: 100,
+            witness: Witness::default(),
+            quiet: false,
+            story: keep_story.then(Vec::new),
+            happened: 0,
+        };
+        world.begin();
+        world
+    }
+
+    fn begin(&mut self) {
+        for number in 0..self.shape.producers {
+            // The last of several has no name: it never sends again.
+            let named = self.shape.producers == 1 || number + 1 < self.shape.producers;
+            let name = named.then(|| ProducerName::new(format!("p{number}")).expect("a plain name"));
+            self.add_client(Kind::Producer(Producer::new(name)));
+        }
+        for _ in 0..self.shape.consumers {
+            let prefetch = self.random.between(1, 12) as u32;
+            self.add_client(Kind::Consumer(Consumer::new(prefetch)));
+        }
+        for node in 0..self.nodes.len() {
+            let delay = self.random.between(0, 50_000);
+            self.schedule.after(delay, Happening::Restart { node });
+        }
+        self.schedule.after(1_000, Happening::Tick);
+        self.schedule.after(1_500, Happening::Redial);
+        self.schedule.after(1_700, Happening::Expiries);
+        self.schedule.after(1_000_000, Happening::Fault);
+    }
+
+    fn add_client(&mut self, kind: Kind) {
+        let index = self.clients.len();
+        self.clients.push(Client { id: ClientId(index as u32), broker: None, kind });
+        self.client_links.push((0, 0, 0));
+        self.schedule.after(2_000, Happening::ClientTurn(index));
+    }
+
+    /// Runs until a time, or until a promise is broken.
+    pub fn run_until(&mut self, until_us: u64) {
+        while self.witness.violation.is_none() {
+            let Some(happening) = self.schedule.next(until_us) else { return };
+            self.happened += 1;
+            self.happen(happening);
+        }
+    }
+
+    /// Whether, faults being over, nothing is left to do.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.clients.iter().all(Client::is_done)
+            && self.witness.is_drained()
+            && self.serving().is_some_and(|(_, process)| process.machine.applied() == self.witness.end())
+    }
+
+    /// Who serves the queue, by the ensemble's word and its own.
+    #[must_use]
+    pub fn serving(&self) -> Option<(BrokerLife, &Process)> {
+        let leader = self.ensemble.state().leader?;
+        let node = self.nodes.iter().find(|node| node.life == Some(leader))?;
+        let process = node.process.as_ref()?;
+        (process.replica.serves() == Some(self.ensemble.state().epoch)).then_some((leader, process))
+    }
+
+    /// The epoch that the ensemble holds.
+    #[must_use]
+    pub fn epoch(&self) -> u64 {
+        self.ensemble.state().epoch.0
+    }
+
+    pub(crate) fn tell(&mut self, line: impl FnOnce() -> String) {
+        if let Some(story) = &mut self.story {
+            let now = self.schedule.now_us();
+            let (seconds, micros) = (now / 1_000_000, now % 1_000_000);
+            story.push(format!("{seconds:>3}.{micros:06}  {}", line()));
+        }
+    }
+
+    fn happen(&mut self, happening: Happening) {
+        match happening {
+            Happening::Tick => {
+                for node in 0..self.nodes.len() {
+                    self.give(node, Input::Tick);
+                }
+                self.schedule.after(10_000, Happening::Tick);
+            }
+            Happening::Redial => {
+                self.redial();
+                self.schedule.after(10_000, Happening::Redial);
+            }
+            Happening::Expiries => {
+                self.expire_overdue();
+                self.schedule.after(50_000, Happening::Expiries);
+            }
+            Happening::Fault => self.fault(),
+            Happening::ClientTurn(client) => self.client_turn(client),
+            Happening::Input { node, generation, input } => {
+                if self.nodes[node].generation == generation {
+                    self.give(node, input);
+                }
+            }
+            Happening::Up { connection, side } => self.connection_up(connection, side),
+            Happening::Down { connection, side } => self.connection_down(connection, side),
+            Happening::Frame { connection, to, frame } => self.frame_arrives(connection, to, frame),
+            Happening::ReadState { node, generation, link } => self.read_arrives(node, generation, link),
+            Happening::StateRead { node, generation, link, inputs } => {
+                if self.is_linked(node, generation, link) {
+                    inputs.into_iter().for_each(|input| self.give(node, input));
+                }
+            }
+            Happening::Cas { node, generation, link, cas, late } => {
+                self.cas_arrives(node, generation, link, cas, late);
+            }
+            Happening::CasAnswer { node, generation, link, cas, won } => {
+                self.cas_answered(node, generation, link, cas, won);
+            }
+            Happening::Request { node, generation, client, link, request } => {
+                if self.nodes[node].generation == generation && self.client_links[client.0 as usize].0 == link {
+                    self.give(node, Input::Client { client, request });
+                }
+            }
+            Happening::Reply { client, link, reply } => self.reply_arrives(client, link, reply),
+            Happening::Restart { node } => self.restart(node),
+            Happening::Register { node, generation } => self.register(node, generation),
+            Happening::Terminate { node, generation } => self.terminate(node, generation),
+            Happening::Resume { node } => self.resume(node),
+            Happening::Reconnect { node } => self.reconnect(node),
+            Happening::ReconnectAll => self.ensemble_returns(),
+        }
+    }
+
+    /// Something reaches a process, if there is one; one that is stopped hears it when it goes on.
+    pub(crate) fn give(&mut self, node: usize, input: Input) {
+        let now = self.schedule.now();
+        let it = &mut self.nodes[node];
+        if it.paused {
+            if !matches!(input, Input::Tick) {
+                it.backlog.push_back(input);
+            }
+            return;
+        }
+        let Some(process) = &mut it.process else { return };
+        let told = match (&input, self.story.is_some()) {
+            (Input::Tick, _) | (_, false) => None,
+            (input, true) => Some(format!("b{} <- {input:?}", node + 1)),
+        };
+        let outputs = process.take(now, &mut it.disk, input);
+        if let Some(told) = told {
+            self.tell(|| told);
+        }
+        for output in outputs {
+            self.carry_out(node, output);
+        }
+    }
+
+    fn carry_out(&mut self, node: usize, output: Output) {
+        if !matches!(output, Output::Sync) {
+            self.tell(|| format!("b{} -> {output:?}", node + 1));
+        }
+        match output {
+            Output::ReadState => self.send_read(node),
+            Output::Cas { version, state } => self.send_cas(node, version, state),
+            Output::Send { peer, side, frame } => self.send_frame(node, peer, side, frame),
+            Output::SendToBroker { broker, frame } => self.send_to_broker(node, broker, frame),
+            Output::FetchSnapshot { leader, epoch } => {
+                let Some(from) = self.nodes[node].life else { return };
+                let input = Input::SnapshotAsked { from, epoch };
+                match self.node_of(leader) {
+                    Some(leader) => self.later(leader, 5_000, input),
+                    None => self.later(node, 5_000, Input::Snapshot { epoch, image: None }),
+                }
+            }
+            Output::GiveSnapshot { to, epoch, image } => {
+                let image = if self.random.chance(15) { None } else { image };
+                if let Some(to) = self.node_of(to) {
+                    self.later(to, 20_000, Input::Snapshot { epoch, image });
+                }
+            }
+            Output::Sync => {
+                let slow = if self.random.chance(2) { 100 } else { 1 };
+                self.later(node, 300 * slow, Input::Synced);
+            }
+            Output::Reply { client, reply } => {
+                let index = client.0 as usize;
+                if self.clients[index].broker == Some(node) {
+                    let delay = self.random.delay(300);
+                    let lane = &mut self.client_links[index];
+                    lane.2 = lane.2.max(self.schedule.now_us() + delay);
+                    let (link, _, at) = *lane;
+                    self.schedule.at(at, Happening::Reply { client, link, reply });
+                }
+            }
+            Output::Fact(fact) => self.witnessed(node, fact),
+        }
+    }
+
+    fn witnessed(&mut self, node: usize, fact: Fact) {
+        let Some(life) = self.nodes[node].life else { return };
+        match fact {
+            Fact::Leads { epoch } => self.witness.leads(life, epoch),
+            Fact::Serves { epoch, applied } => self.witness.serves(life, epoch, applied),
+            Fact::Applied { batch } => self.witness.applied(life, &batch),
+            Fact::Confirms { epoch, end } => {
+                let nodes = &self.nodes;
+                let disk_of = |member: Member| {
+                    let disk = &nodes[member.broker.0 as usize - 1].disk;
+                    (disk.store == member.store).then(|| disk.synced())
+                };
+                self.witness.confirms(epoch, end, &self.ensemble, disk_of);
+            }
+            Fact::Delivers { epoch, run, batches, redelivered } => {
+                self.witness.delivers(life, epoch, run, &batches, redelivered);
+            }
+            Fact::Stopped { why } => self.witness.stopped(life, &why),
+        }
+    }
+
+    pub(crate) fn later(&mut self, node: usize, usual_us: u64, input: Input) {
+        let delay = self.random.delay(usual_us);
+        let generation = self.nodes[node].generation;
+        self.schedule.after(delay, Happening::Input { node, generation, input });
+    }
+
+    pub(crate) fn node_of(&self, life: BrokerLife) -> Option<usize> {
+        self.nodes.iter().position(|node| node.process.is_some() && node.life == Some(life))
+    }
+
+    pub(crate) fn add_connection(&mut self, dialer: usize, acceptor: usize) {
+        let (Some(from), Some(to)) = (self.nodes[dialer].life, self.nodes[acceptor].life) else { return };
+        let number = self.next_connection;
+        self.next_connection += 1;
+        self.connections.insert(number, Connection::new((dialer, from), (acceptor, to)));
+        let (first, second) = (self.random.delay(300), self.random.delay(300));
+        self.schedule.after(first, Happening::Up { connection: number, side: Side::Accepted });
+        self.schedule.after(first + second, Happening::Up { connection: number, side: Side::Dialed });
+    }
+
+    fn restart(&mut self, node: usize) {
+        if self.nodes[node].process.is_some() {
+            return;
+        }
+        let now = self.schedule.now();
+        let brokers = self.nodes.len();
+        let it = &mut self.nodes[node];
+        let identity = Identity {
+            queue: QUEUE,
+            member: member_of(node, &it.disk),
+            replica_set: (1..=brokers).map(|broker| BrokerId(broker as u32)).collect(),
+            started: now,
+        };
+        it.process = Some(Process::start(now, identity, Timing::default(), &it.disk));
+        it.generation += 1;
+        it.connected = false;
+        it.paused = false;
+        it.backlog.clear();
+        it.known.clear();
+        it.open_cas.clear();
+        let generation = it.generation;
+        self.tell(|| format!("b{} starts", node + 1));
+        let delay = self.random.delay(60_000);
+        self.schedule.after(delay, Happening::Register { node, generation });
+    }
+
+    /// A process takes a new life, once the node of its last one is gone: it closes that session itself.
+    fn register(&mut self, node: usize, generation: u64) {
+        if self.nodes[node].generation != generation || self.nodes[node].process.is_none() {
+            return;
+        }
+        if self.ensemble_away || self.nodes[node].paused {
+            let delay = self.random.delay(100_000);
+            return self.schedule.after(delay, Happening::Register { node, generation });
+        }
+        if let Some(old) = self.nodes[node].life {
+            self.ensemble.end_session(old);
+        }
+        self.next_incarnation += 1;
+        let broker = BrokerId(node as u32 + 1);
+        let life = BrokerLife { broker, incarnation: Incarnation(self.next_incarnation) };
+        self.ensemble.register(life);
+        self.nodes[node].life = Some(life);
+        self.nodes[node].connected = true;
+        self.nodes[node].link += 1;
+        self.tell(|| format!("b{} lives as {life}", node + 1));
+        self.give(node, Input::Connected(true));
+        self.give(node, Input::Life(Some(life)));
+        self.ensemble_changed();
+    }
+
+    fn client_turn(&mut self, client: usize) {
+        let delay = self.random.delay(4_000);
+        self.schedule.after(delay, Happening::ClientTurn(client));
+        if self.clients[client].broker.is_none() {
+            return self.client_connects(client);
+        }
+        if !self.quiet && self.random.number() % 2_000 == 0 {
+            return self.client_lost(client);
+        }
+        let requests = self.clients[client].acts(&mut self.random, &mut self.numbers, self.quiet);
+        let (Some(node), id) = (self.clients[client].broker, self.clients[client].id) else { return };
+        for request in requests {
+            self.tell(|| format!("c{client} -> b{} {request:?}", node + 1));
+            let delay = self.random.delay(300);
+            let lane = &mut self.client_links[client];
+            lane.1 = lane.1.max(self.schedule.now_us() + delay);
+            let (link, at, _) = *lane;
+            let generation = self.nodes[node].generation;
+            self.schedule.at(at, Happening::Request { node, generation, client: id, link, request });
+        }
+        if !self.quiet && self.random.number() % 3_000 == 0 {
+            self.give(node, Input::Client { client: id, request: Request::Purge });
+        }
+    }
+
+    /// To whom the ensemble says leads, and now and then to anybody.
+    fn client_connects(&mut self, client: usize) {
+        let leader = self.ensemble.state().leader.and_then(|life| self.node_of(life));
+        let anybody = self.random.between(0, self.nodes.len() as u64 - 1) as usize;
+        let node = if self.random.chance(20) { Some(anybody) } else { leader };
+        if let Some(node) = node.filter(|node| self.nodes[*node].process.is_some()) {
+            self.clients[client].broker = Some(node);
+        }
+    }
+
+    /// A client's connection breaks: both ends hear of it.
+    fn client_lost(&mut self, client: usize) {
+        let id = self.clients[client].id;
+        if let Some(node) = self.clients[client].broker {
+            self.later(node, 500, Input::ClientLost { client: id });
+        }
+        self.drop_client(client);
+    }
+
+    fn drop_client(&mut self, client: usize) {
+        let now = self.schedule.now_us();
+        let lane = &mut self.client_links[client];
+        *lane = (lane.0 + 1, now, now);
+        self.clients[client].hears(Reply::Lost, &mut self.witness);
+    }
+
+    pub(crate) fn drop_clients_of(&mut self, node: usize) {
+        for client in 0..self.clients.len() {
+            if self.clients[client].broker == Some(node) {
+                self.drop_client(client);
+            }
+        }
+    }
+
+    fn reply_arrives(&mut self, client: ClientId, link: u64, reply: Reply) {
+        let index = client.0 as usize;
+        if self.client_links[index].0 != link {
+            return;
+        }
+        self.tell(|| format!("c{index} <- {reply:?}"));
+        self.clients[index].hears(reply, &mut self.witness);
+        if self.clients[index].broker.is_none() {
+            // It left for another broker.
+            self.client_links[index].0 += 1;
+        }
+    }
+
+    /// An empty disk, as after a replacement: a store that nobody has seen.
+    pub(crate) fn new_store(&mut self) -> StoreId {
+        self.next_store += 1;
+        StoreId(uuid::Uuid::from_u128(self.next_store))
+    }
+}
+
+impl Node {
+    fn new(store: u128) -> Node {
+        Node {
+            disk: Disk::new(StoreId(uuid::Uuid::from_u128(store))),
+            process: None,
+            generation: 0,
+            life: None,
+            connected: false,
+            link: 0,
+            open_cas: Vec::new(),
+            paused: false,
+            backlog: VecDeque::new(),
+            known: BTreeMap::new(),
+        }
+    }
+}
+
+pub(crate) fn member_of(node: usize, disk: &Disk) -> Member {
+    Member { broker: BrokerId(node as u32 + 1), store: disk.store }
+}
