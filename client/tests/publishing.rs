@@ -101,10 +101,10 @@ async fn no_more_is_sent_than_the_broker_has_granted() {
     session.credit(handle, 4, u64::MAX).await;
     assert_eq!(numbers(&session.publishes(1).await), [(4, 1, false)]);
     // Each message takes five bytes of a block.
-    session.credit(handle, 100, 4 * 5 + 12).await;
+    session.credit(handle, 100, 4 * 5 + 10).await;
     assert_eq!(session.publish().await.messages.len(), 10);
     session.credit(handle, 100, 1000).await;
-    assert_eq!(session.publishes(4).await.last().unwrap().first.0 as usize, 7);
+    assert_eq!(numbers(&session.publishes(4).await), [(7, 4, false)]);
 }
 
 #[tokio::test]
@@ -149,18 +149,34 @@ async fn after_a_refusal_that_may_pass_everything_is_sent_anew_and_in_order() {
     given.session.fail_publish(given.handle, 1, 1, error).await;
     let error = ErrorBody::not_done(ErrorCode::OutOfSequence, "1 is missing");
     given.session.fail_publish(given.handle, 2, 3, error).await;
-    let (handle, _, next) = given.session.attach_producer().await;
-    assert_ne!(
-        handle, given.handle,
-        "a new attachment: late frames of the old one are known for what they are"
-    );
-    assert_eq!(next.0, 1);
     let publishes = given.session.publishes(3).await;
-    assert_eq!(publishes[0].first.0, 1);
-    given.session.confirm(handle, 1, 3).await;
+    assert_eq!(numbers(&publishes), [(1, 3, false)], "refused copies are no copies");
+    given.session.confirm(given.handle, 1, 3).await;
     for receipt in receipts {
         soon("a confirm", receipt).await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn a_late_refusal_of_an_earlier_copy_says_nothing_about_the_one_under_way() {
+    let [broker] = brokers().await;
+    let mut given = given(&broker).await;
+    let first = given.producer.send("1").await.unwrap();
+    given.session.publishes(1).await;
+    let mut second = given.producer.send("2").await.unwrap();
+    given.session.publishes(1).await;
+    let error = ErrorBody::not_done(ErrorCode::NotEnoughReplicas, "one replica is away");
+    given.session.fail_publish(given.handle, 1, 1, error).await;
+    let publishes = given.session.publishes(2).await;
+    assert_eq!(publishes.len(), 2);
+    assert!(publishes[1].resent, "its first copy is not answered yet");
+    let error = ErrorBody::not_done(ErrorCode::NoSuchQueue, "of the first copy");
+    given.session.fail_publish(given.handle, 2, 2, error).await;
+    given.session.confirm(given.handle, 1, 1).await;
+    soon("the first confirm", first).await.unwrap();
+    assert!(futures::poll!(&mut second).is_pending());
+    given.session.confirm(given.handle, 2, 2).await;
+    soon("the second confirm", second).await.unwrap();
 }
 
 #[tokio::test]
@@ -211,12 +227,10 @@ async fn a_message_refused_for_now_until_the_deadline_is_not_done() {
     let mut given = given_with(&broker, Duration::from_millis(400)).await;
     let receipt = given.producer.send("1").await.unwrap();
     let refusing = async {
-        let mut handle = given.handle;
         loop {
             given.session.publish().await;
             let error = ErrorBody::not_done(ErrorCode::DiskFull, "the disk is nearly full");
-            given.session.fail_publish(handle, 1, 1, error).await;
-            handle = given.session.attach_producer().await.0;
+            given.session.fail_publish(given.handle, 1, 1, error).await;
         }
     };
     let error = tokio::select! {

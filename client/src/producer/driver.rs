@@ -45,8 +45,6 @@ impl Driver {
     }
 
     async fn keep_attached(&mut self, mut link: Arc<Link>) {
-        let mut backoff = Backoff::default();
-        let mut lowest = self.pipe.lowest();
         loop {
             let work = self.tend(&link).await;
             if let Some((link, producer)) = self.pipe.detach() {
@@ -54,14 +52,6 @@ impl Driver {
             }
             if work == Work::Finished {
                 return self.pipe.abandon("the producer was closed");
-            }
-            if self.pipe.lowest() > lowest {
-                lowest = self.pipe.lowest();
-                backoff.reset();
-            }
-            if !link.is_closed() {
-                // Refused for now: asking again at once would be asking in a circle.
-                tokio::time::sleep(backoff.next()).await;
             }
             if self.pipe.take_forgotten() && !self.take_another_name() {
                 return;
@@ -75,10 +65,22 @@ impl Driver {
 
     /// Stays with an attachment until it is over.
     async fn tend(&self, link: &Link) -> Work {
+        let mut backoff = Backoff::default();
+        let mut lowest = self.pipe.lowest();
         loop {
             match self.pipe.work() {
                 Work::None => {}
-                work => return work,
+                Work::Resend => {
+                    if self.pipe.lowest() > lowest {
+                        lowest = self.pipe.lowest();
+                        backoff.reset();
+                    }
+                    tokio::select! {
+                        () = tokio::time::sleep(backoff.next()) => self.pipe.resend(),
+                        () = link.closed() => return Work::Reattach,
+                    }
+                }
+                work @ (Work::Reattach | Work::Finished) => return work,
             }
             tokio::select! {
                 () = self.pipe.news() => {}

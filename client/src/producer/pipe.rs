@@ -1,7 +1,6 @@
 //! What a producer's handle, its driver, its receipts and its connection share: the window behind one lock, and
 //! the attachment that it is being sent on.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::{Duration, Instant};
@@ -18,10 +17,6 @@ use crate::error::{FlushError, PublishError};
 use crate::link::{Lane, Link, LinkId, Source};
 use crate::lock::Locked;
 use crate::message::Message;
-
-/// Attachments that were given up and whose late confirms are still heard: a confirm is a confirm. Older ones are
-/// forgotten.
-const OLD_ATTACHMENTS_MAX: usize = 4;
 
 /// What a publish frame takes beside its messages, in bytes: numbers, and two names of at most 255 bytes.
 const FRAME_HEAD_BYTES: u64 = 1024;
@@ -42,7 +37,6 @@ pub(crate) struct Pipe {
 struct State {
     window: Window,
     attachment: Option<Attachment>,
-    old: VecDeque<(Arc<Link>, ProducerHandle)>,
     /// Whether this stands in its connection's line.
     queued: bool,
     /// What stood in the way last; for people.
@@ -60,21 +54,42 @@ struct State {
 struct Attachment {
     link: Arc<Link>,
     handle: ProducerHandle,
-    granted: Credit,
-    used: Credit,
-    /// Something was refused for now: nothing more goes out here. All of it is sent again, in order, on a new one.
-    spent: bool,
+    /// Messages and bytes, counted from the attach.
+    granted: (u64, u64),
+    used: (u64, u64),
+    flow: Flow,
+}
+
+/// Whether an attachment is of use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Flow {
+    /// Messages go out.
+    Open,
+    /// Something was refused for now: after a pause everything unresolved is sent again, in order.
+    Paused,
+    /// Another attachment is needed.
+    Over,
 }
 
 impl Attachment {
     /// What one frame may carry now.
     fn left(&self) -> Credit {
-        let frame = u64::from(self.link.welcome().frame_bytes_max).saturating_sub(FRAME_HEAD_BYTES);
+        let frame = u64::from(self.link.welcome().frame_bytes_max);
         Credit {
-            messages: self.granted.messages.saturating_sub(self.used.messages),
-            bytes: self.granted.bytes.saturating_sub(self.used.bytes).min(frame),
+            messages: self.granted.0.saturating_sub(self.used.0),
+            bytes: self.granted.1.saturating_sub(self.used.1),
+            frame_bytes: frame.saturating_sub(FRAME_HEAD_BYTES),
         }
     }
+}
+
+/// What to do about a failure.
+enum Remedy {
+    /// It is final: the receipt says so.
+    Tell,
+    SendAgain,
+    AttachAnew,
+    TakeAnotherName,
 }
 
 /// What the driver should do.
@@ -82,7 +97,9 @@ impl Attachment {
 pub(super) enum Work {
     /// Go on.
     None,
-    /// Attach anew, after a pause.
+    /// Send again, after a pause.
+    Resend,
+    /// Attach anew.
     Reattach,
     /// Closed, and everything is resolved.
     Finished,
@@ -93,7 +110,6 @@ impl Pipe {
         let state = State {
             window,
             attachment: None,
-            old: VecDeque::new(),
             queued: false,
             obstacle: "no broker was reached yet".to_owned(),
             closed: None,
@@ -210,40 +226,44 @@ impl Pipe {
         let mut wake = Vec::new();
         let mut state = self.state.lock();
         if !state.is_attached(link, handle) {
-            // Of an attachment that was given up. These messages have been sent again on another, which will say.
+            // Of an attachment that was given up. These messages are sent again on another, which will say.
             return;
         }
         state.obstacle.clone_from(&error.message);
-        if !self.passes(error) {
-            state.forgotten |= error.code == ErrorCode::ProducerForgotten;
-            state.window.resolve(range, &Fate::Refused(PublishError::refused(error)), &mut wake);
-            if error.code == ErrorCode::ProducerForgotten {
-                state.spend();
-                self.news.notify_one();
+        let doubt = error.outcome == Outcome::Unknown;
+        let Some(bare) = state.window.copies_failed(range, doubt) else { return };
+        match self.remedy(error) {
+            Remedy::Tell => {
+                let fate = Fate::Refused(PublishError::refused(error));
+                state.window.resolve(bare, &fate, &mut wake);
             }
-            return self.resolved(state, wake);
+            // Later messages may be under way. Were this one sent again behind them, a queue would take it for a copy
+            // of what it has. So nothing more goes out, and then all goes out again, in order.
+            Remedy::SendAgain => state.turn(Flow::Paused),
+            Remedy::AttachAnew => state.turn(Flow::Over),
+            Remedy::TakeAnotherName => {
+                let fate = Fate::Refused(PublishError::refused(error));
+                state.window.resolve(bare, &fate, &mut wake);
+                state.forgotten = true;
+                state.turn(Flow::Over);
+            }
         }
-        if error.outcome == Outcome::NotDone {
-            state.window.refused_for_now(range);
-        }
-        // Later messages may be on their way on this attachment. Were this one sent again behind them, the queue
-        // would take it for a copy of what it has. So nothing more goes out here, and all goes out anew, in order.
-        state.spend();
         self.news.notify_one();
+        self.resolved(state, wake);
     }
 
-    /// Whether a failure is waited out by sending again.
-    fn passes(&self, error: &ErrorBody) -> bool {
+    fn remedy(&self, error: &ErrorBody) -> Remedy {
         match (error.outcome, error.code) {
+            (_, ErrorCode::ProducerForgotten) => Remedy::TakeAnotherName,
+            (_, ErrorCode::ShuttingDown | ErrorCode::NoSuchProducer) => Remedy::AttachAnew,
             (Outcome::Unknown, _)
-            | (
-                Outcome::NotDone,
-                ErrorCode::OutOfSequence
-                | ErrorCode::NotLeader
-                | ErrorCode::ShuttingDown
-                | ErrorCode::NoSuchProducer,
-            ) => true,
-            (Outcome::NotDone, code) => code.is_worth_retrying() && !self.fail_fast,
+            | (Outcome::NotDone, ErrorCode::OutOfSequence | ErrorCode::NotLeader) => {
+                Remedy::SendAgain
+            }
+            (Outcome::NotDone, code) if code.is_worth_retrying() && !self.fail_fast => {
+                Remedy::SendAgain
+            }
+            (Outcome::NotDone, _) => Remedy::Tell,
         }
     }
 
@@ -257,7 +277,7 @@ impl Pipe {
         let line = {
             let mut state = self.state.lock();
             if let Some(attachment) = state.attached_to(link, handle) {
-                attachment.granted = Credit { messages, bytes };
+                attachment.granted = (messages, bytes);
             }
             state.line_up()
         };
@@ -272,11 +292,29 @@ impl Pipe {
 
     pub(super) fn work(&self) -> Work {
         let state = self.state.lock();
-        match &state.attachment {
-            _ if state.closed.is_some() && state.window.is_empty() => Work::Finished,
-            Some(attachment) if attachment.spent => Work::Reattach,
-            Some(_) | None => Work::None,
+        if state.closed.is_some() && state.window.is_empty() {
+            return Work::Finished;
         }
+        match state.attachment.as_ref().map(|attachment| attachment.flow) {
+            Some(Flow::Paused) => Work::Resend,
+            Some(Flow::Over) => Work::Reattach,
+            Some(Flow::Open) | None => Work::None,
+        }
+    }
+
+    /// Sends everything unresolved again, on the attachment that has refused some of it.
+    pub(super) fn resend(self: &Arc<Self>) {
+        let line = {
+            let mut state = self.state.lock();
+            if let Some(attachment) = &mut state.attachment
+                && attachment.flow == Flow::Paused
+            {
+                attachment.flow = Flow::Open;
+                state.window.rewind();
+            }
+            state.line_up()
+        };
+        self.stand_in_line(line);
     }
 
     /// The number to attach with.
@@ -291,27 +329,23 @@ impl Pipe {
         let attachment = Attachment {
             link: Arc::clone(link),
             handle,
-            granted: Credit::default(),
-            used: Credit::default(),
-            spent: false,
+            granted: (0, 0),
+            used: (0, 0),
+            flow: Flow::Open,
         };
-        state.retire();
+        state.detach();
         state.attachment = Some(attachment);
         state.queued = false;
-        state.window.rewind();
     }
 
     /// The attachment is over. Nothing is sent until there is another.
     pub(super) fn detach(&self) -> Option<(Arc<Link>, ProducerHandle)> {
         let mut state = self.state.lock();
-        let gone = state.attachment.as_ref().map(|a| (Arc::clone(&a.link), a.handle));
-        if let Some((link, _)) = &gone
-            && link.is_closed()
-        {
-            state.obstacle = link.why_closed();
+        let gone = state.detach()?;
+        if gone.link.is_closed() {
+            state.obstacle = gone.link.why_closed();
         }
-        state.retire();
-        gone
+        Some((gone.link, gone.handle))
     }
 
     /// What stands in the way of the next attachment; for the errors of messages that expire meanwhile.
@@ -349,10 +383,7 @@ impl Pipe {
         let mut state = self.state.lock();
         state.closed.get_or_insert_with(|| why.to_owned());
         state.window.abandon(why, &mut wake);
-        state.retire();
-        for (link, handle) in std::mem::take(&mut state.old) {
-            link.forget_producer(handle);
-        }
+        state.detach();
         self.resolved(state, wake);
         self.progress.notify_waiters();
     }
@@ -394,7 +425,8 @@ impl State {
     fn line_up(&mut self) -> Option<Arc<Link>> {
         let attachment = self.attachment.as_ref()?;
         let left = attachment.left();
-        if self.queued || attachment.spent || left.messages == 0 || !self.window.has_unsent() {
+        let open = attachment.flow == Flow::Open && left.messages > 0 && left.bytes > 0;
+        if self.queued || !open || !self.window.has_unsent() {
             return None;
         }
         self.queued = true;
@@ -411,27 +443,18 @@ impl State {
         self.attached_to(link, handle).is_some()
     }
 
-    fn spend(&mut self) {
-        if let Some(attachment) = &mut self.attachment {
-            attachment.spent = true;
+    /// From bad to worse, never back.
+    fn turn(&mut self, flow: Flow) {
+        if let Some(attachment) = self.attachment.as_mut().filter(|here| here.flow != Flow::Over) {
+            attachment.flow = flow;
         }
     }
 
-    /// Puts the attachment with the old ones, of which only the last few are heard.
-    fn retire(&mut self) {
-        match self.attachment.take() {
-            Some(attachment) if attachment.used.messages > 0 => {
-                self.old.push_back((attachment.link, attachment.handle));
-            }
-            Some(attachment) => attachment.link.forget_producer(attachment.handle),
-            None => {}
-        }
-        self.old.retain(|(link, _)| !link.is_closed());
-        while self.old.len() > OLD_ATTACHMENTS_MAX {
-            if let Some((link, handle)) = self.old.pop_front() {
-                link.forget_producer(handle);
-            }
-        }
+    fn detach(&mut self) -> Option<Attachment> {
+        let gone = self.attachment.take()?;
+        gone.link.forget_producer(gone.handle);
+        self.window.detached();
+        Some(gone)
     }
 }
 
@@ -443,13 +466,13 @@ impl Source for Pipe {
             return false;
         };
         let start = out.len();
-        while !attachment.spent && out.len() - start < budget {
+        while attachment.flow == Flow::Open && out.len() - start < budget {
             let Some(piece) = window.next_piece(attachment.left()) else {
                 *queued = false;
                 return false;
             };
-            attachment.used.messages += u64::from(piece.messages.count());
-            attachment.used.bytes += piece.messages.len() as u64;
+            attachment.used.0 += u64::from(piece.messages.count());
+            attachment.used.1 += piece.messages.len() as u64;
             ClientFrame::Publish(Publish {
                 producer: attachment.handle,
                 first: piece.first,
@@ -460,7 +483,7 @@ impl Source for Pipe {
             })
             .encode(out);
         }
-        *queued = !attachment.spent;
+        *queued = attachment.flow == Flow::Open;
         *queued
     }
 }

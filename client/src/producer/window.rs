@@ -41,7 +41,11 @@ pub(crate) struct Address {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Credit {
     pub(crate) messages: u64,
+    /// A frame that begins within them may end beyond them; otherwise a message larger than a broker's window could
+    /// never be sent.
     pub(crate) bytes: u64,
+    /// The longest block that a frame may carry.
+    pub(crate) frame_bytes: u64,
 }
 
 /// A piece of the window to be sent in one frame.
@@ -92,21 +96,24 @@ pub(crate) struct Window {
 #[derive(Debug)]
 struct Slot {
     resolved: bool,
-    copies: Copies,
     /// Whether somebody may still ask for the outcome.
     receipt: bool,
+    /// Copies sent on this attachment that it has not answered yet.
+    copies: u8,
+    /// A copy was sent, and nobody will say what became of it: it may be stored.
+    doubt: bool,
     waker: Option<Waker>,
 }
 
-/// Where copies of an unresolved message may be. It decides between "not done" and "unknown".
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Copies {
-    /// Nowhere: not sent, or refused with "not done".
-    None,
-    /// Sent on this attachment, which will say what became of it.
-    Here,
-    /// Sent on an attachment that is over: nobody will say what became of that one.
-    Elsewhere,
+impl Slot {
+    fn new() -> Slot {
+        Slot { resolved: false, receipt: true, copies: 0, doubt: false, waker: None }
+    }
+
+    /// Whether a copy of it may be stored. It decides between "not done" and "unknown".
+    fn may_be_stored(&self) -> bool {
+        self.doubt || self.copies > 0
+    }
 }
 
 /// Messages with one address and consecutive numbers, closed.
@@ -116,7 +123,7 @@ struct Batch {
     address: Address,
     block: MessageBlock,
     opened: Instant,
-    /// Messages handed out on this attachment.
+    /// Messages handed out on this attachment since it was last rewound.
     sent: u32,
     unresolved: u32,
 }
@@ -189,12 +196,7 @@ impl Window {
             opened: now(),
         });
         open.block.push(headers, body);
-        self.slots.push_back(Slot {
-            resolved: false,
-            copies: Copies::None,
-            receipt: true,
-            waker: None,
-        });
+        self.slots.push_back(Slot::new());
         self.unresolved += 1;
         self.next += 1;
         Seq(seq)
@@ -235,11 +237,8 @@ impl Window {
                 (first - lowest) as usize..(first - lowest) as usize + messages.count() as usize;
             let mut resent = false;
             for slot in self.slots.range_mut(slots) {
-                match slot.copies {
-                    Copies::None => slot.copies = Copies::Here,
-                    Copies::Here => {}
-                    Copies::Elsewhere => resent = true,
-                }
+                resent |= slot.may_be_stored();
+                slot.copies = slot.copies.saturating_add(1);
             }
             let piece =
                 Piece { first: Seq(first), resent, address: batch.address.clone(), messages };
@@ -255,15 +254,21 @@ impl Window {
         self.open.is_some() || self.unsent < self.batches.len()
     }
 
-    /// Starts again with the lowest unresolved message: on a new attachment.
+    /// Starts again with the lowest unresolved message.
     pub(crate) fn rewind(&mut self) {
-        for slot in self.slots.iter_mut().filter(|slot| slot.copies == Copies::Here) {
-            slot.copies = Copies::Elsewhere;
-        }
         for batch in &mut self.batches {
             batch.sent = 0;
         }
         self.unsent = 0;
+    }
+
+    /// The attachment is over: what it has not answered it never will. Starts again on the next one.
+    pub(crate) fn detached(&mut self) {
+        for slot in &mut self.slots {
+            slot.doubt |= slot.copies > 0;
+            slot.copies = 0;
+        }
+        self.rewind();
     }
 
     /// The lowest unresolved number; the next one when all are resolved.
@@ -280,16 +285,26 @@ impl Window {
         self.unresolved == 0
     }
 
-    /// This attachment has certainly not stored these; they will be sent again.
-    pub(crate) fn refused_for_now(&mut self, range: SeqRange) {
+    /// The attachment has answered one copy of each of these: it is not stored (`doubt`: or nobody knows). Which of
+    /// them have no other copy on the way, from the first to the last: what must be sent again or be given up.
+    pub(crate) fn copies_failed(&mut self, range: SeqRange, doubt: bool) -> Option<SeqRange> {
         let lowest = self.lowest();
-        let first = (range.first.0.max(lowest) - lowest) as usize;
-        let end = (range.last.0.saturating_add(1).min(self.next).max(lowest) - lowest) as usize;
-        for slot in self.slots.iter_mut().take(end).skip(first) {
-            if slot.copies == Copies::Here {
-                slot.copies = Copies::None;
+        let first = range.first.0.max(lowest);
+        let end = range.last.0.saturating_add(1).min(self.next).max(first);
+        let mut bare: Option<SeqRange> = None;
+        for seq in first..end {
+            let slot = &mut self.slots[(seq - lowest) as usize];
+            if slot.resolved || slot.copies == 0 {
+                continue;
+            }
+            slot.copies -= 1;
+            slot.doubt |= doubt;
+            if slot.copies == 0 {
+                let first = bare.map_or(Seq(seq), |bare| bare.first);
+                bare = Some(SeqRange { first, last: Seq(seq) });
             }
         }
+        bare
     }
 
     /// Settles what became of these, those of them that are unresolved.
@@ -302,15 +317,17 @@ impl Window {
             for seq in first.max(batch.first)..end.min(batch.end()) {
                 let slot = &mut self.slots[(seq - lowest) as usize];
                 // A confirm of what was never sent would be a lie: it is not believed.
-                let lie = slot.copies == Copies::None && matches!(fate, Fate::Confirmed);
-                if slot.resolved || lie {
+                let lie = matches!(fate, Fate::Confirmed) && !slot.may_be_stored();
+                // Another copy is still to be answered: that answer counts.
+                let early = matches!(fate, Fate::Refused(_)) && slot.copies > 0;
+                if slot.resolved || lie || early {
                     continue;
                 }
                 slot.resolved = true;
                 batch.unresolved -= 1;
                 self.unresolved -= 1;
                 wake.extend(slot.waker.take());
-                if let Some(error) = failure(fate, slot.copies) {
+                if let Some(error) = failure(fate, slot.may_be_stored()) {
                     note_failure(&mut self.failed, &error);
                     if slot.receipt {
                         self.failures.insert(seq, error);
@@ -381,7 +398,7 @@ impl Window {
         let lowest = self.lowest();
         let sent: Vec<Seq> = (lowest..)
             .zip(&self.slots)
-            .filter(|(_, slot)| slot.copies != Copies::None)
+            .filter(|(_, slot)| slot.may_be_stored())
             .map(|(seq, _)| Seq(seq))
             .collect();
         for seq in sent {
@@ -446,43 +463,43 @@ fn unresolved_run(batch: &Batch, slots: &VecDeque<Slot>, lowest: u64) -> Option<
 /// As many of `count` messages from `from` as the credit allows; `None`: not one.
 fn fitting(block: &MessageBlock, from: u32, count: u32, credit: Credit) -> Option<MessageBlock> {
     let count = u32::try_from(credit.messages).unwrap_or(u32::MAX).min(count);
-    let fits = |count: u32| {
-        Some(block.slice(from, count)).filter(|piece| piece.len() as u64 <= credit.bytes)
+    let fits = |count: u32, bytes: u64| {
+        Some(block.slice(from, count)).filter(|piece| piece.len() as u64 <= bytes)
     };
-    if count == 0 {
+    if count == 0 || credit.bytes == 0 {
         return None;
     }
-    if let Some(all) = fits(count) {
+    let bytes = credit.bytes.min(credit.frame_bytes);
+    if let Some(all) = fits(count, bytes) {
         return Some(all);
     }
     let (mut enough, mut too_many) = (0, count);
     while too_many - enough > 1 {
         let middle = enough + (too_many - enough) / 2;
-        if fits(middle).is_some() { enough = middle } else { too_many = middle }
+        if fits(middle, bytes).is_some() { enough = middle } else { too_many = middle }
     }
-    fits(enough).filter(|_| enough > 0)
+    match enough {
+        0 => fits(1, credit.frame_bytes),
+        enough => fits(enough, bytes),
+    }
 }
 
-/// What a fate says about one message, given where copies of it may be.
-fn failure(fate: &Fate, copies: Copies) -> Option<PublishError> {
-    Some(match (fate, copies) {
+/// What a fate says about one message, given whether a copy of it may be stored.
+fn failure(fate: &Fate, may_be_stored: bool) -> Option<PublishError> {
+    Some(match (fate, may_be_stored) {
         (Fate::Confirmed, _) => return None,
-        (Fate::Refused(error), Copies::None | Copies::Here) => error.clone(),
-        (Fate::Refused(error), Copies::Elsewhere) => PublishError::Unconfirmed {
+        (Fate::Refused(error), false) => error.clone(),
+        (Fate::Refused(error), true) => PublishError::Unconfirmed {
             message: format!("it was sent before, without an answer; when sent again: {error}"),
         },
-        (Fate::Expired { waited, last }, Copies::None) => {
+        (Fate::Expired { waited, last }, false) => {
             PublishError::Unavailable { waited: *waited, last: last.clone() }
         }
-        (Fate::Expired { waited, last }, Copies::Here | Copies::Elsewhere) => {
-            PublishError::Unconfirmed {
-                message: format!("no confirm came within {waited:?}; {last}"),
-            }
-        }
-        (Fate::Abandoned { why }, Copies::None) => PublishError::Closed { reason: why.clone() },
-        (Fate::Abandoned { why }, Copies::Here | Copies::Elsewhere) => {
-            PublishError::Unconfirmed { message: why.clone() }
-        }
+        (Fate::Expired { waited, last }, true) => PublishError::Unconfirmed {
+            message: format!("no confirm came within {waited:?}; {last}"),
+        },
+        (Fate::Abandoned { why }, false) => PublishError::Closed { reason: why.clone() },
+        (Fate::Abandoned { why }, true) => PublishError::Unconfirmed { message: why.clone() },
     })
 }
 
