@@ -94,7 +94,10 @@ async fn serve(
             let link = Link::new(me.life, &theirs, Side::Accepted, shared.config.outbox_bytes_max);
             let end = Arc::new(link).run_logged(shared, framed).await;
             if matches!(end, End::Reset) {
-                shared.suspect(theirs.life.broker, Suspect { life: theirs.life, store: theirs.store });
+                shared.suspect(
+                    theirs.life.broker,
+                    Suspect { life: theirs.life, store: theirs.store },
+                );
             }
         }
         Purpose::Snapshot => snapshot::serve(shared, framed, theirs.life).await,

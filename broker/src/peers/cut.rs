@@ -8,7 +8,8 @@ use bellwether_protocol::peer::{AppendRun, CHUNK_BYTES_MAX, PeerFrame};
 use bytes::{Bytes, BytesMut};
 
 /// A forward that is put together again may be this long, in bytes: a client's largest publish frame, and the names.
-const FORWARD_LIMITS: Limits = Limits { frame_bytes_max: MESSAGE_BYTES_MAX + 2 * FRAME_OVERHEAD_BYTES };
+const FORWARD_LIMITS: Limits =
+    Limits { frame_bytes_max: MESSAGE_BYTES_MAX + 2 * FRAME_OVERHEAD_BYTES };
 
 /// What a forward carries beside its messages, in bytes, at most: names of 255 bytes and numbers.
 const FORWARD_HEAD_BYTES_MAX: usize = 2 * 1024;
@@ -29,7 +30,8 @@ pub(super) fn pieces(frame: PeerFrame) -> Vec<PeerFrame> {
         PeerFrame::Forward(forward)
             if forward.messages.len() + FORWARD_HEAD_BYTES_MAX > CHUNK_BYTES_MAX =>
         {
-            let mut encoded = BytesMut::with_capacity(forward.messages.len() + FORWARD_HEAD_BYTES_MAX);
+            let mut encoded =
+                BytesMut::with_capacity(forward.messages.len() + FORWARD_HEAD_BYTES_MAX);
             PeerFrame::Forward(forward).encode(&mut encoded);
             let mut rest = encoded.freeze().slice(LENGTH_BYTES..);
             let mut pieces = Vec::new();
@@ -57,7 +59,12 @@ fn cut_run(run: AppendRun, pieces: &mut Vec<PeerFrame>) {
         }
         if end > 0 {
             let batches = rest.split_to(end);
-            pieces.push(PeerFrame::Append(vec![AppendRun { queue, epoch, high_watermark, batches }]));
+            pieces.push(PeerFrame::Append(vec![AppendRun {
+                queue,
+                epoch,
+                high_watermark,
+                batches,
+            }]));
             continue;
         }
         let length = Batch::length(&rest).unwrap_or(rest.len()).clamp(1, rest.len());
@@ -116,7 +123,11 @@ impl Assembly {
     }
 
     /// The forward, once its last piece is there.
-    pub fn forward(&mut self, last: bool, bytes: &Bytes) -> Result<Option<PeerFrame>, BrokenPieces> {
+    pub fn forward(
+        &mut self,
+        last: bool,
+        bytes: &Bytes,
+    ) -> Result<Option<PeerFrame>, BrokenPieces> {
         let bytes_max = FORWARD_LIMITS.frame_bytes_max;
         if self.forward.len() + bytes.len() > bytes_max {
             return Err(BrokenPieces::TooLong { what: "forward", bytes_max });

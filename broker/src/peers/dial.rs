@@ -65,7 +65,8 @@ pub(super) async fn keep_dialing(
             Ok((framed, theirs)) => {
                 judge(&shared, broker, &theirs).await;
                 if theirs.ready {
-                    let link = Link::new(me.life, &theirs, Side::Dialed, shared.config.outbox_bytes_max);
+                    let link =
+                        Link::new(me.life, &theirs, Side::Dialed, shared.config.outbox_bytes_max);
                     let end = Arc::new(link).run_logged(&shared, framed).await;
                     pause = PAUSE_MIN;
                     if matches!(end, End::Reset) {
@@ -117,7 +118,11 @@ async fn next_target(
 }
 
 /// Waits before the next attempt: jittered, twice as long each time, cut short by news of the broker.
-async fn wait(shared: &Shared, targets: &mut watch::Receiver<Option<Target>>, pause: &mut Duration) {
+async fn wait(
+    shared: &Shared,
+    targets: &mut watch::Receiver<Option<Target>>,
+    pause: &mut Duration,
+) {
     let jittered = pause.mul_f64(rand::random_range(0.5..1.5));
     tokio::select! {
         () = tokio::time::sleep(jittered) => *pause = (*pause * 2).min(PAUSE_MAX),
@@ -136,7 +141,9 @@ pub(super) async fn dial(
 ) -> Result<(Framed<TcpStream>, PeerHello), DialError> {
     let stream = match tokio::time::timeout(CONNECT_WAIT, TcpStream::connect(address)).await {
         Ok(Ok(stream)) => stream,
-        Ok(Err(error)) if error.kind() == ErrorKind::ConnectionRefused => return Err(DialError::Refused),
+        Ok(Err(error)) if error.kind() == ErrorKind::ConnectionRefused => {
+            return Err(DialError::Refused);
+        }
         Ok(Err(error)) => return Err(DialError::Io(error)),
         Err(_) => return Err(DialError::TimedOut),
     };

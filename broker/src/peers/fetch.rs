@@ -86,7 +86,9 @@ async fn fetch_one(
         return Err(FetchError::OtherLife);
     }
     framed.write(&PeerFrame::SnapshotAsk { queue, epoch }).await.map_err(CodecError::from)?;
-    let PeerFrame::SnapshotStart { at, high_watermark, state_bytes, epochs } = next(&mut framed).await? else {
+    let PeerFrame::SnapshotStart { at, high_watermark, state_bytes, epochs } =
+        next(&mut framed).await?
+    else {
         return Err(FetchError::OutOfTurn);
     };
     let state = take_state(&mut framed, state_bytes).await?;
@@ -147,7 +149,9 @@ fn whole_batches(arrived: &[u8]) -> Result<usize, FetchError> {
 }
 
 async fn next(framed: &mut Framed<TcpStream>) -> Result<PeerFrame, FetchError> {
-    let frame = tokio::time::timeout(SILENCE_MAX, framed.read()).await.map_err(|_| FetchError::Silent)??;
+    let frame = tokio::time::timeout(SILENCE_MAX, framed.read())
+        .await
+        .map_err(|_| FetchError::Silent)??;
     match frame {
         Some(PeerFrame::Goodbye(error)) => Err(FetchError::Refused(error.message)),
         Some(frame) => Ok(frame),

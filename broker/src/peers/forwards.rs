@@ -56,10 +56,13 @@ impl Forwards {
             let mut table = self.table();
             for (token, result) in results {
                 if let Some(waiting) = table.open.remove(&token) {
-                    told.add(waiting, match result {
-                        ForwardResult::Committed => Ok(()),
-                        ForwardResult::Failed(error) => Err(error),
-                    });
+                    told.add(
+                        waiting,
+                        match result {
+                            ForwardResult::Committed => Ok(()),
+                            ForwardResult::Failed(error) => Err(error),
+                        },
+                    );
                 }
             }
         }
@@ -89,7 +92,11 @@ impl Forwards {
 struct Told(HashMap<usize, (Arc<dyn PublishOrigin>, Outcomes)>);
 
 impl Told {
-    fn add(&mut self, (origin, token): (Arc<dyn PublishOrigin>, u64), result: Result<(), ErrorBody>) {
+    fn add(
+        &mut self,
+        (origin, token): (Arc<dyn PublishOrigin>, u64),
+        result: Result<(), ErrorBody>,
+    ) {
         let key = Arc::as_ptr(&origin).cast::<()>() as usize;
         self.0.entry(key).or_insert_with(|| (origin, Vec::new())).1.push((token, result));
     }
@@ -139,10 +146,13 @@ pub(super) struct WayBack(pub Arc<Outbox>);
 impl PublishOrigin for WayBack {
     fn outcomes(&self, outcomes: Outcomes) {
         self.0.forwarded(outcomes.into_iter().map(|(token, result)| {
-            (token, match result {
-                Ok(()) => ForwardResult::Committed,
-                Err(error) => ForwardResult::Failed(error),
-            })
+            (
+                token,
+                match result {
+                    Ok(()) => ForwardResult::Committed,
+                    Err(error) => ForwardResult::Failed(error),
+                },
+            )
         }));
     }
 }

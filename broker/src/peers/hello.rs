@@ -108,7 +108,10 @@ async fn say_why<S: AsyncRead + AsyncWrite + Unpin>(framed: &mut Framed<S>, erro
     let goodbye = match error {
         GreetError::Refused(error) => error.clone(),
         GreetError::Codec(CodecError::Frame(error)) => ErrorBody::from(error),
-        GreetError::Codec(CodecError::Io(_)) | GreetError::Goodbye(_) | GreetError::Ended | GreetError::Silent => return,
+        GreetError::Codec(CodecError::Io(_))
+        | GreetError::Goodbye(_)
+        | GreetError::Ended
+        | GreetError::Silent => return,
     };
     if let Err(error) = framed.write(&PeerFrame::Goodbye(goodbye)).await {
         tracing::debug!(%error, "a refused peer did not wait for the reason");
@@ -141,14 +144,21 @@ fn check(theirs: &PeerHello, mine: &PeerHello) -> Result<(), ErrorBody> {
     if theirs.life.broker == mine.life.broker {
         return Err(ErrorBody::not_done(
             ErrorCode::NotAllowed,
-            format!("both ends say that they are broker {}: two brokers have the same id, or an advertised peer address is wrong", mine.life.broker),
+            format!(
+                "both ends say that they are broker {}: two brokers have the same id, or an advertised peer address is wrong",
+                mine.life.broker
+            ),
         ));
     }
     Ok(())
 }
 
 /// What this broker says of itself.
-pub(super) fn hello(me: &super::Me, config: &super::PeersConfig, purpose: bellwether_protocol::peer::Purpose) -> PeerHello {
+pub(super) fn hello(
+    me: &super::Me,
+    config: &super::PeersConfig,
+    purpose: bellwether_protocol::peer::Purpose,
+) -> PeerHello {
     PeerHello {
         version_min: *VERSIONS.start(),
         version_max: *VERSIONS.end(),

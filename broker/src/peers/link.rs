@@ -133,7 +133,9 @@ impl Link {
                     tracing::warn!(peer = %self.peer, "the peer takes nothing: its connection is given up");
                     return End::Closed;
                 }
-                Err(_) => super::outbox::Outgoing { frames: vec![PeerFrame::Heartbeat], room: false },
+                Err(_) => {
+                    super::outbox::Outgoing { frames: vec![PeerFrame::Heartbeat], room: false }
+                }
             };
             out.clear();
             for frame in &outgoing.frames {
@@ -355,7 +357,10 @@ fn check_direction(side: Side, frame: &PeerFrame) -> Result<(), ErrorBody> {
     if from_dialer == Some(side == Side::Accepted) {
         return Ok(());
     }
-    Err(ErrorBody::not_done(ErrorCode::UnexpectedFrame, "a frame that this side of a peer connection does not send"))
+    Err(ErrorBody::not_done(
+        ErrorCode::UnexpectedFrame,
+        "a frame that this side of a peer connection does not send",
+    ))
 }
 
 /// Tells the shards what arrived, in order: first that the connection is up, last that it is down.

@@ -29,8 +29,8 @@ use tokio_util::task::TaskTracker;
 
 use crate::metrics::Metrics;
 use crate::publish::{PeerGate, ShardGate};
-use crate::session::Life;
 use crate::seams::{PeerLinks, SendOutcome};
+use crate::session::Life;
 use crate::shard::input::{Leases, LiveBrokers, PeerNews, QueuePublish, ShardInput, Side};
 use dial::{Suspect, Target};
 use hello::Framed;
@@ -101,7 +101,10 @@ impl Peers {
     /// Accepts connections on `listener`, and dials whoever [`PeerGate::brokers`] names. Its tasks are in `tracker` and end
     /// with `shutdown`.
     #[must_use]
-    #[expect(clippy::too_many_arguments, reason = "the front door: each is another part of the broker")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the front door: each is another part of the broker"
+    )]
     pub fn start(
         config: PeersConfig,
         listener: TcpListener,
@@ -115,7 +118,11 @@ impl Peers {
         let (present, me) = watch::channel(None);
         tracker.spawn(follow_lives(lives, present, shutdown.clone()));
         let tracker = tracker.clone();
-        Peers::begin(config, listener, Surroundings { me, shards, leases, metrics, tracker, shutdown })
+        Peers::begin(
+            config,
+            listener,
+            Surroundings { me, shards, leases, metrics, tracker, shutdown },
+        )
     }
 
     fn begin(config: PeersConfig, listener: TcpListener, surroundings: Surroundings) -> Arc<Peers> {
@@ -142,14 +149,18 @@ impl Peers {
     /// Dials all live brokers but this one. A connection with one that is no longer live stays until it ends by itself: what
     /// was read may be stale.
     fn aim_at(&self, live: &LiveBrokers) {
-        let mine = self.shared.me.borrow().as_ref().map(|me| me.life.broker);
         let mut targets = self.shared.targets.lock().unwrap_or_else(PoisonError::into_inner);
-        for record in live.brokers.iter().filter(|record| Some(record.life.broker) != mine) {
+        for record in live.brokers.iter().filter(|record| record.store != self.shared.config.store)
+        {
             let target = Target { life: record.life, address: record.peer_address.clone() };
             let broker = record.life.broker;
             let sender = targets.entry(broker).or_insert_with(|| {
                 let (sender, receiver) = watch::channel(None);
-                self.shared.tracker.spawn(dial::keep_dialing(self.shared.clone(), broker, receiver));
+                self.shared.tracker.spawn(dial::keep_dialing(
+                    self.shared.clone(),
+                    broker,
+                    receiver,
+                ));
                 sender
             });
             aim(sender, Some(target));
@@ -214,7 +225,9 @@ impl PeerGate for Peers {
 
 impl PeerLinks for Peers {
     fn to_leader(&self, to: BrokerLife, frame: PeerFrame) -> bool {
-        self.shared.link(to, Side::Dialed).is_some_and(|link| link.outbox.push(frame) == Pushed::Taken)
+        self.shared
+            .link(to, Side::Dialed)
+            .is_some_and(|link| link.outbox.push(frame) == Pushed::Taken)
     }
 
     fn to_follower(&self, to: BrokerLife, frame: PeerFrame) -> SendOutcome {
@@ -226,7 +239,10 @@ impl PeerLinks for Peers {
     }
 
     fn to_broker(&self, to: BrokerId, frame: PeerFrame) -> bool {
-        let link = self.shared.link_of(to, Side::Dialed).or_else(|| self.shared.link_of(to, Side::Accepted));
+        let link = self
+            .shared
+            .link_of(to, Side::Dialed)
+            .or_else(|| self.shared.link_of(to, Side::Accepted));
         link.is_some_and(|link| link.outbox.push(frame) == Pushed::Taken)
     }
 
@@ -265,7 +281,10 @@ impl Shared {
     }
 
     fn forget(&self, link: &Arc<Link>) {
-        self.links.write().unwrap_or_else(PoisonError::into_inner).remove(&(link.peer.broker, link.side));
+        self.links
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&(link.peer.broker, link.side));
     }
 
     fn suspect(&self, broker: BrokerId, suspect: Suspect) {

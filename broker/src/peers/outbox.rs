@@ -230,7 +230,8 @@ fn raise(marks: &mut Marks, latest: Vec<(QueueId, Epoch, Offset)>) {
 }
 
 fn drained(marks: &mut Marks) -> Vec<Vec<(QueueId, Epoch, Offset)>> {
-    let all: Vec<_> = marks.drain().map(|(queue, (epoch, offset))| (queue, epoch, offset)).collect();
+    let all: Vec<_> =
+        marks.drain().map(|(queue, (epoch, offset))| (queue, epoch, offset)).collect();
     all.chunks(LIST_ENTRIES_MAX).map(<[_]>::to_vec).collect()
 }
 

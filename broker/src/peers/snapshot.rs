@@ -96,7 +96,9 @@ async fn serve_one(
     framed: &mut Framed<TcpStream>,
     to: BrokerLife,
 ) -> Result<QueueId, ServeError> {
-    let asked = tokio::time::timeout(HELLO_WAIT, framed.read()).await.map_err(|_| ServeError::NotAsked)??;
+    let asked = tokio::time::timeout(HELLO_WAIT, framed.read())
+        .await
+        .map_err(|_| ServeError::NotAsked)??;
     let (queue, epoch) = match asked {
         Some(PeerFrame::SnapshotAsk { queue, epoch }) => (queue, epoch),
         Some(_) => {
@@ -164,7 +166,11 @@ async fn begin(shared: &Shared, queue: QueueId, epoch: Epoch) -> Result<Snapshot
 }
 
 /// The first batches that hold messages of these ranges; none when they hold nothing any more.
-async fn more(shared: &Shared, queue: QueueId, ranges: Vec<OffsetRange>) -> Result<Vec<Batch>, ServeError> {
+async fn more(
+    shared: &Shared,
+    queue: QueueId,
+    ranges: Vec<OffsetRange>,
+) -> Result<Vec<Batch>, ServeError> {
     let (reply, answer) = oneshot::channel();
     let shard = shared.shards.shard_of(queue);
     shared.shards.send(shard, ShardInput::SnapshotMore { queue, ranges, reply }).await;
@@ -172,7 +178,8 @@ async fn more(shared: &Shared, queue: QueueId, ranges: Vec<OffsetRange>) -> Resu
         SnapshotMore::Ready(batches) => Ok(batches),
         SnapshotMore::OnDisk(request) => {
             let read = tokio::task::spawn_blocking(move || request.run()).await;
-            read.map_err(|_| ServeError::Stopping)?.map_err(|error| ServeError::Read(error.to_string()))
+            read.map_err(|_| ServeError::Stopping)?
+                .map_err(|error| ServeError::Read(error.to_string()))
         }
     }
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use bellwether_protocol::ids::QueueId;
 use bellwether_protocol::peer::PeerFrame;
 
-use crate::publish::ShardGate;
 use super::forwards;
+use crate::publish::ShardGate;
 use crate::shard::input::{PublishOrigin, QueuePublish};
 
 /// What arrived for one shard.
@@ -40,7 +40,11 @@ impl Sorter {
     }
 
     /// A forward, for the shard of its queue.
-    pub fn publish(&mut self, forward: bellwether_protocol::peer::Forward, origin: Arc<dyn PublishOrigin>) {
+    pub fn publish(
+        &mut self,
+        forward: bellwether_protocol::peer::Forward,
+        origin: Arc<dyn PublishOrigin>,
+    ) {
         let shard = self.shards.shard_of(forward.queue);
         self.sorted[shard].publishes.push(forwards::publish(forward, origin));
         self.empty = false;
@@ -49,17 +53,27 @@ impl Sorter {
     /// A frame about queues; one that names several is split.
     pub fn frame(&mut self, frame: PeerFrame) {
         match frame {
-            PeerFrame::Subscribe(list) => self.list(list, |entry| entry.queue, PeerFrame::Subscribe),
-            PeerFrame::Unsubscribe(list) => self.list(list, |entry| entry.0, PeerFrame::Unsubscribe),
+            PeerFrame::Subscribe(list) => {
+                self.list(list, |entry| entry.queue, PeerFrame::Subscribe)
+            }
+            PeerFrame::Unsubscribe(list) => {
+                self.list(list, |entry| entry.0, PeerFrame::Unsubscribe)
+            }
             PeerFrame::Append(list) => self.list(list, |entry| entry.queue, PeerFrame::Append),
             PeerFrame::Committed(list) => self.list(list, |entry| entry.0, PeerFrame::Committed),
             PeerFrame::Durable(list) => self.list(list, |entry| entry.0, PeerFrame::Durable),
             PeerFrame::PositionAsk(list) => self.list(list, |entry| *entry, PeerFrame::PositionAsk),
-            PeerFrame::Positions(list) => self.list(list, |entry| entry.queue, PeerFrame::Positions),
-            PeerFrame::StateChanged(list) => self.list(list, |entry| *entry, PeerFrame::StateChanged),
+            PeerFrame::Positions(list) => {
+                self.list(list, |entry| entry.queue, PeerFrame::Positions)
+            }
+            PeerFrame::StateChanged(list) => {
+                self.list(list, |entry| *entry, PeerFrame::StateChanged)
+            }
             PeerFrame::NotLeading { queue, .. }
             | PeerFrame::EpochEnd { queue, .. }
-            | PeerFrame::SnapshotNeeded { queue, .. } => self.add(self.shards.shard_of(queue), frame),
+            | PeerFrame::SnapshotNeeded { queue, .. } => {
+                self.add(self.shards.shard_of(queue), frame)
+            }
             PeerFrame::Hello(_)
             | PeerFrame::Goodbye(_)
             | PeerFrame::Heartbeat
