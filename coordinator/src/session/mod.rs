@@ -29,6 +29,15 @@ use crate::coordinator::{
 /// that all are answered well within a session time-out.
 const OUTSTANDING_MAX: usize = 512;
 
+/// Shortest patience with an answer, however short the session time-out. A server that has died is noticed much sooner, by its
+/// silence; this is for one that lives but cannot answer, and must not be mistaken for one that is merely busy: giving up on a
+/// write leaves it undecided.
+const ANSWER_PATIENCE_MIN: Duration = Duration::from_secs(5);
+
+/// Waiting for one's turn may take this many times the patience with an answer: nothing has been sent yet, and a herd of
+/// thousands of state changes is to get through.
+const TURNS_PATIENCE: u32 = 4;
+
 /// Reads sent as one request of those above.
 const READS_AT_ONCE: usize = 256;
 
@@ -118,37 +127,34 @@ impl Shared {
 }
 
 impl Session {
-    /// Sends a request over the current link and waits for the answer, for as long as the session time-out.
+    /// Sends a request over the current link, when it is its turn, and waits for the answer.
     async fn ask<T, F>(&self, request: impl FnOnce(Arc<dyn Link>) -> F) -> Result<T, ReadError>
     where
         T: Send + 'static,
         F: Future<Output = Result<T, ReadError>> + Send + 'static,
     {
-        let answer = async {
-            // Fail fast: what waits for a connection must not be sent much later, to a world that has moved on.
-            self.shared.link()?;
-            // Unconstrained: tokio would make a task that has done much already queue up later than it asked.
-            let (turn, permit) = tokio::task::unconstrained(self.shared.turn()).await?;
-            let answer = request(self.shared.link()?);
-            let mut answer = InFlight::new(async move {
-                let answer = answer.await;
-                drop(permit);
-                answer
-            });
-            // The first poll sends it; only then is it the next one's turn.
-            let sent = futures::poll!(&mut answer);
-            drop(turn);
-            match sent {
-                Poll::Ready(answer) => answer,
-                Poll::Pending => answer.await,
-            }
+        // Fail fast: what waits for a connection must not be sent much later, to a world that has moved on.
+        self.shared.link()?;
+        let patience = self.shared.info().timeout.max(ANSWER_PATIENCE_MIN);
+        let unanswered = |_| ReadError::Unavailable(format!("no answer within {patience:?}"));
+        // Unconstrained: tokio would make a task that has done much already queue up later than it asked.
+        let turn = tokio::task::unconstrained(self.shared.turn());
+        let (turn, permit) =
+            tokio::time::timeout(patience * TURNS_PATIENCE, turn).await.map_err(unanswered)??;
+        let answer = request(self.shared.link()?);
+        let mut answer = InFlight::new(async move {
+            let answer = answer.await;
+            drop(permit);
+            answer
+        });
+        // The first poll sends it; only then is it the next one's turn.
+        let sent = futures::poll!(&mut answer);
+        drop(turn);
+        let answer = match sent {
+            Poll::Ready(answer) => answer,
+            Poll::Pending => tokio::time::timeout(patience, answer).await.map_err(unanswered)?,
         };
-        match tokio::time::timeout(self.shared.info().timeout, answer).await {
-            Ok(answer) => answer.map_err(|error| self.shared.doubted(error)),
-            Err(_) => {
-                Err(ReadError::Unavailable("no answer within the session time-out".to_owned()))
-            }
-        }
+        answer.map_err(|error| self.shared.doubted(error))
     }
 
     async fn send_writes(&self, writes: Vec<Write>) -> Result<Vec<Option<Version>>, WriteError> {

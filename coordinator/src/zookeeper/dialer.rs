@@ -2,7 +2,7 @@
 //! failure means, are the keeper's to decide and not the client library's.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use rand::seq::SliceRandom;
@@ -30,6 +30,8 @@ struct Progress {
     granted: Option<Duration>,
     /// Tried last the next time: whatever was wrong with it may still be.
     used: Option<String>,
+    /// Attempts in a row in which some server was too slow to answer.
+    too_slow: u32,
 }
 
 impl ZooKeeperDialer {
@@ -65,12 +67,13 @@ impl ZooKeeperDialer {
         }
     }
 
-    /// A new session costs the ensemble a commit, and its first server may still be waking up: more patience for that.
+    /// Short at first, so that one frozen server does not cost the session; then longer, so that servers that are merely slow
+    /// get to answer. A new session costs the ensemble a commit, and it may still be waking up: more patience for that.
     fn patience(&self) -> Duration {
         let progress = self.progress();
         let timeout = progress.granted.unwrap_or(self.config.session_timeout());
         let patience = if progress.session.is_some() { timeout / 4 } else { timeout };
-        patience.max(PATIENCE_MIN)
+        (patience * 2_u32.pow(progress.too_slow.min(2))).min(timeout).max(PATIENCE_MIN)
     }
 
     async fn attach(&self, worker: &Worker, server: &str) -> Result<zk::Client, DialError> {
@@ -89,6 +92,7 @@ impl ZooKeeperDialer {
             Err(_) => return Err(DialError::Unreachable(format!("{server} does not answer"))),
         };
         let mut progress = self.progress();
+        progress.too_slow = 0;
         progress.session = Some(client.session().clone());
         progress.granted = Some(client.session_timeout());
         progress.used = Some(server.to_owned());
@@ -128,6 +132,7 @@ impl Dialer for ZooKeeperDialer {
     async fn dial(&self) -> Result<Attached, DialError> {
         let first = self.progress().granted.is_none();
         let mut failures = Vec::new();
+        let begun = Instant::now();
         for server in self.in_order() {
             let worker =
                 Worker::start().map_err(|error| DialError::Unreachable(error.to_string()))?;
@@ -152,6 +157,9 @@ impl Dialer for ZooKeeperDialer {
                 Err(error) => return Err(error),
             }
         }
+        if begun.elapsed() >= self.patience() {
+            self.progress().too_slow += 1;
+        }
         Err(DialError::Unreachable(failures.join("; ")))
     }
 
@@ -165,7 +173,10 @@ fn refusal(server: &str, error: &zk::Error) -> DialError {
         zk::Error::SessionExpired => DialError::Expired,
         zk::Error::AuthFailed => DialError::AuthFailed(format!("{server}: {error}")),
         zk::Error::BadArguments(_) => DialError::Invalid(format!("{server}: {error}")),
-        // What the library calls a time-out or no hosts is its own impatience, not the ensemble's word.
+        zk::Error::NoHosts => {
+            DialError::Unreachable(format!("{server} does not take the connection"))
+        }
+        // What the library calls a time-out is its own impatience, not the ensemble's word.
         _ => DialError::Unreachable(format!("{server}: {error}")),
     }
 }

@@ -21,8 +21,9 @@ use crate::proxy::Proxy;
 /// Long enough for a machine that is busy with other tests; no story takes it when all is well.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Asked for in most stories: short, so that what waits for an expiry does not wait long.
-pub const TIMEOUT: Duration = Duration::from_millis(1_000);
+/// Asked for in most stories: short, so that what waits for an expiry does not wait long; long enough that on a busy machine
+/// nobody is taken for dead.
+pub const TIMEOUT: Duration = Duration::from_secs(3);
 
 pub type Session = Arc<dyn Coordinator>;
 
@@ -219,7 +220,8 @@ pub async fn until_told(events: &mut mpsc::Receiver<SessionEvent>, wanted: &Sess
 /// Waits through disconnects until a request gets an answer.
 pub async fn answers(session: &Session) {
     let waiting = async {
-        while session.sync().await.is_err() {
+        while let Err(error) = session.sync().await {
+            assert_ne!(error, ReadError::SessionOver);
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
