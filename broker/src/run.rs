@@ -130,6 +130,7 @@ pub async fn run(
     });
     let (logs, thread) = start_journal(journal, &shards, &wakes)?;
     mailboxes.start(logs, recovered, &wakes, &shards, &environment, &tracker, &stop);
+    tracker.spawn(become_ready(catalog.clone(), health.clone(), stop.clone()));
     tracker.spawn(tell_lives(lives.clone(), shards.clone(), metrics.clone(), health.clone(), stop.clone()));
 
     let registrant = Registrant { record: record(&config, store), cluster };
@@ -219,6 +220,21 @@ fn record(config: &BrokerConfig, store: bellwether_protocol::ids::StoreId) -> Br
     }
 }
 
+/// The broker is ready when its catalog shows it among the live brokers: from then on it can declare, route and redirect.
+/// A client that comes earlier would hear that nobody is live.
+async fn become_ready(catalog: Catalog, health: Arc<Health>, stop: CancellationToken) {
+    let mut changes = catalog.changes();
+    loop {
+        if catalog.addresses().iter().any(|known| known.broker == catalog.me()) {
+            return health.clear(&Trouble::Starting);
+        }
+        tokio::select! {
+            changed = changes.changed() => if changed.is_err() { return },
+            () = stop.cancelled() => return,
+        }
+    }
+}
+
 /// Tells every shard of this broker's lives and of the session's connection.
 async fn tell_lives(
     mut lives: watch::Receiver<Option<Life>>,
@@ -232,7 +248,6 @@ async fn tell_lives(
         let connected = present.as_ref().is_some_and(|life| life.connected);
         metrics.coordinator_connected.set(u64::from(connected));
         if let Some(life) = &present {
-            health.clear(&Trouble::Starting);
             health.clear(&Trouble::NoSession);
             let timeout = life.coordinator.session().timeout.as_millis();
             metrics.coordinator_session_timeout_ms.set(u64::try_from(timeout).unwrap_or(u64::MAX));
