@@ -1,5 +1,7 @@
 //! The seam to the file system: what the journal wants of a data folder. One real, one in memory that can crash.
 
+#[cfg(test)]
+pub mod crash;
 mod real;
 
 use std::fmt::Debug;
