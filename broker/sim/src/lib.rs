@@ -30,7 +30,7 @@ const FAULTS_US: u64 = 20_000_000;
 /// Simulated time to come to rest in: 30 s. Sessions end after 2 s, and whatever waits for something waits for that.
 const DRAIN_US: u64 = 30_000_000;
 
-/// Lines of a story that are worth reading.
+/// Lines of a story that a failing test prints.
 const STORY_LINES: usize = 400;
 
 /// What became of one history.
@@ -56,16 +56,17 @@ pub fn live_through(seed: u64) -> Outcome {
     outcome(&world, drained_after_us)
 }
 
-/// The end of the story of a seed, told in lines; the whole of it when it is short.
+/// The last lines of the story of a seed, and how everything stands at its end.
 #[must_use]
-pub fn story(seed: u64) -> Vec<String> {
+pub fn story(seed: u64, lines_max: usize) -> Vec<String> {
     let mut world = World::new(seed, true);
     run(&mut world);
     let mut lines = world.story.take().unwrap_or_default();
     let shape = world.shape;
-    let last = lines.split_off(lines.len().saturating_sub(STORY_LINES));
+    let last = lines.split_off(lines.len().saturating_sub(lines_max));
     let mut story = vec![format!("seed {seed}: {shape:?}, the last {} lines", last.len())];
     story.extend(last);
+    story.extend(world.condition());
     story
 }
 
@@ -109,7 +110,7 @@ fn outcome(world: &World, drained_after_us: u64) -> Outcome {
 pub fn must_hold(seed: u64) -> Outcome {
     let outcome = live_through(seed);
     if let Some(violation) = &outcome.violation {
-        let story = story(seed).join("\n");
+        let story = story(seed, STORY_LINES).join("\n");
         panic!("{story}\nseed {seed}: promise {} was broken: {}", violation.promise, violation.what);
     }
     outcome

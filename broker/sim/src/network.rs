@@ -49,12 +49,14 @@ impl Connection {
     }
 
     /// When a frame sent from `side` arrives that takes until `arrives_us` at least. Appends have a lane of
-    /// their own, which the others may overtake.
+    /// their own: other frames may overtake them, but they overtake nothing.
     pub fn arrival(&mut self, side: Side, frame: &PeerFrame, arrives_us: u64) -> u64 {
-        let data = usize::from(matches!(frame, PeerFrame::Append(_)));
-        let lane = &mut self.lanes[side as usize * 2 + data];
-        *lane = (*lane).max(arrives_us).max(self.frozen_until_us);
-        *lane
+        let control = side as usize * 2;
+        let is_data = matches!(frame, PeerFrame::Append(_));
+        let behind = if is_data { self.lanes[control].max(self.lanes[control + 1]) } else { self.lanes[control] };
+        let at = behind.max(arrives_us).max(self.frozen_until_us);
+        self.lanes[control + usize::from(is_data)] = at;
+        at
     }
 }
 

@@ -267,6 +267,9 @@ impl Process {
         let Some(leader) = &mut self.leader else { return };
         let Some(client) = leader.consumers.get(&consumer).copied() else { return };
         let epoch = leader.epoch;
+        if leader.paused.contains(&consumer) {
+            return self.machine.untake(consumer, run);
+        }
         // Now and then a consumer's outbox is full after half a run. Only when it is alone: the rest would
         // otherwise come behind what others got meanwhile.
         if leader.consumers.len() == 1 && run.count() > 2 && run.first.0 % 5 == 0 {

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bellwether_protocol::ids::{BrokerId, BrokerLife, Incarnation, Member, StoreId};
 use bellwether_protocol::names::ProducerName;
+use bellwether_protocol::peer::PeerFrame;
 use bellwether_replication::{Identity, Timing};
 
 use crate::clients::{Client, Consumer, Kind, Numbers, Producer};
@@ -60,7 +61,7 @@ pub enum Happening {
     Input { node: usize, generation: u64, input: Input },
     Up { connection: u64, side: Side },
     Down { connection: u64, side: Side },
-    Frame { connection: u64, to: Side, frame: bellwether_protocol::peer::PeerFrame },
+    Frame { connection: u64, to: Side, frame: PeerFrame },
     ReadState { node: usize, generation: u64, link: u64 },
     StateRead { node: usize, generation: u64, link: u64, inputs: Vec<Input> },
     Cas { node: usize, generation: u64, link: u64, cas: Cas, late: bool },
@@ -199,6 +200,18 @@ impl World {
         (process.replica.serves() == Some(self.ensemble.state().epoch)).then_some((leader, process))
     }
 
+    /// How everything stands, for the end of a story.
+    #[must_use]
+    pub fn condition(&self) -> Vec<String> {
+        let ensemble = format!("ensemble: {:?} {:?}", self.ensemble.version(), self.ensemble.state());
+        let nodes = self.nodes.iter().enumerate().map(|(number, node)| {
+            let replica = node.process.as_ref().map(|process| &process.replica);
+            let (life, connected, paused) = (node.life, node.connected, node.paused);
+            format!("b{}: {life:?} connected={connected} paused={paused} {replica:?}", number + 1)
+        });
+        std::iter::once(ensemble).chain(nodes).collect()
+    }
+
     /// The epoch that the ensemble holds.
     #[must_use]
     pub fn epoch(&self) -> u64 {
@@ -277,10 +290,8 @@ impl World {
             return;
         }
         let Some(process) = &mut it.process else { return };
-        let told = match (&input, self.story.is_some()) {
-            (Input::Tick, _) | (_, false) => None,
-            (input, true) => Some(format!("b{} <- {input:?}", node + 1)),
-        };
+        let told = (self.story.is_some() && !is_routine(&input))
+            .then(|| format!("b{} <- {input:?}", node + 1));
         let outputs = process.take(now, &mut it.disk, input);
         if let Some(told) = told {
             self.tell(|| told);
@@ -291,7 +302,7 @@ impl World {
     }
 
     fn carry_out(&mut self, node: usize, output: Output) {
-        if !matches!(output, Output::Sync) {
+        if !is_routine_too(&output) {
             self.tell(|| format!("b{} -> {output:?}", node + 1));
         }
         match output {
@@ -435,7 +446,9 @@ impl World {
         let requests = self.clients[client].acts(&mut self.random, &mut self.numbers, self.quiet);
         let (Some(node), id) = (self.clients[client].broker, self.clients[client].id) else { return };
         for request in requests {
-            self.tell(|| format!("c{client} -> b{} {request:?}", node + 1));
+            if !matches!(request, Request::Attach { .. }) {
+                self.tell(|| format!("c{client} -> b{} {request:?}", node + 1));
+            }
             let delay = self.random.delay(300);
             let lane = &mut self.client_links[client];
             lane.1 = lane.1.max(self.schedule.now_us() + delay);
@@ -487,7 +500,9 @@ impl World {
         if self.client_links[index].0 != link {
             return;
         }
-        self.tell(|| format!("c{index} <- {reply:?}"));
+        if !matches!(reply, Reply::Closed { .. }) {
+            self.tell(|| format!("c{index} <- {reply:?}"));
+        }
         self.clients[index].hears(reply, &mut self.witness);
         if self.clients[index].broker.is_none() {
             // It left for another broker.
@@ -500,6 +515,29 @@ impl World {
         self.next_store += 1;
         StoreId(uuid::Uuid::from_u128(self.next_store))
     }
+}
+
+/// What would fill the story without telling anything.
+fn is_routine(input: &Input) -> bool {
+    match input {
+        Input::Tick | Input::Synced => true,
+        Input::Frame { frame, .. } => is_promise(frame),
+        Input::Client { .. } => true,
+        _ => false,
+    }
+}
+
+fn is_routine_too(output: &Output) -> bool {
+    match output {
+        Output::Sync => true,
+        Output::Send { frame, .. } => is_promise(frame),
+        Output::Reply { .. } | Output::Fact(Fact::Applied { .. }) => true,
+        _ => false,
+    }
+}
+
+fn is_promise(frame: &PeerFrame) -> bool {
+    matches!(frame, PeerFrame::PromiseAsk { .. } | PeerFrame::Promise { .. })
 }
 
 impl Node {

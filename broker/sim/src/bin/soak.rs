@@ -17,6 +17,9 @@ struct Arguments {
     /// Only this many histories.
     #[arg(long)]
     histories: Option<u64>,
+    /// Lines of the story of a history that failed.
+    #[arg(long, default_value_t = 400)]
+    story_lines: usize,
 }
 
 fn main() -> ExitCode {
@@ -31,7 +34,7 @@ fn main() -> ExitCode {
     while Instant::now() < until && arguments.histories.is_none_or(|most| lived < most) {
         let outcome = bellwether_sim::live_through(first + lived);
         if let Some(violation) = &outcome.violation {
-            for line in bellwether_sim::story(outcome.seed) {
+            for line in bellwether_sim::story(outcome.seed, arguments.story_lines) {
                 println!("{line}");
             }
             println!("{outcome:?}");
