@@ -20,7 +20,8 @@ impl Catalog {
     #[must_use]
     pub fn exchanges(&self, host: &VirtualHost) -> Vec<(ExchangeName, ExchangeKind)> {
         let tree = self.shared.tree();
-        let mut exchanges: Vec<_> = tree.routing.exchanges(host).map(|(name, kind)| (name.clone(), kind)).collect();
+        let mut exchanges: Vec<_> =
+            tree.routing.exchanges(host).map(|(name, kind)| (name.clone(), kind)).collect();
         exchanges.push((ExchangeName::default(), ExchangeKind::Direct));
         exchanges.sort_by(|one, two| one.0.cmp(&two.0));
         exchanges
@@ -28,12 +29,18 @@ impl Catalog {
 
     /// A page of the queues of a virtual host, in order of name.
     #[must_use]
-    pub fn queues(&self, host: &VirtualHost, after: Option<&QueueName>, limit: u32) -> Vec<QueueSummary> {
+    pub fn queues(
+        &self,
+        host: &VirtualHost,
+        after: Option<&QueueName>,
+        limit: u32,
+    ) -> Vec<QueueSummary> {
         let tree = self.shared.tree();
         let Some(names) = tree.names.get(host) else { return Vec::new() };
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let limit = usize::try_from(limit).unwrap_or(PAGE_MAX).clamp(1, PAGE_MAX);
-        let known = |id: &QueueId| tree.queue(*id).map(|(definition, state, _)| summary(definition, state));
+        let known =
+            |id: &QueueId| tree.queue(*id).map(|(definition, state, _)| summary(definition, state));
         names.range((from, Bound::Unbounded)).filter_map(|(_, id)| known(id)).take(limit).collect()
     }
 
@@ -70,7 +77,8 @@ impl Catalog {
                 Some(life) => *leads.entry(life).or_default() += 1,
                 None => without_leader += 1,
             }
-            under_replicated += u64::from(state.isr.len() < usize::from(definition.replicas_wanted));
+            under_replicated +=
+                u64::from(state.isr.len() < usize::from(definition.replicas_wanted));
         }
         ClusterStatus {
             cluster: self.cluster(),

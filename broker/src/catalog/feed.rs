@@ -35,7 +35,8 @@ impl Feed {
     pub fn names_unknown_life(&self, shared: &Shared, changes: &Changes) -> bool {
         let tree = shared.tree();
         changes.queues.iter().filter_map(|id| tree.queue(*id)).any(|(definition, state, _)| {
-            (self.local.contains(&definition.queue) || definition.replica_set.contains(&shared.config.me))
+            (self.local.contains(&definition.queue)
+                || definition.replica_set.contains(&shared.config.me))
                 && state.leader.is_some_and(|life| !tree.brokers.contains_key(&life))
         })
     }
@@ -43,7 +44,9 @@ impl Feed {
     /// Tells the shards of queues. The publishers hear of it through [`Shared::tell_changed`].
     pub async fn queues(&mut self, shared: &Shared, changes: &Changes, synced: bool) {
         let mut by_shard: HashMap<usize, Vec<QueueNews>> = HashMap::new();
-        let mut news = |queue: QueueId, news: QueueNews| by_shard.entry(shared.shards.shard_of(queue)).or_default().push(news);
+        let mut news = |queue: QueueId, news: QueueNews| {
+            by_shard.entry(shared.shards.shard_of(queue)).or_default().push(news)
+        };
         {
             let tree = shared.tree();
             for id in &changes.queues {
@@ -63,12 +66,21 @@ impl Feed {
         for (shard, mut all) in by_shard {
             while !all.is_empty() {
                 let rest = all.split_off(all.len().min(NEWS_MAX));
-                shared.shards.send(shard, ShardInput::Queues(std::mem::replace(&mut all, rest))).await;
+                shared
+                    .shards
+                    .send(shard, ShardInput::Queues(std::mem::replace(&mut all, rest)))
+                    .await;
             }
         }
     }
 
-    fn state(&mut self, tree: &Tree, shared: &Shared, id: QueueId, synced: bool) -> Option<QueueNews> {
+    fn state(
+        &mut self,
+        tree: &Tree,
+        shared: &Shared,
+        id: QueueId,
+        synced: bool,
+    ) -> Option<QueueNews> {
         let (definition, state, version) = tree.queue(id)?;
         if definition.replica_set.contains(&shared.config.me) {
             self.local.insert(id);
@@ -92,7 +104,9 @@ impl Feed {
 }
 
 fn live_brokers(tree: &Tree) -> LiveBrokers {
-    LiveBrokers { brokers: tree.brokers.values().map(|record| BrokerRecord::clone(record)).collect() }
+    LiveBrokers {
+        brokers: tree.brokers.values().map(|record| BrokerRecord::clone(record)).collect(),
+    }
 }
 
 /// Makes what was entered visible to publishers and requests.

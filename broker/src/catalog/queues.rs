@@ -17,9 +17,9 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 use uuid::Uuid;
 
+use super::Catalog;
 use super::answers::summary;
 use super::writes::{Decision, REQUEST_FOR, unavailable};
-use super::Catalog;
 use crate::publish::Leadership;
 use crate::shard::input::{Deletable, ShardInput};
 
@@ -57,7 +57,10 @@ impl Catalog {
             let id = plan.definition.queue;
             let name_path = paths::name(host, name);
             let writes = vec![
-                create(&name_path, NameRecord { queue: id, unknown: UnknownFields::new() }.to_bytes()),
+                create(
+                    &name_path,
+                    NameRecord { queue: id, unknown: UnknownFields::new() }.to_bytes(),
+                ),
                 create(&paths::queue(id), plan.definition.to_bytes()),
                 create(&paths::queue_state(id), plan.state.to_bytes()),
             ];
@@ -68,7 +71,8 @@ impl Catalog {
             match self.decide(writes, deadline, is_mine).await? {
                 Decision::Done => {
                     info!(queue = %name, queue.id = %id, virtual_host = %host, replicas = ?plan.definition.replica_set, "queue declared");
-                    self.enter(vec![paths::queue(id), paths::queue_state(id), name_path], deadline).await;
+                    self.enter(vec![paths::queue(id), paths::queue_state(id), name_path], deadline)
+                        .await;
                     let queue = summary(&plan.definition, &plan.state);
                     return Ok(Response::Declared { created: true, queue, warning: plan.warning });
                 }
@@ -82,22 +86,35 @@ impl Catalog {
         Err(raced())
     }
 
-    async fn existing_queue(&self, host: &VirtualHost, name: &QueueName) -> Result<Option<Existing>, ErrorBody> {
+    async fn existing_queue(
+        &self,
+        host: &VirtualHost,
+        name: &QueueName,
+    ) -> Result<Option<Existing>, ErrorBody> {
         let session = self.shared.connected().ok_or_else(unavailable)?;
         existing(&*session, host, name).await.map_err(|_| unavailable())
     }
 
     /// Where the copies go, and how many there can be.
-    fn plan(&self, host: &VirtualHost, name: &QueueName, options: QueueOptions) -> Result<Plan, ErrorBody> {
+    fn plan(
+        &self,
+        host: &VirtualHost,
+        name: &QueueName,
+        options: QueueOptions,
+    ) -> Result<Plan, ErrorBody> {
         let id = QueueId(Uuid::new_v4());
         let tree = self.shared.tree();
         let chosen = place(id, &tree.live_loads(), options.replicas);
-        let records: Vec<&Arc<BrokerRecord>> = chosen.iter().filter_map(|broker| tree.broker_by_id(*broker)).collect();
+        let records: Vec<&Arc<BrokerRecord>> =
+            chosen.iter().filter_map(|broker| tree.broker_by_id(*broker)).collect();
         let found = u8::try_from(records.len()).expect("at most REPLICAS_MAX were asked for");
         let min_isr = min_isr(options);
         let warning = fewer_brokers(options, found)?;
         let Some(first) = records.first() else {
-            return Err(ErrorBody::not_done(ErrorCode::TooFewBrokers, "no live broker is known yet; try again shortly"));
+            return Err(ErrorBody::not_done(
+                ErrorCode::TooFewBrokers,
+                "no live broker is known yet; try again shortly",
+            ));
         };
         let definition = QueueDefinition {
             queue: id,
@@ -111,7 +128,10 @@ impl Catalog {
         let state = QueueState {
             epoch: Epoch(1),
             leader: Some(first.life),
-            isr: records.iter().map(|record| Member { broker: record.life.broker, store: record.store }).collect(),
+            isr: records
+                .iter()
+                .map(|record| Member { broker: record.life.broker, store: record.store })
+                .collect(),
             // With fewer copies than wanted a majority of the wanted ones may be out of reach.
             min_isr: min_isr.min(found),
             unknown: UnknownFields::new(),
@@ -137,7 +157,10 @@ impl Catalog {
         }
         let (reply, prepared) = oneshot::channel();
         let shard = self.shared.shards.shard_of(queue);
-        self.shared.shards.send(shard, ShardInput::PrepareDelete { queue, if_unused, if_empty, reply }).await;
+        self.shared
+            .shards
+            .send(shard, ShardInput::PrepareDelete { queue, if_unused, if_empty, reply })
+            .await;
         let deletable = prepared.await.map_err(|_| not_served(name))??;
         let (told, decided) = oneshot::channel();
         let (catalog, tombstone) = (self.clone(), tombstone(queue, host, name));
@@ -163,7 +186,14 @@ impl Catalog {
                 self.shared.shards.send(shard, ShardInput::DeleteDecided { queue, deleted }).await;
                 if deleted {
                     info!(queue = %tombstone.name, queue.id = %queue, "queue deleted");
-                    self.enter(vec![paths::deleted(queue), paths::name(&tombstone.virtual_host, &tombstone.name)], deadline).await;
+                    self.enter(
+                        vec![
+                            paths::deleted(queue),
+                            paths::name(&tombstone.virtual_host, &tombstone.name),
+                        ],
+                        deadline,
+                    )
+                    .await;
                 }
             }
             if let Some(told) = told.take() {
@@ -177,7 +207,12 @@ impl Catalog {
         }
     }
 
-    async fn try_delete(&self, tombstone: &TombstoneRecord, deletable: &Deletable, deadline: Instant) -> Result<(), ErrorBody> {
+    async fn try_delete(
+        &self,
+        tombstone: &TombstoneRecord,
+        deletable: &Deletable,
+        deadline: Instant,
+    ) -> Result<(), ErrorBody> {
         let queue = tombstone.queue;
         let bindings = paths::bindings(queue);
         for _ in 0..RACES_MAX {
@@ -185,7 +220,10 @@ impl Catalog {
             let mut writes = vec![
                 Write::Delete { path: paths::queue_state(queue), version: Some(deletable.version) },
                 Write::Delete { path: paths::queue(queue), version: None },
-                Write::Delete { path: paths::name(&tombstone.virtual_host, &tombstone.name), version: None },
+                Write::Delete {
+                    path: paths::name(&tombstone.virtual_host, &tombstone.name),
+                    version: None,
+                },
                 create(&paths::deleted(queue), tombstone.to_bytes()),
             ];
             if let Some(version) = bound {
@@ -250,7 +288,9 @@ impl Catalog {
     pub fn not_leader(&self, queue: QueueId, name: &QueueName) -> ErrorBody {
         let leader = self.leader_address(queue);
         let words = match &leader {
-            Some(leader) => format!("queue {name} is led by broker {} at {}", leader.broker, leader.address),
+            Some(leader) => {
+                format!("queue {name} is led by broker {} at {}", leader.broker, leader.address)
+            }
             None => format!("queue {name} has no leader at the moment; try again shortly"),
         };
         ErrorBody { leader, ..ErrorBody::not_done(ErrorCode::NotLeader, words) }
@@ -260,7 +300,8 @@ impl Catalog {
     #[must_use]
     pub fn with_leader(&self, queue: QueueId, mut error: ErrorBody) -> ErrorBody {
         if error.code == ErrorCode::NotLeader && error.leader.is_none() {
-            error.leader = self.leader_address(queue).filter(|leader| leader.broker != self.shared.config.me);
+            error.leader =
+                self.leader_address(queue).filter(|leader| leader.broker != self.shared.config.me);
         }
         error
     }
@@ -273,7 +314,12 @@ struct Existing {
 }
 
 impl Existing {
-    async fn compare(self, catalog: &Catalog, options: QueueOptions, deadline: Instant) -> Result<Response, ErrorBody> {
+    async fn compare(
+        self,
+        catalog: &Catalog,
+        options: QueueOptions,
+        deadline: Instant,
+    ) -> Result<Response, ErrorBody> {
         let mut differences = Vec::new();
         let mut differ = |what: &str, is: u8, asked: u8| {
             if is != asked {
@@ -301,7 +347,11 @@ impl Existing {
     }
 }
 
-async fn existing(session: &dyn Coordinator, host: &VirtualHost, name: &QueueName) -> Result<Option<Existing>, ReadError> {
+async fn existing(
+    session: &dyn Coordinator,
+    host: &VirtualHost,
+    name: &QueueName,
+) -> Result<Option<Existing>, ReadError> {
     let Some(id) = read_name(session, &paths::name(host, name)).await? else { return Ok(None) };
     let documents = session.read_many(&[paths::queue(id), paths::queue_state(id)]).await?;
     let (Some(Some(definition)), Some(Some(state))) = (documents.first(), documents.get(1)) else {
@@ -325,12 +375,16 @@ async fn read_name(session: &dyn Coordinator, path: &Path) -> Result<Option<Queu
 fn check_options(options: QueueOptions) -> Result<(), ErrorBody> {
     let invalid = |words: String| Err(ErrorBody::not_done(ErrorCode::InvalidOption, words));
     if options.replicas == 0 || options.replicas > REPLICAS_MAX {
-        return invalid(format!("replicas is {}; 1 to {REPLICAS_MAX} are allowed", options.replicas));
+        return invalid(format!(
+            "replicas is {}; 1 to {REPLICAS_MAX} are allowed",
+            options.replicas
+        ));
     }
     match options.min_isr {
-        Some(min_isr) if min_isr == 0 || min_isr > options.replicas => {
-            invalid(format!("min_isr is {min_isr}; 1 to {} are allowed, the number of replicas", options.replicas))
-        }
+        Some(min_isr) if min_isr == 0 || min_isr > options.replicas => invalid(format!(
+            "min_isr is {min_isr}; 1 to {} are allowed, the number of replicas",
+            options.replicas
+        )),
         _ => Ok(()),
     }
 }
@@ -347,7 +401,10 @@ fn fewer_brokers(options: QueueOptions, found: u8) -> Result<Option<String>, Err
     }
     let too_few = |words: String| Err(ErrorBody::not_done(ErrorCode::TooFewBrokers, words));
     if options.strict {
-        return too_few(format!("{} replicas were asked for, and {found} brokers are live", options.replicas));
+        return too_few(format!(
+            "{} replicas were asked for, and {found} brokers are live",
+            options.replicas
+        ));
     }
     match options.min_isr {
         Some(min_isr) if min_isr > found => too_few(format!(
@@ -361,7 +418,12 @@ fn fewer_brokers(options: QueueOptions, found: u8) -> Result<Option<String>, Err
 }
 
 fn tombstone(queue: QueueId, host: &VirtualHost, name: &QueueName) -> TombstoneRecord {
-    TombstoneRecord { queue, virtual_host: host.clone(), name: name.clone(), unknown: UnknownFields::new() }
+    TombstoneRecord {
+        queue,
+        virtual_host: host.clone(),
+        name: name.clone(),
+        unknown: UnknownFields::new(),
+    }
 }
 
 pub(super) fn create(path: &Path, bytes: bytes::Bytes) -> Write {
@@ -380,5 +442,8 @@ pub(super) fn raced() -> ErrorBody {
 
 /// The shard that should have answered has stopped.
 fn not_served(name: &QueueName) -> ErrorBody {
-    ErrorBody::not_done(ErrorCode::ShuttingDown, format!("this broker is stopping; ask another one about queue {name}"))
+    ErrorBody::not_done(
+        ErrorCode::ShuttingDown,
+        format!("this broker is stopping; ask another one about queue {name}"),
+    )
 }

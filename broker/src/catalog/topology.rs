@@ -3,7 +3,9 @@
 
 use std::sync::Arc;
 
-use bellwether_coordinator::coordinator::{Conflict, Coordinator, Document, Path, ReadError, Version, Write};
+use bellwether_coordinator::coordinator::{
+    Conflict, Coordinator, Document, Path, ReadError, Version, Write,
+};
 use bellwether_coordinator::paths;
 use bellwether_coordinator::records::{
     BINDINGS_BYTES_MAX, Binding, BindingsRecord, ExchangeRecord, NameRecord, UnknownFields,
@@ -29,7 +31,12 @@ impl Catalog {
     ///
     /// # Errors
     /// It exists with another kind, it is the default one, or the coordinator is away.
-    pub async fn declare_exchange(&self, host: &VirtualHost, name: &ExchangeName, kind: ExchangeKind) -> Result<(), ErrorBody> {
+    pub async fn declare_exchange(
+        &self,
+        host: &VirtualHost,
+        name: &ExchangeName,
+        kind: ExchangeKind,
+    ) -> Result<(), ErrorBody> {
         not_default(name, "it is always there and cannot be declared")?;
         let deadline = Instant::now() + REQUEST_FOR;
         let path = paths::exchange(host, name);
@@ -56,13 +63,20 @@ impl Catalog {
     ///
     /// # Errors
     /// There is none, it is the default one, it is in use and that was to be respected, or the coordinator is away.
-    pub async fn delete_exchange(&self, host: &VirtualHost, name: &ExchangeName, if_unused: bool) -> Result<(), ErrorBody> {
+    pub async fn delete_exchange(
+        &self,
+        host: &VirtualHost,
+        name: &ExchangeName,
+        if_unused: bool,
+    ) -> Result<(), ErrorBody> {
         not_default(name, "it cannot be deleted")?;
         let deadline = Instant::now() + REQUEST_FOR;
         let path = paths::exchange(host, name);
         for _ in 0..RACES_MAX {
             // Every binding writes the exchange again. With the exchange at the version read here all of them are in the copy.
-            let Some((_, version)) = self.read_exchange(&path).await? else { return Err(no_such_exchange(host, name)) };
+            let Some((_, version)) = self.read_exchange(&path).await? else {
+                return Err(no_such_exchange(host, name));
+            };
             self.catch_up(deadline).await?;
             let bound = self.queues_bound_to(host, name);
             if if_unused && !bound.is_empty() {
@@ -76,7 +90,8 @@ impl Catalog {
                 continue;
             }
             let mut writes = vec![Write::Delete { path: path.clone(), version: Some(version) }];
-            let touched: Vec<Path> = bound.iter().map(|queue| paths::bindings(*queue)).chain([path.clone()]).collect();
+            let touched: Vec<Path> =
+                bound.iter().map(|queue| paths::bindings(*queue)).chain([path.clone()]).collect();
             writes.extend(unbinds);
             let is_gone = |session: Arc<dyn Coordinator>| {
                 let path = path.clone();
@@ -91,7 +106,12 @@ impl Catalog {
     }
 
     /// Carries out some unbinds ahead of the delete they belong to. Refused or undecided, the next round sees what became of them.
-    async fn write_some(&self, unbinds: &[Write], exchange: &Path, deadline: Instant) -> Result<(), ErrorBody> {
+    async fn write_some(
+        &self,
+        unbinds: &[Write],
+        exchange: &Path,
+        deadline: Instant,
+    ) -> Result<(), ErrorBody> {
         let session = self.shared.connected().ok_or_else(unavailable)?;
         if let Err(error) = session.write(unbinds.to_vec()).await {
             tracing::debug!(%exchange, %error, "bindings of an exchange could not be removed at once; looking again");
@@ -100,7 +120,11 @@ impl Catalog {
     }
 
     /// Writes that take the bindings to `exchange` out of these queues' documents; none when a document cannot be read anew.
-    async fn unbind_all(&self, exchange: &ExchangeName, queues: &[QueueId]) -> Result<Option<Vec<Write>>, ErrorBody> {
+    async fn unbind_all(
+        &self,
+        exchange: &ExchangeName,
+        queues: &[QueueId],
+    ) -> Result<Option<Vec<Write>>, ErrorBody> {
         let session = self.shared.connected().ok_or_else(unavailable)?;
         let bindings: Vec<Path> = queues.iter().map(|queue| paths::bindings(*queue)).collect();
         let documents = session.read_many(&bindings).await.map_err(|_| unavailable())?;
@@ -111,7 +135,11 @@ impl Catalog {
             let before = record.bindings.len();
             record.bindings.retain(|binding| binding.exchange != *exchange);
             if record.bindings.len() < before {
-                writes.push(Write::Set { path, bytes: record.to_bytes(), version: document.version });
+                writes.push(Write::Set {
+                    path,
+                    bytes: record.to_bytes(),
+                    version: document.version,
+                });
             }
         }
         Ok(Some(writes))
@@ -120,7 +148,8 @@ impl Catalog {
     fn queues_bound_to(&self, host: &VirtualHost, exchange: &ExchangeName) -> Vec<QueueId> {
         let tree = self.shared.tree();
         let queues = tree.routing.bindings(host).filter(|binding| binding.exchange == *exchange);
-        let mut ids: Vec<QueueId> = queues.filter_map(|binding| tree.routing.queue(host, &binding.queue)).collect();
+        let mut ids: Vec<QueueId> =
+            queues.filter_map(|binding| tree.routing.queue(host, &binding.queue)).collect();
         ids.sort_unstable();
         ids.dedup();
         ids
@@ -130,25 +159,59 @@ impl Catalog {
     ///
     /// # Errors
     /// One of them does not exist, the exchange is the default one, or the coordinator is away.
-    pub async fn bind(&self, host: &VirtualHost, exchange: &ExchangeName, queue: &QueueName, key: &RoutingKey) -> Result<(), ErrorBody> {
-        not_default(exchange, "every queue is bound to it by its own name, and nothing else can be")?;
-        self.rebind(host, queue, Binding { exchange: exchange.clone(), routing_key: key.clone() }, true).await
+    pub async fn bind(
+        &self,
+        host: &VirtualHost,
+        exchange: &ExchangeName,
+        queue: &QueueName,
+        key: &RoutingKey,
+    ) -> Result<(), ErrorBody> {
+        not_default(
+            exchange,
+            "every queue is bound to it by its own name, and nothing else can be",
+        )?;
+        self.rebind(
+            host,
+            queue,
+            Binding { exchange: exchange.clone(), routing_key: key.clone() },
+            true,
+        )
+        .await
     }
 
     /// Removes a binding; done also when there is none.
     ///
     /// # Errors
     /// As for [`Catalog::bind`].
-    pub async fn unbind(&self, host: &VirtualHost, exchange: &ExchangeName, queue: &QueueName, key: &RoutingKey) -> Result<(), ErrorBody> {
+    pub async fn unbind(
+        &self,
+        host: &VirtualHost,
+        exchange: &ExchangeName,
+        queue: &QueueName,
+        key: &RoutingKey,
+    ) -> Result<(), ErrorBody> {
         not_default(exchange, "every queue stays bound to it by its own name")?;
-        self.rebind(host, queue, Binding { exchange: exchange.clone(), routing_key: key.clone() }, false).await
+        self.rebind(
+            host,
+            queue,
+            Binding { exchange: exchange.clone(), routing_key: key.clone() },
+            false,
+        )
+        .await
     }
 
-    async fn rebind(&self, host: &VirtualHost, queue: &QueueName, binding: Binding, wanted: bool) -> Result<(), ErrorBody> {
+    async fn rebind(
+        &self,
+        host: &VirtualHost,
+        queue: &QueueName,
+        binding: Binding,
+        wanted: bool,
+    ) -> Result<(), ErrorBody> {
         let deadline = Instant::now() + REQUEST_FOR;
         let exchange_path = paths::exchange(host, &binding.exchange);
         for _ in 0..RACES_MAX {
-            let Some((exchange, exchange_version)) = self.read_exchange(&exchange_path).await? else {
+            let Some((exchange, exchange_version)) = self.read_exchange(&exchange_path).await?
+            else {
                 return Err(no_such_exchange(host, &binding.exchange));
             };
             let (id, name_version) = self.read_queue_name(host, queue).await?;
@@ -158,9 +221,12 @@ impl Catalog {
                 self.enter(vec![path, exchange_path], deadline).await;
                 return Ok(());
             };
-            let mut writes = vec![Write::Check { path: paths::name(host, queue), version: name_version }];
+            let mut writes =
+                vec![Write::Check { path: paths::name(host, queue), version: name_version }];
             writes.push(match &document {
-                Some(document) => Write::Set { path: path.clone(), bytes: record, version: document.version },
+                Some(document) => {
+                    Write::Set { path: path.clone(), bytes: record, version: document.version }
+                }
                 None => create(&path, record),
             });
             if wanted {
@@ -176,7 +242,9 @@ impl Catalog {
                     self.enter(vec![path, exchange_path], deadline).await;
                     return Ok(());
                 }
-                Decision::Refused { index: 1, conflict: Conflict::Missing } if document.is_none() => {
+                Decision::Refused { index: 1, conflict: Conflict::Missing }
+                    if document.is_none() =>
+                {
                     self.make_folders(&[path]).await?;
                 }
                 // Others bind at the same time, or one of the two was deleted: look again.
@@ -191,13 +259,20 @@ impl Catalog {
         session.read(path).await.map_err(|_| unavailable())
     }
 
-    async fn read_exchange(&self, path: &Path) -> Result<Option<(ExchangeRecord, Version)>, ErrorBody> {
+    async fn read_exchange(
+        &self,
+        path: &Path,
+    ) -> Result<Option<(ExchangeRecord, Version)>, ErrorBody> {
         let Some(document) = self.read_document(path).await? else { return Ok(None) };
         let record = ExchangeRecord::parse(&document.bytes).map_err(|error| unreadable(&error))?;
         Ok(Some((record, document.version)))
     }
 
-    async fn read_queue_name(&self, host: &VirtualHost, queue: &QueueName) -> Result<(QueueId, Version), ErrorBody> {
+    async fn read_queue_name(
+        &self,
+        host: &VirtualHost,
+        queue: &QueueName,
+    ) -> Result<(QueueId, Version), ErrorBody> {
         let document = self.read_document(&paths::name(host, queue)).await?;
         let document = document.ok_or_else(|| no_such_queue(host, queue))?;
         let record = NameRecord::parse(&document.bytes).map_err(|error| unreadable(&error))?;
@@ -206,9 +281,15 @@ impl Catalog {
 }
 
 /// The document with the binding added or removed; `None` when nothing is to be done.
-fn changed(document: Option<&Document>, binding: &Binding, wanted: bool) -> Result<Option<bytes::Bytes>, ErrorBody> {
+fn changed(
+    document: Option<&Document>,
+    binding: &Binding,
+    wanted: bool,
+) -> Result<Option<bytes::Bytes>, ErrorBody> {
     let mut record = match document {
-        Some(document) => BindingsRecord::parse(&document.bytes).map_err(|error| unreadable(&error))?,
+        Some(document) => {
+            BindingsRecord::parse(&document.bytes).map_err(|error| unreadable(&error))?
+        }
         None => BindingsRecord::default(),
     };
     if record.bindings.contains(binding) == wanted {
@@ -221,15 +302,23 @@ fn changed(document: Option<&Document>, binding: &Binding, wanted: bool) -> Resu
     }
     let bytes = record.to_bytes();
     if wanted && bytes.len() > BINDINGS_BYTES_MAX {
-        let words = format!("the queue has {} bindings, as many as can be kept of one queue", record.bindings.len() - 1);
+        let words = format!(
+            "the queue has {} bindings, as many as can be kept of one queue",
+            record.bindings.len() - 1
+        );
         return Err(ErrorBody::not_done(ErrorCode::NotAllowed, words));
     }
     Ok(Some(bytes))
 }
 
-async fn holds(session: &dyn Coordinator, path: &Path, binding: &Binding) -> Result<bool, ReadError> {
+async fn holds(
+    session: &dyn Coordinator,
+    path: &Path,
+    binding: &Binding,
+) -> Result<bool, ReadError> {
     let Some(document) = session.read(path).await? else { return Ok(false) };
-    let record = BindingsRecord::parse(&document.bytes).map_err(|error| ReadError::Denied(error.to_string()))?;
+    let record = BindingsRecord::parse(&document.bytes)
+        .map_err(|error| ReadError::Denied(error.to_string()))?;
     Ok(record.bindings.contains(binding))
 }
 
@@ -245,7 +334,11 @@ fn same_kind(name: &ExchangeName, is: ExchangeKind, asked: ExchangeKind) -> Resu
     if is == asked {
         return Ok(());
     }
-    let words = format!("exchange {name} exists with another kind: it is {}, not {}", kind_name(is), kind_name(asked));
+    let words = format!(
+        "exchange {name} exists with another kind: it is {}, not {}",
+        kind_name(is),
+        kind_name(asked)
+    );
     Err(ErrorBody::not_done(ErrorCode::OptionsDiffer, words))
 }
 
@@ -262,5 +355,8 @@ fn no_such_exchange(host: &VirtualHost, name: &ExchangeName) -> ErrorBody {
 }
 
 fn unreadable(error: &bellwether_coordinator::records::RecordError) -> ErrorBody {
-    ErrorBody::not_done(ErrorCode::Internal, format!("a document in the coordinator was written by a newer version: {error}"))
+    ErrorBody::not_done(
+        ErrorCode::Internal,
+        format!("a document in the coordinator was written by a newer version: {error}"),
+    )
 }

@@ -8,7 +8,8 @@ use bellwether_coordinator::coordinator::{Document, Path, Version};
 use bellwether_coordinator::paths::{self, Place};
 use bellwether_coordinator::placement::BrokerLoad;
 use bellwether_coordinator::records::{
-    BindingsRecord, BrokerRecord, ExchangeRecord, NameRecord, QueueDefinition, QueueState, RecordError,
+    BindingsRecord, BrokerRecord, ExchangeRecord, NameRecord, QueueDefinition, QueueState,
+    RecordError,
 };
 use bellwether_protocol::client::Binding;
 use bellwether_protocol::ids::{BrokerId, BrokerLife, QueueId};
@@ -64,7 +65,13 @@ struct Load {
 
 impl Tree {
     /// Enters what was read at `path`; `synced`: after a sync on its session.
-    pub fn enter(&mut self, path: &Path, document: Option<&Document>, synced: bool, changes: &mut Changes) {
+    pub fn enter(
+        &mut self,
+        path: &Path,
+        document: Option<&Document>,
+        synced: bool,
+        changes: &mut Changes,
+    ) {
         let Some(place) = paths::parse(path) else { return };
         if let Err(error) = self.enter_at(place, document, synced, changes) {
             warn!(%path, %error, "a document of the coordinator cannot be read; it is left as it is and passed over");
@@ -84,18 +91,37 @@ impl Tree {
                 self.broker(life, bytes.map(BrokerRecord::parse).transpose()?, changes);
             }
             Place::Name(host, name) => {
-                self.name(&host, name, bytes.map(NameRecord::parse).transpose()?.map(|record| record.queue), changes);
+                self.name(
+                    &host,
+                    name,
+                    bytes.map(NameRecord::parse).transpose()?.map(|record| record.queue),
+                    changes,
+                );
             }
-            Place::Queue(id) => self.definition(id, bytes.map(QueueDefinition::parse).transpose()?, changes),
+            Place::Queue(id) => {
+                self.definition(id, bytes.map(QueueDefinition::parse).transpose()?, changes)
+            }
             Place::QueueState(id) => {
                 let state = bytes.map(QueueState::parse).transpose()?;
-                self.state(id, state.zip(document.map(|document| document.version)), synced, changes);
+                self.state(
+                    id,
+                    state.zip(document.map(|document| document.version)),
+                    synced,
+                    changes,
+                );
             }
             Place::Exchange(host, name) => {
                 let record = bytes.map(ExchangeRecord::parse).transpose()?;
-                self.exchange(host, name, record.zip(document.map(|document| document.version)), changes);
+                self.exchange(
+                    host,
+                    name,
+                    record.zip(document.map(|document| document.version)),
+                    changes,
+                );
             }
-            Place::Bindings(id) => self.bindings_of(id, bytes.map(BindingsRecord::parse).transpose()?, changes),
+            Place::Bindings(id) => {
+                self.bindings_of(id, bytes.map(BindingsRecord::parse).transpose()?, changes)
+            }
             Place::Deleted(id) => {
                 if document.is_some() {
                     self.delete(id, changes);
@@ -116,7 +142,13 @@ impl Tree {
         };
     }
 
-    fn name(&mut self, host: &VirtualHost, name: QueueName, queue: Option<QueueId>, changes: &mut Changes) {
+    fn name(
+        &mut self,
+        host: &VirtualHost,
+        name: QueueName,
+        queue: Option<QueueId>,
+        changes: &mut Changes,
+    ) {
         let before = self.names.get(host).and_then(|names| names.get(&name)).copied();
         if before == queue {
             return;
@@ -145,7 +177,12 @@ impl Tree {
         self.rerouted(changes);
     }
 
-    fn definition(&mut self, id: QueueId, definition: Option<QueueDefinition>, changes: &mut Changes) {
+    fn definition(
+        &mut self,
+        id: QueueId,
+        definition: Option<QueueDefinition>,
+        changes: &mut Changes,
+    ) {
         let Some(definition) = definition.map(Arc::new) else {
             // The state, which goes with it, says what that means.
             if self.queues.contains_key(&id) {
@@ -165,7 +202,13 @@ impl Tree {
         self.rerouted(changes);
     }
 
-    fn state(&mut self, id: QueueId, state: Option<(QueueState, Version)>, synced: bool, changes: &mut Changes) {
+    fn state(
+        &mut self,
+        id: QueueId,
+        state: Option<(QueueState, Version)>,
+        synced: bool,
+        changes: &mut Changes,
+    ) {
         let Some((state, version)) = state else {
             changes.missing.insert(id);
             return;
@@ -245,11 +288,15 @@ impl Tree {
         if self.names.get(&host).and_then(|names| names.get(&definition.name)) != Some(&id) {
             return;
         }
-        let bound: Vec<Binding> = record.bindings.iter().map(|binding| Binding {
-            exchange: binding.exchange.clone(),
-            queue: definition.name.clone(),
-            routing_key: binding.routing_key.clone(),
-        }).collect();
+        let bound: Vec<Binding> = record
+            .bindings
+            .iter()
+            .map(|binding| Binding {
+                exchange: binding.exchange.clone(),
+                queue: definition.name.clone(),
+                routing_key: binding.routing_key.clone(),
+            })
+            .collect();
         for binding in &bound {
             self.routing.bind(&host, binding.clone());
         }
@@ -331,7 +378,9 @@ impl Tree {
     pub fn leader(&self, id: QueueId) -> Leadership {
         let Some(entry) = self.queues.get(&id) else { return Leadership::Gone };
         match &entry.state {
-            Some((QueueState { leader: Some(life), epoch, .. }, _)) => Leadership::Led(Lead { life: *life, epoch: *epoch }),
+            Some((QueueState { leader: Some(life), epoch, .. }, _)) => {
+                Leadership::Led(Lead { life: *life, epoch: *epoch })
+            }
             _ => Leadership::Vacant,
         }
     }
@@ -350,11 +399,20 @@ impl Tree {
 
     /// Paths of everything known here, of the given kinds, that is not among `listed`.
     pub fn known_but_not(&self, listed: &HashSet<Path>) -> Vec<Path> {
-        let names = self.names.iter().flat_map(|(host, names)| names.keys().map(move |name| paths::name(host, name)));
+        let names = self
+            .names
+            .iter()
+            .flat_map(|(host, names)| names.keys().map(move |name| paths::name(host, name)));
         let exchanges = self.exchanges.keys().map(|(host, name)| paths::exchange(host, name));
         let bindings = self.bindings.keys().map(|id| paths::bindings(*id));
         let states = self.queues.keys().map(|id| paths::queue_state(*id));
         let brokers = self.brokers.keys().map(|life| paths::live_broker(*life));
-        names.chain(exchanges).chain(bindings).chain(states).chain(brokers).filter(|path| !listed.contains(path)).collect()
+        names
+            .chain(exchanges)
+            .chain(bindings)
+            .chain(states)
+            .chain(brokers)
+            .filter(|path| !listed.contains(path))
+            .collect()
     }
 }

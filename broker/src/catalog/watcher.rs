@@ -66,7 +66,8 @@ impl Watcher {
     pub async fn run(mut self) {
         let mut lives = self.shared.lives.clone();
         loop {
-            let session = lives.borrow_and_update().as_ref().map(|life| Arc::clone(&life.coordinator));
+            let session =
+                lives.borrow_and_update().as_ref().map(|life| Arc::clone(&life.coordinator));
             if let Some(session) = session {
                 self.watch_session(&session, &mut lives).await;
                 if self.shared.session().is_none_or(|now| !Arc::ptr_eq(&now, &session)) {
@@ -81,7 +82,11 @@ impl Watcher {
     }
 
     /// Returns when the session is over or another has begun.
-    async fn watch_session(&mut self, session: &Arc<dyn Coordinator>, lives: &mut watch::Receiver<Option<Life>>) {
+    async fn watch_session(
+        &mut self,
+        session: &Arc<dyn Coordinator>,
+        lives: &mut watch::Receiver<Option<Life>>,
+    ) {
         let Some(mut events) = watch(session, lives).await else { return };
         self.full = true;
         self.over = false;
@@ -163,7 +168,11 @@ impl Watcher {
     }
 
     /// Reads whatever is to be read.
-    async fn catch_up(&mut self, session: &Arc<dyn Coordinator>, events: &mut Events) -> Result<(), ReadError> {
+    async fn catch_up(
+        &mut self,
+        session: &Arc<dyn Coordinator>,
+        events: &mut Events,
+    ) -> Result<(), ReadError> {
         if self.full {
             self.read_all(session, events).await?;
             self.full = false;
@@ -186,7 +195,9 @@ impl Watcher {
     /// What shards asked for, and what has changed.
     async fn read_urgent(&mut self, session: &Arc<dyn Coordinator>) -> Result<(), ReadError> {
         loop {
-            let rereads = std::mem::take(&mut *self.shared.rereads.lock().unwrap_or_else(PoisonError::into_inner));
+            let rereads = std::mem::take(
+                &mut *self.shared.rereads.lock().unwrap_or_else(PoisonError::into_inner),
+            );
             if !rereads.is_empty() {
                 self.reread(session, rereads.into_iter().collect()).await?;
             } else if self.pending.is_empty() {
@@ -198,7 +209,8 @@ impl Watcher {
     }
 
     async fn read_pending(&mut self, session: &Arc<dyn Coordinator>) -> Result<(), ReadError> {
-        let mut batch: Vec<Path> = self.pending.drain(..self.pending.len().min(READS_MAX)).collect();
+        let mut batch: Vec<Path> =
+            self.pending.drain(..self.pending.len().min(READS_MAX)).collect();
         for path in &batch {
             self.pending_set.remove(path);
         }
@@ -208,7 +220,12 @@ impl Watcher {
     }
 
     /// Reads `paths`, enters them and tells everybody.
-    async fn read(&mut self, session: &Arc<dyn Coordinator>, paths: &[Path], synced: bool) -> Result<(), ReadError> {
+    async fn read(
+        &mut self,
+        session: &Arc<dyn Coordinator>,
+        paths: &[Path],
+        synced: bool,
+    ) -> Result<(), ReadError> {
         let documents = session.read_many(paths).await?;
         let mut changes = Changes::default();
         {
@@ -220,7 +237,12 @@ impl Watcher {
         self.tell(session, changes, synced).await
     }
 
-    async fn tell(&mut self, session: &Arc<dyn Coordinator>, mut changes: Changes, synced: bool) -> Result<(), ReadError> {
+    async fn tell(
+        &mut self,
+        session: &Arc<dyn Coordinator>,
+        mut changes: Changes,
+        synced: bool,
+    ) -> Result<(), ReadError> {
         self.look_for_tombstones(session, &mut changes).await?;
         publish(&self.shared, &changes);
         if self.feed.names_unknown_life(&self.shared, &changes) {
@@ -236,7 +258,11 @@ impl Watcher {
     }
 
     /// Of queues whose state is not there: whether they were deleted, or are missing.
-    async fn look_for_tombstones(&mut self, session: &Arc<dyn Coordinator>, changes: &mut Changes) -> Result<(), ReadError> {
+    async fn look_for_tombstones(
+        &mut self,
+        session: &Arc<dyn Coordinator>,
+        changes: &mut Changes,
+    ) -> Result<(), ReadError> {
         let missing: Vec<QueueId> = changes.missing.iter().copied().collect();
         for ids in missing.chunks(READS_MAX) {
             let paths: Vec<Path> = ids.iter().map(|id| paths::deleted(*id)).collect();
@@ -258,7 +284,8 @@ impl Watcher {
     /// Which brokers are live, all of them.
     async fn read_brokers(&mut self, session: &Arc<dyn Coordinator>) -> Result<(), ReadError> {
         let folder = paths::live_brokers();
-        let mut listed: HashSet<Path> = session.children(&folder).await?.iter().map(|life| folder.child(life)).collect();
+        let mut listed: HashSet<Path> =
+            session.children(&folder).await?.iter().map(|life| folder.child(life)).collect();
         listed.extend(self.shared.tree().brokers.keys().map(|life| paths::live_broker(*life)));
         let listed: Vec<Path> = listed.into_iter().collect();
         let documents = session.read_many(&listed).await?;
@@ -274,7 +301,11 @@ impl Watcher {
     }
 
     /// The proof of absence: sync, the states first, the brokers' paths second, all on one session.
-    async fn reread(&mut self, session: &Arc<dyn Coordinator>, queues: Vec<QueueId>) -> Result<(), ReadError> {
+    async fn reread(
+        &mut self,
+        session: &Arc<dyn Coordinator>,
+        queues: Vec<QueueId>,
+    ) -> Result<(), ReadError> {
         let done = self.reread_now(session, &queues).await;
         if done.is_err() {
             self.shared.rereads.lock().unwrap_or_else(PoisonError::into_inner).extend(queues);
@@ -282,10 +313,15 @@ impl Watcher {
         done
     }
 
-    async fn reread_now(&mut self, session: &Arc<dyn Coordinator>, queues: &[QueueId]) -> Result<(), ReadError> {
+    async fn reread_now(
+        &mut self,
+        session: &Arc<dyn Coordinator>,
+        queues: &[QueueId],
+    ) -> Result<(), ReadError> {
         session.sync().await?;
         for queues in queues.chunks(READS_MAX / 2) {
-            let paths: Vec<Path> = queues.iter().flat_map(|id| [paths::queue(*id), paths::queue_state(*id)]).collect();
+            let paths: Vec<Path> =
+                queues.iter().flat_map(|id| [paths::queue(*id), paths::queue_state(*id)]).collect();
             self.read(session, &paths, true).await?;
         }
         self.read_brokers(session).await?;
@@ -294,16 +330,25 @@ impl Watcher {
     }
 
     /// Everything, after a sync; changes that come meanwhile get their turn between the pieces.
-    async fn read_all(&mut self, session: &Arc<dyn Coordinator>, events: &mut Events) -> Result<(), ReadError> {
+    async fn read_all(
+        &mut self,
+        session: &Arc<dyn Coordinator>,
+        events: &mut Events,
+    ) -> Result<(), ReadError> {
         session.sync().await?;
         let queues = grandchildren(session, paths::queues()).await?;
         let mut listed = HashSet::new();
         // Those with a copy here first: they may be waiting for somebody to stand.
-        let (here, elsewhere): (Vec<&Path>, Vec<&Path>) = queues.iter().partition(|path| match paths::parse(path) {
-            Some(Place::Queue(id)) => self.feed.local().contains(&id),
-            _ => false,
-        });
-        let states = here.into_iter().chain(elsewhere).flat_map(|path| [path.clone(), path.child("state")]).collect();
+        let (here, elsewhere): (Vec<&Path>, Vec<&Path>) =
+            queues.iter().partition(|path| match paths::parse(path) {
+                Some(Place::Queue(id)) => self.feed.local().contains(&id),
+                _ => false,
+            });
+        let states = here
+            .into_iter()
+            .chain(elsewhere)
+            .flat_map(|path| [path.clone(), path.child("state")])
+            .collect();
         self.read_listed(session, events, states, &mut listed).await?;
         for folder in [paths::exchanges(), paths::names()] {
             for host in session.children(&folder).await? {
@@ -355,8 +400,12 @@ impl Watcher {
 }
 
 /// The documents two levels below `folder`, whose children are buckets.
-async fn grandchildren(session: &Arc<dyn Coordinator>, folder: Path) -> Result<Vec<Path>, ReadError> {
-    let buckets: Vec<Path> = session.children(&folder).await?.iter().map(|bucket| folder.child(bucket)).collect();
+async fn grandchildren(
+    session: &Arc<dyn Coordinator>,
+    folder: Path,
+) -> Result<Vec<Path>, ReadError> {
+    let buckets: Vec<Path> =
+        session.children(&folder).await?.iter().map(|bucket| folder.child(bucket)).collect();
     let mut found = Vec::new();
     for buckets in buckets.chunks(LISTS_MAX) {
         let lists = try_join_all(buckets.iter().map(|bucket| session.children(bucket))).await?;
@@ -368,7 +417,10 @@ async fn grandchildren(session: &Arc<dyn Coordinator>, folder: Path) -> Result<V
 }
 
 /// One recursive watch for each folder; none for a single queue.
-async fn watch(session: &Arc<dyn Coordinator>, lives: &mut watch::Receiver<Option<Life>>) -> Option<Events> {
+async fn watch(
+    session: &Arc<dyn Coordinator>,
+    lives: &mut watch::Receiver<Option<Life>>,
+) -> Option<Events> {
     let folders = [
         paths::live_brokers(),
         paths::names(),

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bellwether_coordinator::coordinator::{Conflict, Coordinator, Path, ReadError, Write, WriteError};
+use bellwether_coordinator::coordinator::{
+    Conflict, Coordinator, Path, ReadError, Write, WriteError,
+};
 use bellwether_protocol::error::{ErrorBody, ErrorCode};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -21,7 +23,10 @@ const LOOK_AGAIN: Duration = Duration::from_millis(50);
 pub(super) enum Decision {
     Done,
     /// Step `index` was refused; nothing was applied.
-    Refused { index: usize, conflict: Conflict },
+    Refused {
+        index: usize,
+        conflict: Conflict,
+    },
 }
 
 impl Catalog {
@@ -30,7 +35,12 @@ impl Catalog {
     ///
     /// # Errors
     /// "Not done" when nothing was sent; "unknown" when it is not decided by `deadline`.
-    pub(super) async fn decide<D, F>(&self, writes: Vec<Write>, deadline: Instant, done: D) -> Result<Decision, ErrorBody>
+    pub(super) async fn decide<D, F>(
+        &self,
+        writes: Vec<Write>,
+        deadline: Instant,
+        done: D,
+    ) -> Result<Decision, ErrorBody>
     where
         D: Fn(Arc<dyn Coordinator>) -> F,
         F: Future<Output = Result<bool, ReadError>>,
@@ -48,8 +58,12 @@ impl Catalog {
             let answer = tokio::time::timeout_at(deadline, session.write(writes.clone())).await;
             let decision = match answer {
                 Ok(Ok(_)) => return Ok(Decision::Done),
-                Ok(Err(WriteError::Refused { index, conflict })) => Some(Decision::Refused { index, conflict }),
-                Ok(Err(WriteError::Invalid(why))) => return Err(ErrorBody::not_done(ErrorCode::InvalidOption, why)),
+                Ok(Err(WriteError::Refused { index, conflict })) => {
+                    Some(Decision::Refused { index, conflict })
+                }
+                Ok(Err(WriteError::Invalid(why))) => {
+                    return Err(ErrorBody::not_done(ErrorCode::InvalidOption, why));
+                }
                 Ok(Err(WriteError::Undecided(_) | WriteError::SessionOver)) => None,
                 Err(_elapsed) => return Err(timed_out()),
             };
@@ -87,8 +101,12 @@ impl Catalog {
             // Made twice it is still one folder: an undecided answer costs no more than the refusal of the next write.
             match session.make_parents(&folder).await {
                 Ok(()) | Err(WriteError::Undecided(_)) => {}
-                Err(WriteError::SessionOver | WriteError::Refused { .. }) => return Err(unavailable()),
-                Err(WriteError::Invalid(why)) => return Err(ErrorBody::not_done(ErrorCode::InvalidOption, why)),
+                Err(WriteError::SessionOver | WriteError::Refused { .. }) => {
+                    return Err(unavailable());
+                }
+                Err(WriteError::Invalid(why)) => {
+                    return Err(ErrorBody::not_done(ErrorCode::InvalidOption, why));
+                }
             }
         }
         Ok(())

@@ -28,7 +28,13 @@ pub(super) struct Outlet {
 }
 
 impl Outlet {
-    pub fn new(key: ConsumerKey, handle: ConsumerHandle, request: RequestId, outbox: Arc<Outbox>, service: Arc<Service>) -> Arc<Outlet> {
+    pub fn new(
+        key: ConsumerKey,
+        handle: ConsumerHandle,
+        request: RequestId,
+        outbox: Arc<Outbox>,
+        service: Arc<Service>,
+    ) -> Arc<Outlet> {
         service.metrics.consumers.add(1);
         Arc::new_cyclic(|me| Outlet {
             key,
@@ -73,7 +79,8 @@ impl Outlet {
     /// Answers the request that attached it, if that was not done yet.
     pub fn attached(&self, epoch: Epoch) {
         if let Some(id) = self.take_attaching() {
-            self.outbox.push(BrokerFrame::Response { id, response: Response::ConsumerAttached { epoch } });
+            self.outbox
+                .push(BrokerFrame::Response { id, response: Response::ConsumerAttached { epoch } });
         }
     }
 

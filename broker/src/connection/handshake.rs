@@ -77,7 +77,10 @@ enum Refusal {
     Said(ErrorBody),
 }
 
-async fn greet<S: AsyncRead + AsyncWrite + Unpin>(socket: &mut S, service: &Service) -> Result<Greeted, Refusal> {
+async fn greet<S: AsyncRead + AsyncWrite + Unpin>(
+    socket: &mut S,
+    service: &Service,
+) -> Result<Greeted, Refusal> {
     let mut codec = FrameCodec::<ClientFrame>::new(Limits {
         frame_bytes_max: usize::try_from(service.limits.handshake_bytes_max).unwrap_or(usize::MAX),
     });
@@ -98,7 +101,8 @@ async fn greet<S: AsyncRead + AsyncWrite + Unpin>(socket: &mut S, service: &Serv
         let words = "the first frame of a connection has to be Hello";
         return Err(Refusal::Said(ErrorBody::not_done(ErrorCode::UnexpectedFrame, words)));
     };
-    let version = negotiate(hello.version_min..=hello.version_max, VERSIONS).map_err(Refusal::Said)?;
+    let version =
+        negotiate(hello.version_min..=hello.version_max, VERSIONS).map_err(Refusal::Said)?;
     let welcome = BrokerFrame::Welcome(welcome(service, version));
     send(socket, &welcome).await.map_err(|_| Refusal::Gone)?;
     codec.set_limits(service.frame_limits());

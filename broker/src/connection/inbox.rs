@@ -49,6 +49,12 @@ impl Inbox {
 
 impl PublishOrigin for Inbox {
     fn outcomes(&self, outcomes: Vec<(u64, Result<(), ErrorBody>)>) {
-        self.add(|news| if news.outcomes.is_empty() { news.outcomes = outcomes } else { news.outcomes.extend(outcomes) });
+        self.add(|news| {
+            if news.outcomes.is_empty() {
+                news.outcomes = outcomes
+            } else {
+                news.outcomes.extend(outcomes)
+            }
+        });
     }
 }

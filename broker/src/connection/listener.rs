@@ -58,7 +58,9 @@ pub async fn serve(listener: TcpListener, service: Arc<Service>, shutdown: Cance
 }
 
 async fn turn_away(mut socket: TcpStream, limit: usize) {
-    let words = format!("this broker has {limit} connections, the most that are allowed; connect to another one");
+    let words = format!(
+        "this broker has {limit} connections, the most that are allowed; connect to another one"
+    );
     let error = ErrorBody::not_done(ErrorCode::ConnectionLimit, words);
     let mut bytes = BytesMut::new();
     BrokerFrame::Goodbye(error).encode(&mut bytes);

@@ -91,7 +91,9 @@ impl Service {
     }
 
     fn frame_limits(&self) -> bellwether_protocol::Limits {
-        bellwether_protocol::Limits { frame_bytes_max: usize::try_from(self.limits.frame_bytes_max).unwrap_or(usize::MAX) }
+        bellwether_protocol::Limits {
+            frame_bytes_max: usize::try_from(self.limits.frame_bytes_max).unwrap_or(usize::MAX),
+        }
     }
 }
 

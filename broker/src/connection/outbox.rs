@@ -89,7 +89,8 @@ impl Outbox {
     pub fn push_settled(&self, consumer: ConsumerHandle, up_to: u64) {
         let mut waiting = self.waiting();
         // Only right behind the last one: a refusal in between has to be heard before a higher number.
-        if let Some(Item::Frame(BrokerFrame::Settled { consumer: last, up_to: told })) = waiting.items.back_mut()
+        if let Some(Item::Frame(BrokerFrame::Settled { consumer: last, up_to: told })) =
+            waiting.items.back_mut()
             && *last == consumer
         {
             *told = up_to.max(*told);

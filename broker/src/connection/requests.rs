@@ -42,7 +42,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<S> {
                 self.answer(id, detached.map(|()| Response::Done));
             }
             _ if self.requests.len() >= self.service.limits.requests_in_flight_max => {
-                let words = format!("{} requests are open on this connection; wait for answers", self.requests.len());
+                let words = format!(
+                    "{} requests are open on this connection; wait for answers",
+                    self.requests.len()
+                );
                 self.answer(id, Err(ErrorBody::not_done(ErrorCode::ConnectionLimit, words)));
             }
             Request::AttachConsumer { consumer, queue, prefetch, prefetch_bytes } => {
@@ -50,13 +53,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<S> {
                     Ok(outlet) => {
                         let (service, host) = (Arc::clone(&self.service), self.host.clone());
                         let prefetch = prefetch.min(service.limits.prefetch_max);
-                        self.requests.spawn(async move { attach(&service, &host, &queue, outlet, prefetch, prefetch_bytes).await });
+                        self.requests.spawn(async move {
+                            attach(&service, &host, &queue, outlet, prefetch, prefetch_bytes).await
+                        });
                     }
                     Err(error) => self.answer(id, Err(error)),
                 }
             }
             request => {
-                let (service, host, outbox) = (Arc::clone(&self.service), self.host.clone(), Arc::clone(&self.outbox));
+                let (service, host, outbox) =
+                    (Arc::clone(&self.service), self.host.clone(), Arc::clone(&self.outbox));
                 self.requests.spawn(async move {
                     outbox.push(answer(id, carry_out(&service, &host, request).await));
                 });
@@ -68,13 +74,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<S> {
         self.outbox.push(answer(id, result));
     }
 
-    fn new_outlet(&mut self, id: RequestId, handle: ConsumerHandle, prefetch: u32) -> Result<Arc<Outlet>, ErrorBody> {
+    fn new_outlet(
+        &mut self,
+        id: RequestId,
+        handle: ConsumerHandle,
+        prefetch: u32,
+    ) -> Result<Arc<Outlet>, ErrorBody> {
         if prefetch == 0 {
             let words = "prefetch is 0; a consumer holds at least one message";
             return Err(ErrorBody::not_done(ErrorCode::InvalidOption, words));
         }
         if self.consumers.get(&handle).is_some_and(|outlet| !outlet.is_closed()) {
-            let words = format!("consumer handle {} is in use on this connection; choose another", handle.0);
+            let words = format!(
+                "consumer handle {} is in use on this connection; choose another",
+                handle.0
+            );
             return Err(ErrorBody::not_done(ErrorCode::InvalidOption, words));
         }
         self.consumers.retain(|_, outlet| !outlet.is_closed());
@@ -97,7 +111,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<S> {
         }
         if let Some(queue) = outlet.queue() {
             let shard = self.service.shards.shard_of(queue);
-            self.service.shards.send(shard, ShardInput::Detach { queue, consumer: outlet.key }).await;
+            self.service
+                .shards
+                .send(shard, ShardInput::Detach { queue, consumer: outlet.key })
+                .await;
         }
         Ok(())
     }
@@ -144,7 +161,11 @@ async fn attach(
 }
 
 /// The queue, if it is led here. A name that is not known is looked for once more: it may have been declared a moment ago.
-async fn led_here(service: &Service, host: &VirtualHost, queue: &QueueName) -> Result<QueueId, ErrorBody> {
+async fn led_here(
+    service: &Service,
+    host: &VirtualHost,
+    queue: &QueueName,
+) -> Result<QueueId, ErrorBody> {
     match service.catalog.led_here(host, queue) {
         Err(error) if error.code == ErrorCode::NoSuchQueue => {
             service.catalog.look_closer(CATCH_UP_FOR).await;
@@ -173,14 +194,24 @@ async fn ask_shard<T>(
     }
 }
 
-async fn carry_out(service: &Service, host: &VirtualHost, request: Request) -> Result<Response, ErrorBody> {
+async fn carry_out(
+    service: &Service,
+    host: &VirtualHost,
+    request: Request,
+) -> Result<Response, ErrorBody> {
     let catalog = &service.catalog;
     let done = |()| Response::Done;
     match request {
-        Request::DeclareExchange { exchange, kind } => catalog.declare_exchange(host, &exchange, kind).await.map(done),
-        Request::DeleteExchange { exchange, if_unused } => catalog.delete_exchange(host, &exchange, if_unused).await.map(done),
+        Request::DeclareExchange { exchange, kind } => {
+            catalog.declare_exchange(host, &exchange, kind).await.map(done)
+        }
+        Request::DeleteExchange { exchange, if_unused } => {
+            catalog.delete_exchange(host, &exchange, if_unused).await.map(done)
+        }
         Request::ListExchanges => Ok(Response::Exchanges(catalog.exchanges(host))),
-        Request::DeclareQueue { queue, options } => catalog.declare_queue(host, &queue, options).await,
+        Request::DeclareQueue { queue, options } => {
+            catalog.declare_queue(host, &queue, options).await
+        }
         Request::DeleteQueue { queue, if_unused, if_empty } => {
             led_here(service, host, &queue).await?;
             catalog.delete_queue(host, &queue, if_unused, if_empty).await.map(done)
@@ -190,16 +221,24 @@ async fn carry_out(service: &Service, host: &VirtualHost, request: Request) -> R
             let (_, messages) = ask_shard(service, host, &queue, Outcome::Unknown, purge).await?;
             Ok(Response::Purged { messages })
         }
-        Request::ListQueues { after, limit } => Ok(Response::Queues(catalog.queues(host, after.as_ref(), limit))),
+        Request::ListQueues { after, limit } => {
+            Ok(Response::Queues(catalog.queues(host, after.as_ref(), limit)))
+        }
         Request::DescribeQueue { queue } => {
             let describe = |queue, reply| ShardInput::Describe { queue, reply };
             let (id, counts) = ask_shard(service, host, &queue, Outcome::NotDone, describe).await?;
             let summary = catalog.summary(id).ok_or_else(|| catalog.not_leader(id, &queue))?;
             Ok(Response::Queue { summary, counts })
         }
-        Request::Bind { exchange, queue, routing_key } => catalog.bind(host, &exchange, &queue, &routing_key).await.map(done),
-        Request::Unbind { exchange, queue, routing_key } => catalog.unbind(host, &exchange, &queue, &routing_key).await.map(done),
-        Request::ListBindings { queue } => Ok(Response::Bindings(catalog.bindings(host, queue.as_ref()))),
+        Request::Bind { exchange, queue, routing_key } => {
+            catalog.bind(host, &exchange, &queue, &routing_key).await.map(done)
+        }
+        Request::Unbind { exchange, queue, routing_key } => {
+            catalog.unbind(host, &exchange, &queue, &routing_key).await.map(done)
+        }
+        Request::ListBindings { queue } => {
+            Ok(Response::Bindings(catalog.bindings(host, queue.as_ref())))
+        }
         Request::ClusterStatus => Ok(Response::Cluster(catalog.status())),
         Request::AttachProducer { .. }
         | Request::DetachProducer { .. }

@@ -77,14 +77,32 @@ enum End {
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<S> {
     /// Serves a client that has said hello.
-    pub async fn serve(socket: S, greeted: Greeted, service: Arc<Service>, shutdown: CancellationToken) {
+    pub async fn serve(
+        socket: S,
+        greeted: Greeted,
+        service: Arc<Service>,
+        shutdown: CancellationToken,
+    ) {
         let (read, write) = tokio::io::split(socket);
-        let outbox = Arc::new(Outbox::new(usize::try_from(service.limits.outbox_bytes_max).unwrap_or(usize::MAX)));
+        let outbox = Arc::new(Outbox::new(
+            usize::try_from(service.limits.outbox_bytes_max).unwrap_or(usize::MAX),
+        ));
         let inbox = Arc::new(Inbox::default());
-        let writer = Writer::new(write, Arc::clone(&service), Arc::clone(&outbox), Arc::clone(&inbox), greeted.heartbeat());
+        let writer = Writer::new(
+            write,
+            Arc::clone(&service),
+            Arc::clone(&outbox),
+            Arc::clone(&inbox),
+            greeted.heartbeat(),
+        );
         let writer = tokio::spawn(writer.run());
         let origin: Arc<dyn PublishOrigin> = Arc::clone(&inbox) as Arc<dyn PublishOrigin>;
-        let dispatcher = Dispatcher::new(service.catalog.me(), Arc::clone(&service.shards), Arc::clone(&service.peers), origin);
+        let dispatcher = Dispatcher::new(
+            service.catalog.me(),
+            Arc::clone(&service.shards),
+            Arc::clone(&service.peers),
+            origin,
+        );
         let session = Session {
             host: greeted.hello.virtual_host,
             socket: read,
@@ -176,7 +194,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<S> {
 
     /// When the publisher wants to be woken.
     fn wake_at(&self) -> Option<tokio::time::Instant> {
-        let look = (self.publisher.bytes_open() > 0).then(|| tokio::time::Instant::now() + LOOK_EVERY);
+        let look =
+            (self.publisher.bytes_open() > 0).then(|| tokio::time::Instant::now() + LOOK_EVERY);
         let held = self.publisher.wake_at().map(tokio::time::Instant::from_std);
         match (look, held) {
             (Some(look), Some(held)) => Some(look.min(held)),
@@ -206,7 +225,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<S> {
                 self.send_settles().await;
                 self.request(id, request).await;
             }
-            ClientFrame::UnreadableRequest { id, error } => self.outbox.push(BrokerFrame::Failure { id, error }),
+            ClientFrame::UnreadableRequest { id, error } => {
+                self.outbox.push(BrokerFrame::Failure { id, error })
+            }
             ClientFrame::Heartbeat => {}
             ClientFrame::Goodbye => return Err(End::Left),
             ClientFrame::Hello(_) => {
@@ -224,7 +245,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<S> {
             let version = self.service.catalog.routing_version();
             let Publish { exchange, routing_key, .. } = &publish;
             let (catalog, host) = (&self.service.catalog, &self.host);
-            match self.routes.route(version, exchange, routing_key, || catalog.route(host, exchange, routing_key)) {
+            match self.routes.route(version, exchange, routing_key, || {
+                catalog.route(host, exchange, routing_key)
+            }) {
                 Ok(queues) => {
                     self.publisher.publish(Instant::now(), publish, Ok(&queues));
                     return Ok(());
@@ -256,7 +279,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<S> {
         for publish in std::mem::take(&mut self.parked) {
             let Publish { exchange, routing_key, .. } = &publish;
             let (catalog, host) = (&self.service.catalog, &self.host);
-            let queues = self.routes.route(version, exchange, routing_key, || catalog.route(host, exchange, routing_key));
+            let queues = self.routes.route(version, exchange, routing_key, || {
+                catalog.route(host, exchange, routing_key)
+            });
             match queues {
                 Ok(queues) => self.publisher.publish(Instant::now(), publish, Ok(&queues)),
                 Err(error) => self.publisher.publish(Instant::now(), publish, Err(error)),
@@ -273,7 +298,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<S> {
                 ErrorBody::not_done(ErrorCode::InvalidOption, words)
             }
             Some((outlet, queue)) => {
-                let settle = ConsumerSettle { queue, consumer: outlet.key, number, epoch, settlement, ranges };
+                let settle = ConsumerSettle {
+                    queue,
+                    consumer: outlet.key,
+                    number,
+                    epoch,
+                    settlement,
+                    ranges,
+                };
                 self.settles[self.service.shards.shard_of(queue)].push(settle);
                 return;
             }
@@ -312,11 +344,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<S> {
         let metrics = &self.service.metrics;
         self.publisher.dispatch(now, &self.service.catalog, &mut self.dispatches);
         if !self.dispatches.is_empty() || !self.stalled.shards.is_empty() {
-            let forwarded = self.dispatcher.send(now, &mut self.dispatches, &mut self.publisher, &mut self.stalled);
+            let forwarded = self.dispatcher.send(
+                now,
+                &mut self.dispatches,
+                &mut self.publisher,
+                &mut self.stalled,
+            );
             metrics.forwarded_messages.add(forwarded);
         }
         self.count_bytes();
-        let full = self.service.metrics.publish_bytes_in_flight.get() > self.service.limits.publish_bytes_in_flight_max;
+        let full = self.service.metrics.publish_bytes_in_flight.get()
+            > self.service.limits.publish_bytes_in_flight_max;
         let withhold = full || !self.stalled.shards.is_empty();
         self.publisher.frames(withhold, &mut self.frames);
         if !self.frames.is_empty() {
@@ -356,7 +394,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<S> {
             outlet.close();
             if let Some(queue) = outlet.queue() {
                 let shard = self.service.shards.shard_of(queue);
-                self.service.shards.send(shard, ShardInput::Detach { queue, consumer: outlet.key }).await;
+                self.service
+                    .shards
+                    .send(shard, ShardInput::Detach { queue, consumer: outlet.key })
+                    .await;
             }
         }
     }
@@ -368,7 +409,10 @@ pub(super) fn no_such_consumer(handle: ConsumerHandle) -> ErrorBody {
 }
 
 fn silent(after: Duration) -> ErrorBody {
-    let words = format!("nothing was heard for {} s; send a Heartbeat when there is nothing to say", after.as_secs_f32());
+    let words = format!(
+        "nothing was heard for {} s; send a Heartbeat when there is nothing to say",
+        after.as_secs_f32()
+    );
     ErrorBody::not_done(ErrorCode::HeartbeatMissed, words)
 }
 

@@ -61,8 +61,23 @@ struct Pending {
 }
 
 impl<W: AsyncWrite + Unpin> Writer<W> {
-    pub fn new(socket: W, service: Arc<Service>, outbox: Arc<Outbox>, inbox: Arc<Inbox>, heartbeat: Option<Duration>) -> Writer<W> {
-        Writer { socket, service, outbox, inbox, heartbeat, chunks: VecDeque::new(), chunk_bytes: 0, encoded: BytesMut::new() }
+    pub fn new(
+        socket: W,
+        service: Arc<Service>,
+        outbox: Arc<Outbox>,
+        inbox: Arc<Inbox>,
+        heartbeat: Option<Duration>,
+    ) -> Writer<W> {
+        Writer {
+            socket,
+            service,
+            outbox,
+            inbox,
+            heartbeat,
+            chunks: VecDeque::new(),
+            chunk_bytes: 0,
+            encoded: BytesMut::new(),
+        }
     }
 
     /// Until the connection ends, or the client no longer takes anything.
@@ -77,7 +92,9 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
     }
 
     async fn write_all(&mut self) -> io::Result<()> {
-        let mut beat = self.heartbeat.map(|every| tokio::time::interval_at(tokio::time::Instant::now() + every, every));
+        let mut beat = self
+            .heartbeat
+            .map(|every| tokio::time::interval_at(tokio::time::Instant::now() + every, every));
         let mut wrote = false;
         loop {
             let taken = self.outbox.take();
@@ -145,7 +162,8 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
             bytes,
         };
         let consumer = pending.outlet.handle;
-        BrokerFrame::Deliver(Deliver { consumer, epoch: delivery.epoch, runs: delivery.runs }).encode(&mut self.encoded);
+        BrokerFrame::Deliver(Deliver { consumer, epoch: delivery.epoch, runs: delivery.runs })
+            .encode(&mut self.encoded);
         let bytes = self.encoded.split().freeze();
         self.chunk_bytes += bytes.len();
         self.chunks.push_back(Chunk { bytes, delivery: Some(pending) });
@@ -166,7 +184,9 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
         self.chunk_bytes = 0;
         while !self.chunks.is_empty() {
             let written = timeout(WRITE_TIMEOUT, poll_fn(|cx| self.poll_write(cx))).await;
-            let written = written.map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "the client does not read"))??;
+            let written = written.map_err(|_| {
+                io::Error::new(io::ErrorKind::TimedOut, "the client does not read")
+            })??;
             if let Some(bytes) = written {
                 self.advance(bytes);
             }
@@ -186,10 +206,12 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
             *slice = IoSlice::new(&chunk.bytes);
             count += 1;
         }
-        Pin::new(&mut self.socket).poll_write_vectored(cx, &slices[..count]).map(|written| match written {
-            Ok(0) => Err(io::ErrorKind::WriteZero.into()),
-            Ok(bytes) => Ok(Some(bytes)),
-            Err(error) => Err(error),
+        Pin::new(&mut self.socket).poll_write_vectored(cx, &slices[..count]).map(|written| {
+            match written {
+                Ok(0) => Err(io::ErrorKind::WriteZero.into()),
+                Ok(bytes) => Ok(Some(bytes)),
+                Err(error) => Err(error),
+            }
         })
     }
 
@@ -204,7 +226,8 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
         if self.chunks.iter().take(SLICES_MAX).all(may_be_written) {
             return;
         }
-        let (keep, dropped): (VecDeque<Chunk>, VecDeque<Chunk>) = self.chunks.drain(..).partition(may_be_written);
+        let (keep, dropped): (VecDeque<Chunk>, VecDeque<Chunk>) =
+            self.chunks.drain(..).partition(may_be_written);
         self.chunks = keep;
         for pending in dropped.into_iter().filter_map(|chunk| chunk.delivery) {
             self.undelivered(pending);

@@ -51,7 +51,10 @@ impl Credit {
     pub fn answer(&mut self, messages: u64, bytes: u64) {
         self.answered_messages += messages;
         self.answered_bytes += bytes;
-        assert!(self.answered_messages <= self.published_messages, "answered what was never published");
+        assert!(
+            self.answered_messages <= self.published_messages,
+            "answered what was never published"
+        );
     }
 
     /// What to grant now, if half the window is used up since the last grant or nothing is open.
@@ -62,8 +65,10 @@ impl Credit {
         let more_bytes = bytes.saturating_sub(self.granted_bytes);
         // A single message larger than the window leaves nothing open when it is answered, and no credit either.
         let stuck = self.answered_messages == self.published_messages
-            && (self.published_bytes >= self.granted_bytes || self.published_messages >= self.granted_messages);
-        if more_messages * 2 < self.window_messages && more_bytes * 2 < self.window_bytes && !stuck {
+            && (self.published_bytes >= self.granted_bytes
+                || self.published_messages >= self.granted_messages);
+        if more_messages * 2 < self.window_messages && more_bytes * 2 < self.window_bytes && !stuck
+        {
             return None;
         }
         self.granted_messages = messages;

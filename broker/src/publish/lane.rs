@@ -88,11 +88,14 @@ impl Part {
     fn fail(self, error: ErrorBody) -> Answer {
         let maybe = self.maybe_stored || self.attempt.is_some();
         let error = if maybe && error.outcome == Outcome::NotDone {
-            ErrorBody::unknown(ErrorCode::Unconfirmed, format!("it may have been stored before this: {}", error.message))
+            ErrorBody::unknown(
+                ErrorCode::Unconfirmed,
+                format!("it may have been stored before this: {}", error.message),
+            )
         } else {
             error
         };
-        Answer { entry: self.entry, result: Err(error) }
+        Answer { entry: self.entry, result: Err(error), behind: Vec::new() }
     }
 }
 
@@ -101,31 +104,35 @@ impl Part {
 pub(super) struct Answer {
     pub entry: u64,
     pub result: Result<(), ErrorBody>,
+    /// Entries that have to be answered first: a client that heard of the consequence before the cause could go on
+    /// behind what it does not know to have failed.
+    pub behind: Vec<u64>,
 }
 
 /// Since a batch failed for good.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Broken {
     /// The lowest number that failed.
     failed: Seq,
-    /// The lowest number that was refused only because of that.
+    /// The highest number that was refused only because of that.
     refused: Option<Seq>,
+    /// What failed, and which entries those were.
+    causes: Vec<(Seq, u64)>,
 }
 
 impl Broken {
-    pub fn at(failed: Seq) -> Broken {
-        Broken { failed, refused: None }
+    pub fn at(failed: Seq, cause: u64) -> Broken {
+        Broken { failed, refused: None, causes: vec![(failed, cause)] }
     }
 
-    /// Whether a batch beginning at `first` shows that the client has heard of it: what was under way when the batch failed
-    /// is higher than all that was refused before.
-    pub fn is_mended_by(self, first: Seq) -> bool {
+    /// Whether a batch beginning at `first` shows that the client has heard of it. What was under way when the batch failed
+    /// comes in ascending order; only a client that begins again, from its lowest unconfirmed number, goes back.
+    pub fn is_mended_by(&self, first: Seq) -> bool {
         first <= self.failed || self.refused.is_some_and(|refused| first <= refused)
     }
 
     pub fn refuse(&mut self, first: Seq) -> ErrorBody {
-        let lowest = self.refused.map_or(first, |refused| refused.min(first));
-        self.refused = Some(lowest);
+        self.refused = self.refused.max(Some(first));
         ErrorBody::not_done(
             ErrorCode::OutOfSequence,
             format!(
@@ -135,13 +142,20 @@ impl Broken {
         )
     }
 
+    fn refuse_part(&mut self, part: Part) -> Answer {
+        let error = self.refuse(part.first);
+        // Only behind lower numbers, so that no two wait for each other.
+        let lower = self.causes.iter().filter(|(failed, _)| *failed < part.first);
+        let behind = lower.map(|(_, entry)| *entry).collect();
+        Answer { behind, ..part.fail(error) }
+    }
+
     /// Both at once.
-    pub fn and(self, other: Broken) -> Broken {
-        let refused = match (self.refused, other.refused) {
-            (Some(one), Some(two)) => Some(one.min(two)),
-            (one, two) => one.or(two),
-        };
-        Broken { failed: self.failed.min(other.failed), refused }
+    pub fn and(mut self, other: Broken) -> Broken {
+        self.refused = self.refused.max(other.refused);
+        self.failed = self.failed.min(other.failed);
+        self.causes.extend(other.causes);
+        self
     }
 }
 
@@ -208,12 +222,17 @@ impl Lane {
             if broken.is_mended_by(part.first) {
                 self.broken = None;
             } else {
-                let error = broken.refuse(part.first);
-                return Some(part.fail(error));
+                return Some(broken.refuse_part(part));
             }
         }
-        self.parts.push_back(part);
         self.unsent += 1;
+        // A client that goes back may have higher numbers under way: those follow what it sends again, not the other way.
+        let at = match self.is_named() {
+            true => self.parts.partition_point(|before| before.first <= part.first),
+            false => self.parts.len(),
+        };
+        self.scattered |= at < self.parts.len();
+        self.parts.insert(at, part);
         None
     }
 
@@ -255,6 +274,9 @@ impl Lane {
             return;
         }
         self.hold_until = None;
+        if self.broken.is_some() {
+            return self.refuse_unsent(answers);
+        }
         let start = if self.scattered { 0 } else { self.parts.len() - self.unsent };
         for at in start..self.parts.len() {
             if self.parts[at].attempt.is_some() {
@@ -308,10 +330,11 @@ impl Lane {
     }
 
     fn attempt(&mut self, at: usize, to: Lead, token: u64) -> Dispatch {
-        let before = at.checked_sub(1).map(|before| self.parts[before].last());
+        let first = self.parts[at].first;
+        // The same numbers may be under way twice; what it follows is the nearest batch of lower ones.
+        let lower = self.parts.iter().take(at).rev().map(Part::last).find(|last| *last < first);
+        let previous = lower.filter(|_| self.is_named());
         let part = &mut self.parts[at];
-        // A batch that the client sent again behind higher ones has nothing open before it.
-        let previous = before.filter(|before| self.producer.is_some() && *before < part.first);
         let chained = previous.is_some();
         part.attempt = Some(Attempt { token, chained });
         self.unsent -= 1;
@@ -332,7 +355,11 @@ impl Lane {
 
     /// The attempt never left: it is as if it had not been made.
     pub fn undelivered(&mut self, token: u64, now: Instant, pause: bool) {
-        if let Some(part) = self.parts.iter_mut().find(|part| part.attempt.is_some_and(|attempt| attempt.token == token)) {
+        if let Some(part) = self
+            .parts
+            .iter_mut()
+            .find(|part| part.attempt.is_some_and(|attempt| attempt.token == token))
+        {
             part.attempt = None;
             self.unsent += 1;
             self.scattered = true;
@@ -343,7 +370,13 @@ impl Lane {
     }
 
     /// What a leader says of an attempt. Attempts given up in the meantime are not known any more.
-    pub fn outcome(&mut self, token: u64, result: Result<(), ErrorBody>, now: Instant, answers: &mut Vec<Answer>) {
+    pub fn outcome(
+        &mut self,
+        token: u64,
+        result: Result<(), ErrorBody>,
+        now: Instant,
+        answers: &mut Vec<Answer>,
+    ) {
         let is_it = |part: &Part| part.attempt.is_some_and(|attempt| attempt.token == token);
         let Some(at) = self.parts.iter().position(is_it) else { return };
         let attempt = self.parts[at].attempt.take().expect("it was found by its attempt");
@@ -353,19 +386,19 @@ impl Lane {
                 self.open = true;
                 self.refusals = 0;
                 let part = self.remove(at);
-                answers.push(Answer { entry: part.entry, result: Ok(()) });
+                answers.push(Answer { entry: part.entry, result: Ok(()), behind: Vec::new() });
             }
             Err(error) => {
                 let part = &mut self.parts[at];
                 part.maybe_stored |= error.outcome == Outcome::Unknown;
-                if is_worth_another_leader(&error, attempt.chained) && self.broken.is_none() {
-                    part.refused = Some(error);
-                    self.scattered = true;
-                    self.open = false;
-                    self.hold(now);
-                } else {
-                    self.fail(at, error, answers);
+                if !is_worth_another_leader(&error, attempt.chained) {
+                    return self.fail(at, error, answers);
                 }
+                part.refused = Some(error);
+                self.scattered = true;
+                self.open = false;
+                self.hold(now);
+                self.refuse_unsent(answers);
             }
         }
     }
@@ -373,24 +406,33 @@ impl Lane {
     /// Gives the part at `at` up, and with it everything that must not overtake it.
     fn fail(&mut self, at: usize, error: ErrorBody, answers: &mut Vec<Answer>) {
         let part = self.remove(at);
-        let failed = part.first;
-        answers.push(part.fail(error));
         if !self.is_named() {
+            answers.push(part.fail(error));
             return;
         }
-        let now_broken = Broken::at(failed);
-        let mut broken = self.broken.map_or(now_broken, |before| before.and(now_broken));
+        let broken = Broken::at(part.first, part.entry);
+        answers.push(part.fail(error));
+        self.broken = Some(match self.broken.take() {
+            Some(before) => before.and(broken),
+            None => broken,
+        });
         // What is under way answers for itself: the leader refuses it if it must.
+        self.refuse_unsent(answers);
+    }
+
+    /// In a broken lane nothing is sent (again).
+    fn refuse_unsent(&mut self, answers: &mut Vec<Answer>) {
+        let Some(broken) = &mut self.broken else { return };
+        if self.unsent == 0 {
+            return;
+        }
         let (open, unsent): (VecDeque<Part>, VecDeque<Part>) =
             self.parts.drain(..).partition(|part| part.attempt.is_some());
         self.parts = open;
         self.unsent = 0;
         self.scattered = false;
-        for part in unsent {
-            let error = broken.refuse(part.first);
-            answers.push(part.fail(error));
-        }
-        self.broken = Some(broken);
+        self.hold_until = None;
+        answers.extend(unsent.into_iter().map(|part| broken.refuse_part(part)));
     }
 
     fn expire(&mut self, now: Instant, answers: &mut Vec<Answer>) {
@@ -398,8 +440,12 @@ impl Lane {
             if now < front.taken_at + RETRY_FOR {
                 return;
             }
-            let why = front.refused.as_ref().map_or("nobody leads the queue", |error| &error.message);
-            let words = format!("no leader took it within {} s; the last answer: {why}", RETRY_FOR.as_secs());
+            let why =
+                front.refused.as_ref().map_or("nobody leads the queue", |error| &error.message);
+            let words = format!(
+                "no leader took it within {} s; the last answer: {why}",
+                RETRY_FOR.as_secs()
+            );
             let error = if front.maybe_stored || front.attempt.is_some() {
                 ErrorBody::unknown(ErrorCode::TimedOut, words)
             } else {
@@ -414,7 +460,10 @@ impl Lane {
         self.unsent = 0;
         self.scattered = false;
         for part in self.parts.drain(..) {
-            let error = ErrorBody::not_done(ErrorCode::NoSuchQueue, "the queue was deleted before the message was confirmed");
+            let error = ErrorBody::not_done(
+                ErrorCode::NoSuchQueue,
+                "the queue was deleted before the message was confirmed",
+            );
             answers.push(part.fail(error));
         }
     }
@@ -443,7 +492,10 @@ fn pause(refusals: u32) -> Duration {
 /// Whether the error says that this leader, at this moment, was the wrong one to ask.
 fn is_worth_another_leader(error: &ErrorBody, chained: bool) -> bool {
     match error.code {
-        ErrorCode::NotLeader | ErrorCode::Unconfirmed | ErrorCode::ShuttingDown | ErrorCode::NoSuchQueue => true,
+        ErrorCode::NotLeader
+        | ErrorCode::Unconfirmed
+        | ErrorCode::ShuttingDown
+        | ErrorCode::NoSuchQueue => true,
         // The batch before it was refused, or went to another leader: both are sent again in order.
         ErrorCode::OutOfSequence | ErrorCode::ProducerForgotten => chained,
         _ => false,

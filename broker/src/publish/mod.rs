@@ -10,6 +10,9 @@ mod publisher;
 mod routes;
 mod send;
 
+#[cfg(test)]
+mod tests;
+
 use std::time::Duration;
 
 pub use gates::{Lead, Leaders, Leadership, PeerGate, ShardGate};

@@ -74,6 +74,8 @@ pub struct Publisher {
     /// Lanes that wait for a leader, or for time to pass.
     held: Vec<usize>,
     answers: Vec<Answer>,
+    /// Answers that have to wait for others.
+    deferred: Vec<Answer>,
     frames: Vec<BrokerFrame>,
     tally: Tally,
 }
@@ -94,6 +96,7 @@ impl Publisher {
             ready: Vec::new(),
             held: Vec::new(),
             answers: Vec::new(),
+            deferred: Vec::new(),
             frames: Vec::new(),
             tally: Tally::default(),
         }
@@ -103,9 +106,16 @@ impl Publisher {
     ///
     /// # Errors
     /// When the handle is taken, or there are too many.
-    pub fn attach(&mut self, handle: ProducerHandle, name: Option<ProducerName>) -> Result<(), ErrorBody> {
+    pub fn attach(
+        &mut self,
+        handle: ProducerHandle,
+        name: Option<ProducerName>,
+    ) -> Result<(), ErrorBody> {
         if self.producers.contains_key(&handle) {
-            let words = format!("producer handle {} is in use on this connection; choose another", handle.0);
+            let words = format!(
+                "producer handle {} is in use on this connection; choose another",
+                handle.0
+            );
             return Err(ErrorBody::not_done(ErrorCode::InvalidOption, words));
         }
         if name.is_some() && self.producers.values().any(|producer| producer.name == name) {
@@ -113,7 +123,10 @@ impl Publisher {
             return Err(ErrorBody::not_done(ErrorCode::InvalidOption, words));
         }
         if self.producers.len() >= self.limits.producers_max {
-            let words = format!("this connection has {} producers, the most that are allowed", self.producers.len());
+            let words = format!(
+                "this connection has {} producers, the most that are allowed",
+                self.producers.len()
+            );
             return Err(ErrorBody::not_done(ErrorCode::ConnectionLimit, words));
         }
         let producer = Producer {
@@ -158,7 +171,9 @@ impl Publisher {
         let bytes = frame.messages.len() as u64;
         let last = frame.first.0.saturating_add(count.saturating_sub(1));
         let range = SeqRange { first: frame.first, last: Seq(last) };
-        let Some(producer) = self.producers.get_mut(&frame.producer).filter(|producer| !producer.leaving) else {
+        let Some(producer) =
+            self.producers.get_mut(&frame.producer).filter(|producer| !producer.leaving)
+        else {
             let (producer, error) = (frame.producer, no_such_producer(frame.producer));
             self.frames.push(BrokerFrame::PublishFailed { producer, range, error });
             return;
@@ -224,8 +239,11 @@ impl Publisher {
         // What follows must not be stored before this has been sent again: a queue that had stored higher numbers would take
         // the retry for a duplicate. (An error that the breach itself caused moves nothing.)
         if producer.name.is_some() && error.code != ErrorCode::OutOfSequence {
-            let broken = Broken::at(entry.range.first);
-            producer.broken = Some(producer.broken.map_or(broken, |before| before.and(broken)));
+            let broken = Broken::at(entry.range.first, id);
+            producer.broken = Some(match producer.broken.take() {
+                Some(before) => before.and(broken),
+                None => broken,
+            });
         }
         entry.failure = Some(error);
         self.finish(now, id);
@@ -236,7 +254,8 @@ impl Publisher {
         for queue in queues {
             let lane = self.lane(frame.producer, *queue);
             let address = (frame.exchange.clone(), frame.routing_key.clone());
-            let part = Part::new(id, frame.first, frame.resent, address, frame.messages.clone(), now);
+            let part =
+                Part::new(id, frame.first, frame.resent, address, frame.messages.clone(), now);
             let answer = self.lanes[lane].as_mut().expect("it was looked up").push(part);
             self.answers.extend(answer);
             self.list(lane);
@@ -271,12 +290,16 @@ impl Publisher {
     fn forget_idle_lanes(&mut self) {
         let Publisher { lanes, lane_of, free, producers, .. } = self;
         lane_of.retain(|(handle, _), at| {
-            let lane = lanes[*at].as_ref().expect("lanes in the map exist");
+            let lane = lanes[*at].as_mut().expect("lanes in the map exist");
             if !lane.is_idle() || lane.listed {
                 return true;
             }
-            if let (Some(broken), Some(producer)) = (lane.broken, producers.get_mut(handle)) {
-                producer.broken = Some(producer.broken.map_or(broken, |before| before.and(broken)));
+            if let (Some(broken), Some(producer)) = (lane.broken.take(), producers.get_mut(handle))
+            {
+                producer.broken = Some(match producer.broken.take() {
+                    Some(before) => before.and(broken),
+                    None => broken,
+                });
             }
             lanes[*at] = None;
             free.push(*at);
@@ -294,7 +317,11 @@ impl Publisher {
     }
 
     /// What the leaders say.
-    pub fn outcomes(&mut self, now: Instant, outcomes: impl IntoIterator<Item = (u64, Result<(), ErrorBody>)>) {
+    pub fn outcomes(
+        &mut self,
+        now: Instant,
+        outcomes: impl IntoIterator<Item = (u64, Result<(), ErrorBody>)>,
+    ) {
         for (token, result) in outcomes {
             let at = (token >> TOKEN_COUNTER_BITS) as usize;
             let Some(lane) = self.lanes.get_mut(at).and_then(Option::as_mut) else { continue };
@@ -339,7 +366,8 @@ impl Publisher {
     /// When [`Publisher::tick`] is wanted.
     #[must_use]
     pub fn wake_at(&self) -> Option<Instant> {
-        let lane = |at: &usize| self.lanes.get(*at).and_then(Option::as_ref).and_then(Lane::wake_at);
+        let lane =
+            |at: &usize| self.lanes.get(*at).and_then(Option::as_ref).and_then(Lane::wake_at);
         self.held.iter().filter_map(lane).min()
     }
 
@@ -375,25 +403,38 @@ impl Publisher {
     fn settle_answers(&mut self, now: Instant) {
         let mut answers = std::mem::take(&mut self.answers);
         for answer in answers.drain(..) {
-            let Some(entry) = self.entries.get_mut(&answer.entry) else { continue };
-            entry.waiting -= 1;
-            match answer.result {
-                Ok(()) => entry.stored_somewhere = true,
-                Err(error) => {
-                    let graver = error.outcome == Outcome::Unknown
-                        || entry.failure.as_ref().is_none_or(|before| {
-                            before.outcome == Outcome::NotDone && before.code == ErrorCode::OutOfSequence
-                        });
-                    if graver {
-                        entry.failure = Some(error);
-                    }
-                }
-            }
-            if entry.waiting == 0 {
-                self.finish(now, answer.entry);
-            }
+            self.settle_answer(now, answer);
         }
         self.answers = answers;
+    }
+
+    fn settle_answer(&mut self, now: Instant, answer: Answer) {
+        let waits = |cause: &u64| *cause != answer.entry && self.entries.contains_key(cause);
+        if answer.behind.iter().any(waits) {
+            self.deferred.push(answer);
+            return;
+        }
+        let Some(entry) = self.entries.get_mut(&answer.entry) else { return };
+        entry.waiting -= 1;
+        match answer.result {
+            Ok(()) => entry.stored_somewhere = true,
+            Err(error) => {
+                let graver = entry.failure.as_ref().is_none_or(|before| {
+                    before.outcome == Outcome::NotDone
+                        && (error.outcome == Outcome::Unknown
+                            || before.code == ErrorCode::OutOfSequence)
+                });
+                if graver {
+                    entry.failure = Some(error);
+                }
+            }
+        }
+        if entry.waiting == 0 {
+            self.finish(now, answer.entry);
+            for answer in std::mem::take(&mut self.deferred) {
+                self.settle_answer(now, answer);
+            }
+        }
     }
 
     fn finish(&mut self, now: Instant, id: u64) {
@@ -413,7 +454,10 @@ impl Publisher {
                 if entry.stored_somewhere && error.outcome == Outcome::NotDone {
                     // Part of the fan-out stands: "not done" would be a lie.
                     error.outcome = Outcome::Unknown;
-                    error.message = format!("some of the queues it was routed to have it, not all: {}", error.message);
+                    error.message = format!(
+                        "some of the queues it was routed to have it, not all: {}",
+                        error.message
+                    );
                 }
                 match error.outcome {
                     Outcome::NotDone => self.tally.refused_messages += count,
@@ -473,7 +517,11 @@ fn confirm(confirmed: &mut Vec<SeqRange>, range: SeqRange) {
     }
 }
 
-fn confirm_frame(producer: ProducerHandle, mut confirmed: Vec<SeqRange>, out: &mut Vec<BrokerFrame>) {
+fn confirm_frame(
+    producer: ProducerHandle,
+    mut confirmed: Vec<SeqRange>,
+    out: &mut Vec<BrokerFrame>,
+) {
     if confirmed.is_empty() {
         return;
     }
@@ -482,7 +530,9 @@ fn confirm_frame(producer: ProducerHandle, mut confirmed: Vec<SeqRange>, out: &m
     for range in confirmed {
         match ranges.last_mut() {
             // A number sent twice may be confirmed twice.
-            Some(last) if range.first.0 <= last.last.0.saturating_add(1) => last.last = last.last.max(range.last),
+            Some(last) if range.first.0 <= last.last.0.saturating_add(1) => {
+                last.last = last.last.max(range.last)
+            }
             _ => ranges.push(range),
         }
     }

@@ -28,13 +28,24 @@ pub struct Dispatcher {
 }
 
 impl Dispatcher {
-    pub fn new(me: BrokerId, shards: Arc<dyn ShardGate>, peers: Arc<dyn PeerGate>, origin: Arc<dyn PublishOrigin>) -> Dispatcher {
+    pub fn new(
+        me: BrokerId,
+        shards: Arc<dyn ShardGate>,
+        peers: Arc<dyn PeerGate>,
+        origin: Arc<dyn PublishOrigin>,
+    ) -> Dispatcher {
         let batches = (0..shards.shards()).map(|_| Vec::new()).collect();
         Dispatcher { me, shards, peers, origin, batches, down: Vec::new() }
     }
 
     /// Sends all of `dispatches`, and tells `publisher` of those that did not go. Answers how many messages were forwarded.
-    pub fn send(&mut self, now: Instant, dispatches: &mut Vec<Dispatch>, publisher: &mut Publisher, stalled: &mut Stalled) -> u64 {
+    pub fn send(
+        &mut self,
+        now: Instant,
+        dispatches: &mut Vec<Dispatch>,
+        publisher: &mut Publisher,
+        stalled: &mut Stalled,
+    ) -> u64 {
         let mut forwarded = 0;
         self.down.clear();
         for dispatch in dispatches.drain(..) {
