@@ -134,7 +134,8 @@ pub trait Coordinator: Send + Sync + fmt::Debug {
     /// The names of the children of `path` (encoded as in the path), in no order; empty when there is no such document.
     async fn children(&self, path: &Path) -> Result<Vec<String>, ReadError>;
 
-    /// After this, reads on this session show everything that was committed before the call.
+    /// After this, reads on this session show everything that was committed before the call, and the receivers of
+    /// [`Coordinator::watch`] hold every change that they are told of it.
     async fn sync(&self) -> Result<(), ReadError>;
 
     /// Carries out all of `writes` or none. Versions of what was created or set come back in order (`None` for deletes and checks).
@@ -143,7 +144,8 @@ pub trait Coordinator: Send + Sync + fmt::Debug {
     /// Makes `path` and its parents as permanent empty documents where they are missing.
     async fn make_parents(&self, path: &Path) -> Result<(), WriteError>;
 
-    /// Events of this session from now on, the changes below the `watched` prefixes among them. One receiver a call; bounded: a slow one sees `Overrun`.
+    /// Events of this session from now on, the changes below the `watched` prefixes among them; `Disconnected` to begin with when it is not
+    /// connected. One receiver a call; bounded: a slow one sees `Overrun`.
     async fn watch(
         &self,
         watched: &[Path],

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rand::Rng;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -43,8 +43,10 @@ pub(crate) async fn open(
         pauses.wait().await;
     };
     announce(attached.info);
+    let (flushes, flushed) = mpsc::channel(OUTSTANDING_MAX);
     let shared = Arc::new(Shared {
         dialer,
+        flushes,
         info: Mutex::new(attached.info),
         standing: watch::Sender::new(Standing::Attached(Arc::clone(&attached.link))),
         subscribers: Subscribers::default(),
@@ -53,7 +55,7 @@ pub(crate) async fn open(
         outstanding: Arc::new(Semaphore::new(OUTSTANDING_MAX)),
         released: CancellationToken::new(),
     });
-    tokio::spawn(keep(Arc::clone(&shared), attached));
+    tokio::spawn(keep(Arc::clone(&shared), attached, flushed));
     Ok(Arc::new(Session { shared }))
 }
 
@@ -71,12 +73,12 @@ fn announce(info: SessionInfo) {
 }
 
 /// Runs until the session is over, closed or given up.
-async fn keep(shared: Arc<Shared>, first: Attached) {
+async fn keep(shared: Arc<Shared>, first: Attached, mut flushes: Flushes) {
     let mut attached = first;
     loop {
         let Attached { link, mut changes, .. } = attached;
         let lost = tokio::select! {
-            reason = relay(&shared, link.as_ref(), &mut changes) => reason,
+            reason = relay(&shared, link.as_ref(), &mut changes, &mut flushes) => reason,
             () = shared.released.cancelled() => return,
         };
         shared.standing.send_replace(Standing::Detached);
@@ -86,6 +88,7 @@ async fn keep(shared: Arc<Shared>, first: Attached) {
         shared.subscribers.tell(&SessionEvent::Disconnected);
         let again = tokio::select! {
             again = attach_again(&shared) => again,
+            () = drop_all(&mut flushes) => return,
             () = shared.released.cancelled() => return,
         };
         match again {
@@ -104,15 +107,36 @@ async fn keep(shared: Arc<Shared>, first: Attached) {
     }
 }
 
+type Flushes = mpsc::Receiver<oneshot::Sender<()>>;
+
 /// Passes changes on until the link is lost.
-async fn relay(shared: &Shared, link: &dyn Link, changes: &mut mpsc::Receiver<Path>) -> String {
+async fn relay(
+    shared: &Shared,
+    link: &dyn Link,
+    changes: &mut mpsc::Receiver<Path>,
+    flushes: &mut Flushes,
+) -> String {
     let lost = link.lost();
     tokio::pin!(lost);
     loop {
         tokio::select! {
             Some(path) = changes.recv() => shared.subscribers.changed(&path),
+            Some(told) = flushes.recv() => {
+                while let Ok(path) = changes.try_recv() {
+                    shared.subscribers.changed(&path);
+                }
+                // Dropped, the sender tells as much as it would by sending.
+                drop(told);
+            }
             reason = &mut lost => return reason,
         }
+    }
+}
+
+/// Without a link there is nothing to flush. Returns when nobody can ask any more.
+async fn drop_all(flushes: &mut Flushes) {
+    while let Some(told) = flushes.recv().await {
+        drop(told);
     }
 }
 
@@ -121,7 +145,7 @@ async fn attach_again(shared: &Shared) -> Option<Attached> {
     let mut pauses = Pauses::new(shared.info().timeout);
     loop {
         let reason = match shared.dialer.dial().await {
-            Ok(attached) => match take_over(shared, &attached).await {
+            Ok(mut attached) => match take_over(shared, &mut attached).await {
                 Ok(()) => return Some(attached),
                 Err(reason) => {
                     attached.link.cut();
@@ -140,7 +164,7 @@ async fn attach_again(shared: &Shared) -> Option<Attached> {
     }
 }
 
-async fn take_over(shared: &Shared, attached: &Attached) -> Result<(), String> {
+async fn take_over(shared: &Shared, attached: &mut Attached) -> Result<(), String> {
     let _watching = shared.watching.lock().await;
     let ready = async {
         for prefix in shared.subscribers.prefixes() {

@@ -13,7 +13,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use self::in_flight::InFlight;
@@ -70,6 +70,8 @@ struct Shared {
     /// Held by the one whose turn it is to send.
     sending: tokio::sync::Mutex<()>,
     outstanding: Arc<Semaphore>,
+    /// Asks the keeper to pass on every change that has arrived.
+    flushes: mpsc::Sender<oneshot::Sender<()>>,
     /// The session is given up or closed: the keeper stops.
     released: CancellationToken,
 }
@@ -238,7 +240,14 @@ impl Coordinator for Session {
     }
 
     async fn sync(&self) -> Result<(), ReadError> {
-        self.ask(|link| async move { link.sync().await }).await
+        self.ask(|link| async move { link.sync().await }).await?;
+        // What the link had seen by the time of the answer goes to the receivers first. When there is no keeper to do that,
+        // the connection is lost again, and they are told of a gap.
+        let (told, done) = oneshot::channel();
+        if self.shared.flushes.send(told).await.is_ok() {
+            drop(done.await);
+        }
+        Ok(())
     }
 
     async fn write(&self, writes: Vec<Write>) -> Result<Vec<Option<Version>>, WriteError> {
@@ -283,7 +292,8 @@ impl Coordinator for Session {
             // The keeper sets what is subscribed when it attaches, before it says `Connected`.
             Err(_) => None,
         };
-        let receiver = self.shared.subscribers.add(watched);
+        let first = link.is_none().then_some(SessionEvent::Disconnected);
+        let receiver = self.shared.subscribers.add(watched, first);
         let Some(link) = link else { return Ok(receiver) };
         for prefix in watched {
             match link.watch(prefix.clone()).await {

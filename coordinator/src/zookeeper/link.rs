@@ -2,7 +2,7 @@
 //! would reconnect, run what had queued up meanwhile without bound, forget the watches, and after a while declare the session
 //! expired by its own clock. The session itself goes on in the next connection.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::future::Future;
 use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,13 +10,16 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use futures::future::join_all;
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use zookeeper_client as zk;
 
 use super::errors::{read_error, write_error};
 use crate::coordinator::{Document, Path, ReadError, Version, Write, WriteError};
 use crate::session::{CHANGES_MAX, Link};
+
+/// Syncs that wait for one watcher to pass on what it has; more wait to ask.
+const FLUSHES_MAX: usize = 16;
 
 /// A thread of its own for the library's tasks: the only way to end them for certain, with all they have queued. Ended, it
 /// closes the socket without ending the session.
@@ -70,7 +73,8 @@ pub(crate) struct ZooKeeperLink {
     client: Mutex<Option<zk::Client>>,
     states: zk::StateWatcher,
     acls: zk::Acls<'static>,
-    watched: Mutex<HashSet<Path>>,
+    /// What is watched, and how to ask each watcher to pass on what it has.
+    watched: Mutex<HashMap<Path, mpsc::Sender<oneshot::Sender<()>>>>,
     changes: mpsc::Sender<Path>,
     cut: CancellationToken,
 }
@@ -183,7 +187,16 @@ impl Link for ZooKeeperLink {
 
     async fn sync(&self) -> Result<(), ReadError> {
         let client = self.client()?;
-        self.answer(client.sync("/")).await?.map_err(read_error)
+        self.answer(client.sync("/")).await?.map_err(read_error)?;
+        // What changed before was told on this connection before the answer, but another task may still hold it.
+        let watchers: Vec<_> = lock(&self.watched).values().cloned().collect();
+        for watcher in watchers {
+            let (told, done) = oneshot::channel();
+            if watcher.send(told).await.is_ok() {
+                drop(self.answer(done).await?);
+            }
+        }
+        Ok(())
     }
 
     async fn write(&self, writes: Vec<Write>) -> Result<Vec<Option<Version>>, WriteError> {
@@ -191,15 +204,15 @@ impl Link for ZooKeeperLink {
     }
 
     async fn watch(&self, prefix: Path) -> Result<(), ReadError> {
-        if lock(&self.watched).contains(&prefix) {
+        if lock(&self.watched).contains_key(&prefix) {
             return Ok(());
         }
         let client = self.client()?;
         let watching = client.watch(&prefix.0, zk::AddWatchMode::PersistentRecursive);
         let watcher = self.answer(watching).await?.map_err(read_error)?;
-        if lock(&self.watched).insert(prefix) {
-            self.worker.spawn(pass_on(watcher, self.changes.clone()));
-        }
+        let (flush, flushes) = mpsc::channel(FLUSHES_MAX);
+        lock(&self.watched).insert(prefix, flush);
+        self.worker.spawn(pass_on(watcher, self.changes.clone(), flushes));
         Ok(())
     }
 
@@ -238,11 +251,24 @@ impl Link for ZooKeeperLink {
     }
 }
 
-/// Passes changes on until the connection ends. The library panics when it is asked for more after the end.
-async fn pass_on(mut watcher: zk::PersistentWatcher, changes: mpsc::Sender<Path>) {
+/// Passes changes on until the connection ends, and says on request when it has none left.
+async fn pass_on(
+    mut watcher: zk::PersistentWatcher,
+    changes: mpsc::Sender<Path>,
+    mut flushes: mpsc::Receiver<oneshot::Sender<()>>,
+) {
     loop {
-        let event = watcher.changed().await;
+        let event = tokio::select! {
+            // In this order: a flush is answered only when no change is left.
+            biased;
+            event = watcher.changed() => event,
+            Some(told) = flushes.recv() => {
+                drop(told);
+                continue;
+            }
+        };
         match event.event_type {
+            // The library panics when it is asked for more after the end.
             zk::EventType::Session if event.session_state.is_terminated() => return,
             zk::EventType::Session => {}
             zk::EventType::NodeCreated

@@ -56,6 +56,7 @@ contract!(
     after_a_gap_what_was_missed_can_be_read_and_watches_are_set_again,
     a_watch_asked_for_while_disconnected_is_set_on_return,
     after_a_sync_everything_committed_before_can_be_read,
+    after_a_sync_every_change_before_has_been_told,
     calls_of_one_session_are_carried_out_in_order,
     a_thousand_of_the_longest_names_make_no_child_list_too_long,
     any_name_that_users_choose_can_be_written_and_read_back,
