@@ -74,13 +74,23 @@ fn introduce(cluster: &LocalCluster, kept: Option<&Path>) -> Result<(), Failure>
             "\nData and logs lie in {folder} and are removed at the end; --data DIR keeps them."
         )?,
     }
-    let bellwether = invocation(&cluster.addresses());
+    let bellwether = binary();
+    let export = match cluster.addresses() {
+        addresses
+            if addresses
+                .first()
+                .is_some_and(|first| *first == format!("127.0.0.1:{BASE_PORT}")) =>
+        {
+            String::new()
+        }
+        addresses => format!("  export BELLWETHER_CONNECT={}\n", addresses.join(",")),
+    };
     writeln!(
         out,
         "
 Try this in another terminal:
 
-  {bellwether} exchange declare shop --kind fanout
+{export}  {bellwether} exchange declare shop --kind fanout
   {bellwether} queue declare orders
   {bellwether} queue bind orders shop
   {bellwether} publish --exchange shop 'three apples' 'two pears'
@@ -95,19 +105,10 @@ Kill a broker with `kill -9 PROCESS`: another takes its queues over, and it is s
     Ok(())
 }
 
-/// How to call this binary again, so that it finds the cluster.
-fn invocation(addresses: &[String]) -> String {
-    let binary = std::env::current_exe().ok();
-    let here = std::env::current_dir().ok();
-    let binary = binary.as_deref().map(|path| match &here {
-        Some(here) => path.strip_prefix(here).unwrap_or(path),
-        None => path,
-    });
-    let binary = binary.map_or("bellwether".to_owned(), |path| path.display().to_string());
-    let found_by_default =
-        addresses.first().is_some_and(|first| *first == format!("127.0.0.1:{BASE_PORT}"));
-    match found_by_default {
-        true => binary,
-        false => format!("{binary} --connect {}", addresses.join(",")),
-    }
+/// How to call this binary again from the folder that it was called in.
+fn binary() -> String {
+    let (Ok(binary), Ok(here)) = (std::env::current_exe(), std::env::current_dir()) else {
+        return "bellwether".to_owned();
+    };
+    binary.strip_prefix(&here).unwrap_or(&binary).display().to_string()
 }
