@@ -200,7 +200,10 @@ impl Log {
     /// These messages are gone.
     pub fn settled(&mut self, range: OffsetRange) {
         let mut next = range.first;
-        while let Some(located) = self.index.find_from(next).filter(|found| found.base < range.end)
+        // A range may end inside a batch: then nothing is left of it, though a batch is found there.
+        while next < range.end
+            && let Some(located) = self.index.find_from(next)
+            && located.base < range.end
         {
             let first = located.base.max(next);
             let end = located.end().min(range.end);

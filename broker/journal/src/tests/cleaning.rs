@@ -3,7 +3,7 @@
 use bellwether_protocol::ids::{Offset, OffsetRange, QueueId};
 use bytes::Bytes;
 
-use super::story::{Story, config, queue, range, settle};
+use super::story::{Story, config, enqueue, queue, range, settle};
 use crate::disk::crash::CrashDisk;
 use crate::{DiskLevel, Evacuation, JournalConfig, QueueLive, Read};
 
@@ -52,6 +52,20 @@ fn the_disk_does_not_grow_while_messages_come_and_go() {
     let story = story.again();
     assert_eq!(story.logs.end(busy), end);
     assert!(story.logs.start(busy) > Offset(1000));
+}
+
+/// A consumer acknowledged 500 of the 1000 messages of a batch, and the shard never came out of the loop that counted
+/// them: behind the last settled message the same batch was found again and again.
+#[test]
+fn a_settle_that_ends_inside_a_batch_is_counted_and_over() {
+    let mut story = Story::on(CrashDisk::default(), config());
+    let orders = queue(1);
+    story.logs.create(orders);
+    let bodies = ["a", "b", "c"].map(|body| Bytes::from_static(body.as_bytes()));
+    story.logs.append(enqueue(orders, 1, 0, &bodies));
+    story.settle_down(orders);
+    story.logs.settled(orders, range(0, 2));
+    story.logs.settled(orders, range(2, 3));
 }
 
 #[test]
