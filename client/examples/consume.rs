@@ -1,6 +1,6 @@
 //! Prints the messages of a queue and acknowledges them, through failovers, until the queue is deleted.
 //!
-//! `cargo run -p bellwether-client --example consume -- 127.0.0.1:5701 orders`
+//! `cargo run -p bellwether-client --example consume -- 127.0.0.1:7400 orders`
 
 use bellwether_client::{Client, Outcome};
 

@@ -1,6 +1,6 @@
 //! Publishes numbered messages to a queue and waits until each is on the disks of a majority.
 //!
-//! `cargo run -p bellwether-client --example publish -- 127.0.0.1:5701 orders 1000`
+//! `cargo run -p bellwether-client --example publish -- 127.0.0.1:7400 orders 1000`
 
 use bellwether_client::Client;
 

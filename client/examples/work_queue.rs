@@ -1,7 +1,7 @@
 //! Takes jobs from one queue and publishes their results to another. A job is acknowledged only when its result is
 //! confirmed, so that no failover loses one; a job that fails goes back for another worker.
 //!
-//! `cargo run -p bellwether-client --example work_queue -- 127.0.0.1:5701 jobs results`
+//! `cargo run -p bellwether-client --example work_queue -- 127.0.0.1:7400 jobs results`
 
 use bellwether_client::Client;
 

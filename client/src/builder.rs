@@ -27,7 +27,7 @@ pub(crate) const ADDRESSES_MAX: usize = 128;
 ///     .name("billing")
 ///     .virtual_host("invoices")
 ///     .deadline(Duration::from_secs(10))
-///     .connect(["broker-1:5701", "broker-2:5701"])
+///     .connect(["broker-1:7400", "broker-2:7400"])
 ///     .await?;
 /// # Ok(()) }
 /// ```

@@ -58,7 +58,7 @@ impl Client {
     /// ```no_run
     /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
     /// use bellwether_client::Client;
-    /// let client = Client::connect(["127.0.0.1:5701", "127.0.0.1:5702"]).await?;
+    /// let client = Client::connect(["127.0.0.1:7400", "127.0.0.1:7401"]).await?;
     /// client.declare("orders").await?;
     /// # Ok(()) }
     /// ```

@@ -12,7 +12,7 @@
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let client = Client::connect(["127.0.0.1:5701", "127.0.0.1:5702", "127.0.0.1:5703"]).await?;
+//! let client = Client::connect(["127.0.0.1:7400", "127.0.0.1:7401", "127.0.0.1:7402"]).await?;
 //! client.declare("orders").await?;
 //!
 //! let producer = client.producer().to_queue("orders").start().await?;
