@@ -24,7 +24,7 @@ pub struct BrokerOptions {
     pub power_loss: Option<Syncs>,
     /// More arguments of `serve`.
     pub arguments: Vec<String>,
-    /// What is logged, as for `RUST_LOG`.
+    /// What is logged, as for `RUST_LOG`; `BROKER_LOG` in the environment changes the default.
     pub log: String,
 }
 
@@ -34,7 +34,7 @@ impl Default for BrokerOptions {
             session_timeout: Duration::from_secs(2),
             power_loss: None,
             arguments: Vec::new(),
-            log: "info".to_owned(),
+            log: std::env::var("BROKER_LOG").unwrap_or_else(|_| "info".to_owned()),
         }
     }
 }

@@ -15,7 +15,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::eventually::eventually;
 
 /// How much of a log is shown when something fails, in bytes.
-const TAIL_BYTES: u64 = 6_000;
+const TAIL_BYTES: u64 = 12_000;
 
 /// A running child. Dropping it kills it.
 #[derive(Debug)]

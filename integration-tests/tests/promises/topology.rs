@@ -81,3 +81,14 @@ async fn with_fewer_brokers_than_replicas_a_queue_is_declared_with_what_there_is
     let confirmed = story.publish("orders", 10).await;
     assert_eq!(story.drain("orders").await, confirmed);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_published_is_delivered_in_order_and_gone_when_acknowledged() {
+    let story = Story::begins().await;
+    story.queue("orders").await;
+    let confirmed = story.publish("orders", 1_000).await;
+    assert_eq!(story.drain("orders").await, confirmed);
+    let counts = story.driver.describe("orders").await.unwrap().counts;
+    assert_eq!((counts.enqueued, counts.settled), (1_000, 1_000), "{counts:?}");
+    assert_eq!(story.drain("orders").await, []);
+}
