@@ -5,8 +5,12 @@
 //! gone" is told to a shard only after the state that names the leader was read on the same session.
 
 mod answers;
+#[cfg(test)]
+pub(crate) mod doubles;
 mod feed;
 mod queues;
+#[cfg(test)]
+mod tests;
 mod topology;
 mod tree;
 mod watcher;

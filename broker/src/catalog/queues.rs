@@ -9,7 +9,7 @@ use bellwether_coordinator::records::{
     BrokerRecord, NameRecord, QueueDefinition, QueueState, TombstoneRecord, UnknownFields,
 };
 use bellwether_protocol::client::{QueueOptions, Response};
-use bellwether_protocol::error::{ErrorBody, ErrorCode};
+use bellwether_protocol::error::{ErrorBody, ErrorCode, Outcome};
 use bellwether_protocol::ids::{Epoch, Member, QueueId};
 use bellwether_protocol::names::{QueueName, VirtualHost};
 use tokio::sync::oneshot;
@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 use super::Catalog;
 use super::answers::summary;
-use super::writes::{Decision, REQUEST_FOR, unavailable};
+use super::writes::{Decision, LOOK_AGAIN, REQUEST_FOR, unavailable};
 use crate::publish::Leadership;
 use crate::shard::input::{Deletable, ShardInput};
 
@@ -49,12 +49,12 @@ impl Catalog {
     ) -> Result<Response, ErrorBody> {
         check_options(options)?;
         let deadline = Instant::now() + REQUEST_FOR;
+        let id = QueueId(Uuid::new_v4());
         for _ in 0..RACES_MAX {
-            if let Some(existing) = self.existing_queue(host, name).await? {
+            if let Some(existing) = self.existing_queue(host, name, deadline).await? {
                 return existing.compare(self, options, deadline).await;
             }
-            let plan = self.plan(host, name, options)?;
-            let id = plan.definition.queue;
+            let plan = self.plan(id, host, name, options)?;
             let name_path = paths::name(host, name);
             let writes = vec![
                 create(
@@ -90,19 +90,19 @@ impl Catalog {
         &self,
         host: &VirtualHost,
         name: &QueueName,
+        deadline: Instant,
     ) -> Result<Option<Existing>, ErrorBody> {
-        let session = self.shared.connected().ok_or_else(unavailable)?;
-        existing(&*session, host, name).await.map_err(|_| unavailable())
+        self.reading(deadline, |session| async move { existing(&*session, host, name).await }).await
     }
 
     /// Where the copies go, and how many there can be.
     fn plan(
         &self,
+        id: QueueId,
         host: &VirtualHost,
         name: &QueueName,
         options: QueueOptions,
     ) -> Result<Plan, ErrorBody> {
-        let id = QueueId(Uuid::new_v4());
         let tree = self.shared.tree();
         let chosen = place(id, &tree.live_loads(), options.replicas);
         let records: Vec<&Arc<BrokerRecord>> =
@@ -177,38 +177,38 @@ impl Catalog {
     ) {
         let (queue, shard) = (tombstone.queue, self.shared.shards.shard_of(tombstone.queue));
         let mut told = Some(told);
-        loop {
+        let mut doubt = false;
+        let decided = loop {
             let deadline = Instant::now() + REQUEST_FOR;
-            let decided = self.try_delete(&tombstone, &deletable, deadline).await;
-            let undecided = matches!(&decided, Err(error) if error.outcome == bellwether_protocol::error::Outcome::Unknown);
-            if !undecided {
-                let deleted = decided.is_ok();
-                self.shared.shards.send(shard, ShardInput::DeleteDecided { queue, deleted }).await;
-                if deleted {
-                    info!(queue = %tombstone.name, queue.id = %queue, "queue deleted");
-                    self.enter(
-                        vec![
-                            paths::deleted(queue),
-                            paths::name(&tombstone.virtual_host, &tombstone.name),
-                        ],
-                        deadline,
-                    )
-                    .await;
+            let decided = self.try_delete(doubt, &tombstone, &deletable, deadline).await;
+            match decided {
+                Err(error) if error.outcome == Outcome::Unknown => {
+                    warn!(queue = %tombstone.name, "it is not known yet whether the queue is deleted; it stays stopped until the coordinator answers");
+                    doubt = true;
+                    if let Some(told) = told.take() {
+                        // The client may be gone; the delete is carried through all the same.
+                        let _gone = told.send(Err(error));
+                    }
                 }
+                decided => break decided,
             }
-            if let Some(told) = told.take() {
-                // The client may be gone; the delete is carried through all the same.
-                let _gone = told.send(decided);
-            }
-            if !undecided {
-                return;
-            }
-            warn!(queue = %tombstone.name, "it is not known yet whether the queue is deleted; it stays stopped until the coordinator answers");
+        };
+        let deleted = decided.is_ok();
+        self.shared.shards.send(shard, ShardInput::DeleteDecided { queue, deleted }).await;
+        if deleted {
+            info!(queue = %tombstone.name, queue.id = %queue, "queue deleted");
+            let name = paths::name(&tombstone.virtual_host, &tombstone.name);
+            self.enter(vec![paths::deleted(queue), name], Instant::now() + REQUEST_FOR).await;
+        }
+        if let Some(told) = told {
+            let _gone = told.send(decided);
         }
     }
 
+    /// `doubt`: it was tried before, and nobody knows what became of that.
     async fn try_delete(
         &self,
+        doubt: bool,
         tombstone: &TombstoneRecord,
         deletable: &Deletable,
         deadline: Instant,
@@ -216,7 +216,14 @@ impl Catalog {
         let queue = tombstone.queue;
         let bindings = paths::bindings(queue);
         for _ in 0..RACES_MAX {
-            let bound = self.read_version(&bindings).await?;
+            let bound = match self.read_version(&bindings, deadline).await {
+                Ok(bound) => bound,
+                Err(error) if doubt => {
+                    tokio::time::sleep(LOOK_AGAIN).await;
+                    return Err(ErrorBody { outcome: Outcome::Unknown, ..error });
+                }
+                Err(error) => return Err(error),
+            };
             let mut writes = vec![
                 Write::Delete { path: paths::queue_state(queue), version: Some(deletable.version) },
                 Write::Delete { path: paths::queue(queue), version: None },
@@ -232,7 +239,7 @@ impl Catalog {
             let is_deleted = |session: Arc<dyn Coordinator>| async move {
                 Ok(session.read(&paths::deleted(queue)).await?.is_some())
             };
-            match self.decide(writes, deadline, is_deleted).await? {
+            match self.decide_after(doubt, writes, deadline, is_deleted).await? {
                 Decision::Done => {
                     self.sweep_bindings(&bindings).await;
                     return Ok(());
@@ -248,7 +255,8 @@ impl Catalog {
                 Decision::Refused { .. } => {}
             }
         }
-        Err(raced())
+        let error = raced();
+        Err(if doubt { ErrorBody { outcome: Outcome::Unknown, ..error } } else { error })
     }
 
     /// Bindings that came in while the queue was being deleted lead nowhere; they would only lie about.
@@ -262,10 +270,14 @@ impl Catalog {
         }
     }
 
-    /// The version of a document, if it is there. Failing means that nothing was done, so that the caller may say so.
-    async fn read_version(&self, path: &Path) -> Result<Option<Version>, ErrorBody> {
-        let session = self.shared.connected().ok_or_else(unavailable)?;
-        let document = session.read(path).await.map_err(|_| unavailable())?;
+    /// The version of a document, if it is there.
+    async fn read_version(
+        &self,
+        path: &Path,
+        deadline: Instant,
+    ) -> Result<Option<Version>, ErrorBody> {
+        let document =
+            self.reading(deadline, |session| async move { session.read(path).await }).await?;
         Ok(document.map(|document| document.version))
     }
 

@@ -41,7 +41,7 @@ impl Catalog {
         let deadline = Instant::now() + REQUEST_FOR;
         let path = paths::exchange(host, name);
         for _ in 0..RACES_MAX {
-            if let Some((record, _)) = self.read_exchange(&path).await? {
+            if let Some((record, _)) = self.read_exchange(&path, deadline).await? {
                 self.enter(vec![path], deadline).await;
                 return same_kind(name, record.kind, kind);
             }
@@ -74,7 +74,7 @@ impl Catalog {
         let path = paths::exchange(host, name);
         for _ in 0..RACES_MAX {
             // Every binding writes the exchange again. With the exchange at the version read here all of them are in the copy.
-            let Some((_, version)) = self.read_exchange(&path).await? else {
+            let Some((_, version)) = self.read_exchange(&path, deadline).await? else {
                 return Err(no_such_exchange(host, name));
             };
             self.catch_up(deadline).await?;
@@ -83,7 +83,7 @@ impl Catalog {
                 let words = format!("exchange {name} has bindings to {} queues", bound.len());
                 return Err(ErrorBody::not_done(ErrorCode::InUse, words));
             }
-            let Some(unbinds) = self.unbind_all(name, &bound).await? else { continue };
+            let Some(unbinds) = self.unbind_all(name, &bound, deadline).await? else { continue };
             if unbinds.len() > WRITES_MAX {
                 // Too many for one multi: the first ones go ahead, and the rest is looked at anew.
                 self.write_some(&unbinds[..WRITES_MAX], &path, deadline).await?;
@@ -124,10 +124,12 @@ impl Catalog {
         &self,
         exchange: &ExchangeName,
         queues: &[QueueId],
+        deadline: Instant,
     ) -> Result<Option<Vec<Write>>, ErrorBody> {
-        let session = self.shared.connected().ok_or_else(unavailable)?;
         let bindings: Vec<Path> = queues.iter().map(|queue| paths::bindings(*queue)).collect();
-        let documents = session.read_many(&bindings).await.map_err(|_| unavailable())?;
+        let paths = &bindings;
+        let documents =
+            self.reading(deadline, |session| async move { session.read_many(paths).await }).await?;
         let mut writes = Vec::with_capacity(bindings.len());
         for (path, document) in bindings.into_iter().zip(documents) {
             let Some(document) = document else { continue };
@@ -210,13 +212,14 @@ impl Catalog {
         let deadline = Instant::now() + REQUEST_FOR;
         let exchange_path = paths::exchange(host, &binding.exchange);
         for _ in 0..RACES_MAX {
-            let Some((exchange, exchange_version)) = self.read_exchange(&exchange_path).await?
+            let Some((exchange, exchange_version)) =
+                self.read_exchange(&exchange_path, deadline).await?
             else {
                 return Err(no_such_exchange(host, &binding.exchange));
             };
-            let (id, name_version) = self.read_queue_name(host, queue).await?;
+            let (id, name_version) = self.read_queue_name(host, queue, deadline).await?;
             let path = paths::bindings(id);
-            let document = self.read_document(&path).await?;
+            let document = self.read_document(&path, deadline).await?;
             let Some(record) = changed(document.as_ref(), &binding, wanted)? else {
                 self.enter(vec![path, exchange_path], deadline).await;
                 return Ok(());
@@ -254,16 +257,29 @@ impl Catalog {
         Err(raced())
     }
 
-    async fn read_document(&self, path: &Path) -> Result<Option<Document>, ErrorBody> {
-        let session = self.shared.connected().ok_or_else(unavailable)?;
-        session.read(path).await.map_err(|_| unavailable())
+    /// The document; asked for once more after a sync when it is not there, for it may have been made on another broker
+    /// a moment ago.
+    async fn read_document(
+        &self,
+        path: &Path,
+        deadline: Instant,
+    ) -> Result<Option<Document>, ErrorBody> {
+        let read = |session: Arc<dyn Coordinator>| async move {
+            if let Some(found) = session.read(path).await? {
+                return Ok(Some(found));
+            }
+            session.sync().await?;
+            session.read(path).await
+        };
+        self.reading(deadline, read).await
     }
 
     async fn read_exchange(
         &self,
         path: &Path,
+        deadline: Instant,
     ) -> Result<Option<(ExchangeRecord, Version)>, ErrorBody> {
-        let Some(document) = self.read_document(path).await? else { return Ok(None) };
+        let Some(document) = self.read_document(path, deadline).await? else { return Ok(None) };
         let record = ExchangeRecord::parse(&document.bytes).map_err(|error| unreadable(&error))?;
         Ok(Some((record, document.version)))
     }
@@ -272,8 +288,9 @@ impl Catalog {
         &self,
         host: &VirtualHost,
         queue: &QueueName,
+        deadline: Instant,
     ) -> Result<(QueueId, Version), ErrorBody> {
-        let document = self.read_document(&paths::name(host, queue)).await?;
+        let document = self.read_document(&paths::name(host, queue), deadline).await?;
         let document = document.ok_or_else(|| no_such_queue(host, queue))?;
         let record = NameRecord::parse(&document.bytes).map_err(|error| unreadable(&error))?;
         Ok((record.queue, document.version))

@@ -16,7 +16,7 @@ use super::{Catalog, Command};
 pub(super) const REQUEST_FOR: Duration = Duration::from_secs(20);
 
 /// Pause before an undecided write is looked into again.
-const LOOK_AGAIN: Duration = Duration::from_millis(50);
+pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// What became of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +45,24 @@ impl Catalog {
         D: Fn(Arc<dyn Coordinator>) -> F,
         F: Future<Output = Result<bool, ReadError>>,
     {
-        let mut sent = false;
+        self.decide_after(false, writes, deadline, done).await
+    }
+
+    /// The same; `sent`: it was sent before, and nobody knows what became of that.
+    ///
+    /// # Errors
+    /// As for [`Catalog::decide`]; only "unknown" when it was sent before.
+    pub(super) async fn decide_after<D, F>(
+        &self,
+        mut sent: bool,
+        writes: Vec<Write>,
+        deadline: Instant,
+        done: D,
+    ) -> Result<Decision, ErrorBody>
+    where
+        D: Fn(Arc<dyn Coordinator>) -> F,
+        F: Future<Output = Result<bool, ReadError>>,
+    {
         loop {
             let Some(session) = self.shared.connected() else {
                 if !sent {
@@ -82,6 +99,31 @@ impl Catalog {
                 (Ok(Ok(false) | Err(_)), _) => self.pause(deadline).await?,
                 (Err(_elapsed), _) => return Err(timed_out()),
             }
+        }
+    }
+
+    /// Reads, again if need be, for as long as the session is said to be connected: a connection may just be changing.
+    ///
+    /// # Errors
+    /// The coordinator is away.
+    pub(super) async fn reading<T, R, F>(&self, deadline: Instant, read: R) -> Result<T, ErrorBody>
+    where
+        R: Fn(Arc<dyn Coordinator>) -> F,
+        F: Future<Output = Result<T, ReadError>>,
+    {
+        loop {
+            let session = self.shared.connected().ok_or_else(unavailable)?;
+            match read(session).await {
+                Ok(found) => return Ok(found),
+                Err(ReadError::Denied(why)) => {
+                    return Err(ErrorBody::not_done(ErrorCode::Internal, why));
+                }
+                Err(ReadError::Unavailable(_) | ReadError::SessionOver) => {}
+            }
+            if Instant::now() + LOOK_AGAIN >= deadline {
+                return Err(unavailable());
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
         }
     }
 

@@ -1,0 +1,239 @@
+//! For tests: a broker's surroundings in one process — an embedded coordinator, shards that only take notes, no peers.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bellwether_coordinator::coordinator::{Connector, Coordinator, Write};
+use bellwether_coordinator::embedded::{Embedded, EmbeddedConfig, Faults};
+use bellwether_coordinator::paths;
+use bellwether_coordinator::records::{BrokerRecord, UnknownFields};
+use bellwether_protocol::client::{QueueOptions, Response};
+use bellwether_protocol::ids::{BrokerId, BrokerLife, ClusterId, Incarnation, QueueId, StoreId};
+use bellwether_protocol::names::{QueueName, VirtualHost};
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::{Catalog, CatalogConfig};
+use crate::publish::{PeerGate, ShardGate};
+use crate::session::Life;
+use crate::shard::input::{LiveBrokers, QueuePublish, ShardInput};
+
+/// Nothing here takes that long; a test that waits longer has failed.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// One shard that writes down what it is told.
+pub struct NotedShard {
+    inputs: mpsc::Sender<ShardInput>,
+    noted: tokio::sync::Mutex<mpsc::Receiver<ShardInput>>,
+    full: AtomicBool,
+    room: Notify,
+}
+
+impl NotedShard {
+    pub fn new() -> Arc<NotedShard> {
+        let (inputs, noted) = mpsc::channel(10_000);
+        let (full, room) = (AtomicBool::new(false), Notify::new());
+        Arc::new(NotedShard { inputs, noted: tokio::sync::Mutex::new(noted), full, room })
+    }
+
+    /// The next input that `pick` takes; others before it are passed over.
+    pub async fn next<T>(&self, pick: impl Fn(ShardInput) -> Option<T>) -> T {
+        let mut noted = self.noted.lock().await;
+        let found = async {
+            loop {
+                let input = noted.recv().await.expect("the sender lives as long");
+                if let Some(found) = pick(input) {
+                    return found;
+                }
+            }
+        };
+        timeout(PATIENCE, found).await.expect("the shard is told in time")
+    }
+
+    pub fn set_full(&self, full: bool) {
+        self.full.store(full, Ordering::Release);
+        self.room.notify_waiters();
+    }
+}
+
+#[async_trait]
+impl ShardGate for NotedShard {
+    fn shards(&self) -> usize {
+        1
+    }
+
+    fn shard_of(&self, _queue: QueueId) -> usize {
+        0
+    }
+
+    async fn send(&self, _shard: usize, input: ShardInput) {
+        // Tests that look at nothing drop the shard.
+        let _dropped = self.inputs.send(input).await;
+    }
+
+    fn try_send(&self, _shard: usize, input: ShardInput) -> Result<(), Box<ShardInput>> {
+        if self.full.load(Ordering::Acquire) {
+            return Err(Box::new(input));
+        }
+        self.inputs.try_send(input).map_err(|error| Box::new(error.into_inner()))
+    }
+
+    async fn room(&self, _shard: usize) {
+        loop {
+            let room = self.room.notified();
+            if !self.full.load(Ordering::Acquire) {
+                return;
+            }
+            room.await;
+        }
+    }
+}
+
+/// Links to other brokers, all of which can be up or down.
+#[derive(Default)]
+pub struct NotedPeers {
+    pub up: AtomicBool,
+    pub forwarded: Mutex<Vec<(BrokerLife, QueuePublish)>>,
+}
+
+impl PeerGate for NotedPeers {
+    fn forward(&self, to: BrokerLife, publish: QueuePublish) -> Result<(), Box<QueuePublish>> {
+        if !self.up.load(Ordering::Acquire) {
+            return Err(Box::new(publish));
+        }
+        self.forwarded.lock().unwrap().push((to, publish));
+        Ok(())
+    }
+
+    fn brokers(&self, _live: &LiveBrokers) {}
+}
+
+/// One broker's catalog and what is around it.
+pub struct Surroundings {
+    pub embedded: Embedded,
+    pub session: Arc<dyn Coordinator>,
+    pub me: BrokerLife,
+    pub catalog: Catalog,
+    pub shard: Arc<NotedShard>,
+    pub peers: Arc<NotedPeers>,
+    pub lives: watch::Sender<Option<Life>>,
+    stop: CancellationToken,
+}
+
+impl Drop for Surroundings {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+pub fn life(broker: u32) -> BrokerLife {
+    BrokerLife { broker: BrokerId(broker), incarnation: Incarnation(u64::from(broker) << 8) }
+}
+
+pub fn record(life: BrokerLife) -> BrokerRecord {
+    BrokerRecord {
+        life,
+        store: StoreId(Uuid::from_u128(u128::from(life.broker.0))),
+        client_address: format!("127.0.0.1:{}", 5000 + life.broker.0),
+        peer_address: format!("127.0.0.1:{}", 6000 + life.broker.0),
+        host: "here".to_owned(),
+        version: "test".to_owned(),
+        rack: None,
+        unknown: UnknownFields::new(),
+    }
+}
+
+pub fn host() -> VirtualHost {
+    VirtualHost::default()
+}
+
+pub fn queue(name: &str) -> QueueName {
+    QueueName::new(name).unwrap()
+}
+
+pub fn options(replicas: u8) -> QueueOptions {
+    QueueOptions { replicas, min_isr: None, strict: false }
+}
+
+impl Surroundings {
+    /// A cluster of its own, with broker 1 in it.
+    pub async fn new() -> Surroundings {
+        let embedded = Embedded::start(EmbeddedConfig::default()).unwrap();
+        Surroundings::beside(embedded, 1, Vec::new()).await
+    }
+
+    /// A further broker beside the same coordinator, with logs of these queues.
+    pub async fn beside(
+        embedded: Embedded,
+        broker: u32,
+        local_queues: Vec<QueueId>,
+    ) -> Surroundings {
+        let session = embedded.connector(Duration::from_secs(10)).connect().await.unwrap();
+        for folder in paths::folders() {
+            session.make_parents(&folder).await.unwrap();
+        }
+        let me = life(broker);
+        register(&*session, me).await;
+        let (lives, lived) = watch::channel(Some(Life {
+            life: me,
+            coordinator: Arc::clone(&session),
+            connected: true,
+        }));
+        let (shard, peers, stop) =
+            (NotedShard::new(), Arc::new(NotedPeers::default()), CancellationToken::new());
+        let config =
+            CatalogConfig { me: me.broker, cluster: ClusterId(Uuid::from_u128(9)), local_queues };
+        let gate = Arc::clone(&shard) as Arc<dyn ShardGate>;
+        let links = Arc::clone(&peers) as Arc<dyn PeerGate>;
+        let (catalog, watcher) = Catalog::new(config, lived, gate, links, stop.clone());
+        tokio::spawn(watcher);
+        let surroundings =
+            Surroundings { embedded, session, me, catalog, shard, peers, lives, stop };
+        surroundings
+            .until("the broker knows itself", |catalog| {
+                catalog.addresses().iter().any(|address| address.broker == me.broker)
+            })
+            .await;
+        surroundings
+    }
+
+    /// Waits for a fact about the catalog.
+    pub async fn until(&self, fact: &str, holds: impl Fn(&Catalog) -> bool) {
+        let mut changes = self.catalog.changes();
+        let waited = async {
+            while !holds(&self.catalog) {
+                changes.changed().await.expect("the catalog lives");
+            }
+        };
+        timeout(PATIENCE, waited).await.unwrap_or_else(|_| panic!("{fact}"));
+    }
+
+    pub fn faults(&self) -> Faults {
+        self.embedded.faults()
+    }
+
+    /// Says whether the session is connected, as the keeper of the lives would.
+    pub fn set_connected(&self, connected: bool) {
+        let life = Life { life: self.me, coordinator: Arc::clone(&self.session), connected };
+        self.lives.send_replace(Some(life));
+    }
+
+    /// Declares a queue on this broker alone.
+    pub async fn declare(&self, name: &str) -> QueueId {
+        match self.catalog.declare_queue(&host(), &queue(name), options(1)).await.unwrap() {
+            Response::Declared { queue, .. } => queue.id,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// Makes a broker live.
+pub async fn register(session: &dyn Coordinator, life: BrokerLife) {
+    let path = paths::live_broker(life);
+    let create = Write::Create { path, bytes: record(life).to_bytes(), ephemeral: true };
+    session.write(vec![create]).await.unwrap();
+}
