@@ -69,6 +69,40 @@ pub enum Event {
     Tick,
 }
 
+impl Event {
+    /// The life that said it or answered: one that is heard from is not dead.
+    pub(crate) fn speaker(&self) -> Option<BrokerLife> {
+        match self {
+            Event::Dialed { peer } => Some(*peer),
+            Event::Subscribe { from, .. }
+            | Event::Unsubscribe { from, .. }
+            | Event::Durable { from, .. }
+            | Event::EpochEnd { from, .. }
+            | Event::NotLeading { from, .. }
+            | Event::SnapshotNeeded { from, .. }
+            | Event::Committed { from, .. } => Some(*from),
+            Event::Life(_)
+            | Event::Connected(_)
+            | Event::State { .. }
+            | Event::Gone { .. }
+            | Event::Dead { .. }
+            | Event::DialedDown { .. }
+            | Event::AcceptedDown { .. }
+            | Event::SnapshotInstalled { .. }
+            | Event::SnapshotFailed { .. }
+            | Event::Position { .. }
+            | Event::Appended { .. }
+            | Event::LocalDurable { .. }
+            | Event::Cas { .. }
+            | Event::HandOver
+            | Event::StoreFailed { .. }
+            | Event::Broken { .. }
+            | Event::Paused
+            | Event::Tick => None,
+        }
+    }
+}
+
 /// What became of a compare-and-set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CasOutcome {

@@ -116,6 +116,8 @@ pub struct Replica {
     stopped_at: Option<Instant>,
     /// The last life that is proven gone or dead.
     departed: Vec<BrokerLife>,
+    /// Lives whose process is taken for dead. Evidence, not proof: hearing from one ends it.
+    taken_for_dead: Vec<BrokerLife>,
     log: LogFacts,
     role: Role,
     /// Since when a trigger to stand has been there, and what was heard since.
@@ -146,6 +148,7 @@ impl Replica {
             abandoned: None,
             stopped_at: None,
             departed: Vec::new(),
+            taken_for_dead: Vec::new(),
             log,
             role: Role::Idle,
             candidacy: None,
@@ -159,11 +162,22 @@ impl Replica {
         if let Role::Stopped { .. } = self.role {
             return;
         }
+        if let Some(speaker) = event.speaker() {
+            // Two members that went on taking each other for dead would depose each other for ever.
+            self.taken_for_dead.retain(|life| *life != speaker);
+        }
         match event {
             Event::Life(life) => self.live(now, life, effects),
             Event::Connected(connected) => self.connect(now, connected, effects),
             Event::State { state, version, synced } => self.read(now, state, version, synced, effects),
-            Event::Gone { life } | Event::Dead { life } => self.depart(now, life, effects),
+            Event::Gone { life } => {
+                remember(&mut self.departed, life);
+                self.depart(now, life, effects);
+            }
+            Event::Dead { life } => {
+                remember(&mut self.taken_for_dead, life);
+                self.depart(now, life, effects);
+            }
             Event::Dialed { peer } => self.dialed(now, peer, effects),
             Event::DialedDown { peer } => self.dialed_down(now, peer),
             Event::AcceptedDown { peer } => self.accepted_down(now, peer, effects),
@@ -445,12 +459,6 @@ impl Replica {
     }
 
     fn depart(&mut self, now: Instant, life: BrokerLife, effects: &mut Vec<Effect>) {
-        if !self.departed.contains(&life) {
-            if self.departed.len() == DEPARTED_MAX {
-                self.departed.remove(0);
-            }
-            self.departed.push(life);
-        }
         if let Role::Leading(leading) = &mut self.role {
             leading.departed(life);
             return self.consider_isr(now, effects);
@@ -459,7 +467,7 @@ impl Replica {
     }
 
     fn has_departed(&self, life: BrokerLife) -> bool {
-        self.departed.contains(&life)
+        self.departed.contains(&life) || self.taken_for_dead.contains(&life)
     }
 
     fn doubt(&mut self, now: Instant, effects: &mut Vec<Effect>) {
@@ -541,5 +549,14 @@ impl Replica {
             Role::Leading(leading) => effects.extend(leading.pending_cas()),
             Role::Idle | Role::Following(_) | Role::Stopped { .. } => {}
         }
+    }
+}
+
+fn remember(lives: &mut Vec<BrokerLife>, life: BrokerLife) {
+    if !lives.contains(&life) {
+        if lives.len() == DEPARTED_MAX {
+            lives.remove(0);
+        }
+        lives.push(life);
     }
 }

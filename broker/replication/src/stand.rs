@@ -1,7 +1,7 @@
 //! Standing for election: when a leader is gone, resigned or provably dead, the members of the ISR
 //! stand in turn, the one with the longest log first.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bellwether_coordinator::coordinator::Version;
 use bellwether_coordinator::election::{elected, may_stand};
@@ -107,7 +107,7 @@ impl Replica {
     fn stand_when_due(&mut self, now: Instant, effects: &mut Vec<Effect>) {
         let (Some(candidacy), Some(seen)) = (&self.candidacy, &self.seen) else { return };
         let step = self.timing.stand_step;
-        let listening = if candidacy.unheard.is_empty() { step * 0 } else { step };
+        let listening = if candidacy.unheard.is_empty() { Duration::ZERO } else { step };
         let rank = u32::try_from(self.rank(candidacy, &seen.state)).unwrap_or(u32::MAX);
         // A member that does not answer within a step is not waited for.
         let due = candidacy.since + listening + step * rank;

@@ -388,3 +388,16 @@ fn a_restarted_broker_answers_nobody_and_stands_for_nothing_before_a_synced_read
     two.reads(state(2, Some(1), &[1, 2, 3]), 4);
     assert_eq!(two.follows(), Some((life(1), Epoch(2))));
 }
+
+/// Two members that had once taken each other for dead deposed each other a dozen times a second, for ever.
+#[test]
+fn a_leader_that_is_heard_from_is_not_taken_for_dead_any_more() {
+    let mut two = Given::follower(2, &[1, 2, 3]);
+    two.holds(&[(1, 0)], 4, 2);
+    two.happens(Event::Dead { life: life(1) });
+    two.happens(Event::Dialed { peer: life(1) });
+    two.reads(state(2, Some(1), &[1, 2, 3]), 3);
+    two.later(Duration::from_secs(1));
+    assert_eq!(two.cas(), None);
+    assert_eq!(two.follows(), Some((life(1), Epoch(2))));
+}
