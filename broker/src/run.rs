@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 
 use bellwether_coordinator::coordinator::{ConnectError, Connector};
 use bellwether_coordinator::records::{BrokerRecord, UnknownFields};
-use bellwether_journal::{Journal, JournalConfig, JournalMetrics, JournalThread, OpenError};
+use bellwether_journal::{
+    Journal, JournalConfig, JournalMetrics, JournalThread, OpenError, SYNC_BUCKETS_US,
+};
 use bellwether_protocol::ids::{BrokerLife, Incarnation, Member, QueueId};
 use tokio::sync::{Notify, oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -26,6 +28,8 @@ use crate::shard::{Environment, Shards};
 
 /// How often the journal's counters are brought into the metrics.
 const COUNT_JOURNAL: Duration = Duration::from_secs(1);
+/// How often the queues of the cluster are counted: with a hundred thousand of them that takes milliseconds.
+const COUNT_QUEUES: Duration = Duration::from_secs(5);
 /// How often a draining broker looks whether its queues are handed over.
 const DRAIN_LOOK: Duration = Duration::from_millis(20);
 /// How long the goodbyes of a stopping broker may take, each.
@@ -95,7 +99,8 @@ pub async fn run(
             cluster,
             store,
             promise: config.timing.promise,
-            outbox_bytes_max: usize::try_from(config.limits.peer_window_bytes).unwrap_or(usize::MAX),
+            outbox_bytes_max: usize::try_from(config.limits.peer_window_bytes)
+                .unwrap_or(usize::MAX),
             snapshot_bytes_per_second: config.storage.snapshot_bytes_per_second,
         },
         listeners.peer,
@@ -131,16 +136,18 @@ pub async fn run(
     let (logs, thread) = start_journal(journal, &shards, &wakes)?;
     mailboxes.start(logs, recovered, &wakes, &shards, &environment, &tracker, &stop);
     tracker.spawn(become_ready(catalog.clone(), health.clone(), stop.clone()));
-    tracker.spawn(tell_lives(lives.clone(), shards.clone(), metrics.clone(), health.clone(), stop.clone()));
-
-    let registrant = Registrant { record: record(&config, store), cluster };
-    let living = tokio::spawn(session::live(
-        connector,
-        registrant,
-        coordinator,
-        lives_sender,
+    tracker.spawn(count_queues(catalog.clone(), metrics.clone(), stop.clone()));
+    tracker.spawn(tell_lives(
+        lives.clone(),
+        shards.clone(),
+        metrics.clone(),
+        health.clone(),
         stop.clone(),
     ));
+
+    let registrant = Registrant { record: record(&config, store), cluster };
+    let living =
+        tokio::spawn(session::live(connector, registrant, coordinator, lives_sender, stop.clone()));
     let service = Service::new(
         catalog,
         Arc::new(shards.clone()),
@@ -195,7 +202,11 @@ fn start_journal(
     let wakes = wakes.to_vec();
     let owners = shards.clone();
     journal
-        .start(shards.count(), move |queue| owners.index_of(queue), move |shard| wakes[shard].notify_one())
+        .start(
+            shards.count(),
+            move |queue| owners.index_of(queue),
+            move |shard| wakes[shard].notify_one(),
+        )
         .map_err(|error| BrokerError::Io { what: "the journal thread cannot be started", error })
 }
 
@@ -243,10 +254,19 @@ async fn tell_lives(
     health: Arc<Health>,
     stop: CancellationToken,
 ) {
+    let mut last: Option<(BrokerLife, bool)> = None;
     loop {
         let present = lives.borrow_and_update().clone();
         let connected = present.as_ref().is_some_and(|life| life.connected);
         metrics.coordinator_connected.set(u64::from(connected));
+        let now = present.as_ref().map(|present| present.life);
+        if last.is_some_and(|(_, was_connected)| was_connected) && !connected {
+            metrics.coordinator_disconnects.increment();
+        }
+        if now.is_some() && now != last.map(|(life, _)| life) {
+            metrics.coordinator_sessions.increment();
+        }
+        last = now.map(|life| (life, connected));
         if let Some(life) = &present {
             health.clear(&Trouble::NoSession);
             let timeout = life.coordinator.session().timeout.as_millis();
@@ -278,7 +298,11 @@ async fn admin(
 }
 
 /// Brings what the journal counts into the metrics.
-async fn count_journal(journal: Arc<JournalMetrics>, metrics: Arc<Metrics>, stop: CancellationToken) {
+async fn count_journal(
+    journal: Arc<JournalMetrics>,
+    metrics: Arc<Metrics>,
+    stop: CancellationToken,
+) {
     let mut every = tokio::time::interval(COUNT_JOURNAL);
     loop {
         tokio::select! {
@@ -295,6 +319,27 @@ async fn count_journal(journal: Arc<JournalMetrics>, metrics: Arc<Metrics>, stop
         ] {
             counter.add(now.load(Relaxed).saturating_sub(counter.get()));
         }
+        let counts = journal.sync_us_buckets.iter().map(|bucket| bucket.load(Relaxed));
+        metrics.journal_sync_seconds.replace(
+            &SYNC_BUCKETS_US,
+            counts,
+            journal.sync_us_total.load(Relaxed),
+        );
+    }
+}
+
+/// Brings into the metrics how the queues of the cluster are.
+async fn count_queues(catalog: Catalog, metrics: Arc<Metrics>, stop: CancellationToken) {
+    let mut every = tokio::time::interval(COUNT_QUEUES);
+    loop {
+        tokio::select! {
+            _ = every.tick() => {}
+            () = stop.cancelled() => return,
+        }
+        let status = catalog.status();
+        metrics.queues.set(status.queues);
+        metrics.queues_without_leader.set(status.queues_without_leader);
+        metrics.queues_under_replicated.set(status.queues_under_replicated);
     }
 }
 
@@ -317,7 +362,10 @@ async fn drain(shards: &Shards, timeout: Duration) {
             return;
         }
         if Instant::now() >= deadline {
-            warn!(queues = left, "the drain time-out passed: the remaining queues are taken over when this broker is gone");
+            warn!(
+                queues = left,
+                "the drain time-out passed: the remaining queues are taken over when this broker is gone"
+            );
             return;
         }
         tokio::time::sleep(DRAIN_LOOK).await;
@@ -344,8 +392,12 @@ async fn leave(
     if let Some(life) = life {
         match tokio::time::timeout(GOODBYE, life.coordinator.close()).await {
             Ok(Ok(())) => {}
-            Ok(Err(failure)) => warn!(%failure, "the coordinator session could not be closed; it ends by its time-out"),
-            Err(_) => warn!("the coordinator session could not be closed in time; it ends by its time-out"),
+            Ok(Err(failure)) => {
+                warn!(%failure, "the coordinator session could not be closed; it ends by its time-out")
+            }
+            Err(_) => warn!(
+                "the coordinator session could not be closed in time; it ends by its time-out"
+            ),
         }
     }
     info!("the broker has left");

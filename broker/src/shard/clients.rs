@@ -1,7 +1,7 @@
 //! What clients ask of a queue's leader: publish, consume, settle, purge, delete, describe.
 
 use bellwether_log::{Enqueue, ProducerMark, Record, SettleKind};
-use bellwether_protocol::client::QueueCounts;
+use bellwether_protocol::client::{QueueCounts, Settlement};
 use bellwether_protocol::error::{ErrorBody, ErrorCode};
 use bellwether_protocol::ids::{OffsetRange, Seq};
 use bellwether_queue::{Admission, merged};
@@ -40,8 +40,14 @@ impl LocalQueue {
                 return tools.outcome(&publish.origin, publish.token, Err(error));
             }
             // Stored already: confirmed once all that is appended now is committed.
-            Admission::Duplicate => tools.logs.end(self.id),
-            Admission::Append { skip } => self.enqueue(tools, &publish, skip),
+            Admission::Duplicate => {
+                tools.environment.metrics.duplicate_messages.add(u64::from(count));
+                tools.logs.end(self.id)
+            }
+            Admission::Append { skip } => {
+                tools.environment.metrics.duplicate_messages.add(u64::from(skip));
+                self.enqueue(tools, &publish, skip)
+            }
         };
         let waiter = Waiter::Publish { origin: publish.origin, token: publish.token };
         self.wait_for(tools, end, waiter);
@@ -165,7 +171,13 @@ impl LocalQueue {
         }
         match self.machine.settle(settle.consumer.0, settle.epoch, &settle.ranges) {
             Ok(ranges) => {
-                consumer.released(ranges.iter().map(|range| range.count()).sum());
+                let messages = ranges.iter().map(|range| range.count()).sum();
+                consumer.released(messages);
+                let metrics = &tools.environment.metrics;
+                match settle.settlement {
+                    Settlement::Ack | Settlement::Reject => metrics.settled_messages.add(messages),
+                    Settlement::Return => metrics.returned_messages.add(messages),
+                }
                 leader.settling.add(settle.settlement, ranges);
                 leader.settling.told.push((settle.consumer, settle.number));
                 self.regulate(settle.consumer);

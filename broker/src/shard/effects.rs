@@ -62,6 +62,7 @@ impl LocalQueue {
                 tracing::info!(queue = %self.definition.name, from = ?ids(&from), to = ?ids(&to), "the in-sync set changed");
             }
             Effect::Stopped { why } => {
+                tools.environment.metrics.queues_stopped.add(1);
                 tracing::error!(queue = %self.definition.name, queue.id = %queue, %why, "the queue's replica stopped on this broker");
                 self.stop_leading(tools);
             }

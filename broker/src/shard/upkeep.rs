@@ -63,6 +63,8 @@ impl Shard {
                 }),
                 Progress::Disk(level) => {
                     tracing::warn!(?level, "the room on the disk has changed");
+                    let full = level != bellwether_journal::DiskLevel::Ok;
+                    self.tools.environment.metrics.disk_full.set(u64::from(full));
                 }
                 Progress::Failed(why) => {
                     tracing::error!(%why, "the journal failed: this store takes no further part; restart the broker with a sound disk");
