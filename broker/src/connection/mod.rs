@@ -16,6 +16,8 @@ mod listener;
 mod outbox;
 mod requests;
 mod session;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 use std::sync::Arc;
