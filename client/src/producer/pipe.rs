@@ -231,19 +231,24 @@ impl Pipe {
         }
         state.obstacle.clone_from(&error.message);
         let doubt = error.outcome == Outcome::Unknown;
-        let Some(bare) = state.window.copies_failed(range, doubt) else { return };
-        match self.remedy(error) {
-            Remedy::Tell => {
-                let fate = Fate::Refused(PublishError::refused(error));
-                state.window.resolve(bare, &fate, &mut wake);
+        let bare = state.window.copies_failed(range, doubt);
+        if bare.is_empty() {
+            return;
+        }
+        let remedy = self.remedy(error);
+        if matches!(remedy, Remedy::Tell | Remedy::TakeAnotherName) {
+            let fate = Fate::Refused(PublishError::refused(error));
+            for run in bare {
+                state.window.resolve(run, &fate, &mut wake);
             }
+        }
+        match remedy {
+            Remedy::Tell => {}
             // Later messages may be under way. Were this one sent again behind them, a queue would take it for a copy
             // of what it has. So nothing more goes out, and then all goes out again, in order.
             Remedy::SendAgain => state.turn(Flow::Paused),
             Remedy::AttachAnew => state.turn(Flow::Over),
             Remedy::TakeAnotherName => {
-                let fate = Fate::Refused(PublishError::refused(error));
-                state.window.resolve(bare, &fate, &mut wake);
                 state.forgotten = true;
                 state.turn(Flow::Over);
             }

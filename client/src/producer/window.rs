@@ -285,13 +285,13 @@ impl Window {
         self.unresolved == 0
     }
 
-    /// The attachment has answered one copy of each of these: it is not stored (`doubt`: or nobody knows). Which of
-    /// them have no other copy on the way, from the first to the last: what must be sent again or be given up.
-    pub(crate) fn copies_failed(&mut self, range: SeqRange, doubt: bool) -> Option<SeqRange> {
+    /// The attachment has answered one copy of each of these: it is not stored (`doubt`: or nobody knows). Those of
+    /// them that have no other copy on the way must be sent again or be given up.
+    pub(crate) fn copies_failed(&mut self, range: SeqRange, doubt: bool) -> Vec<SeqRange> {
         let lowest = self.lowest();
         let first = range.first.0.max(lowest);
-        let end = range.last.0.saturating_add(1).min(self.next).max(first);
-        let mut bare: Option<SeqRange> = None;
+        let end = range.last.0.saturating_add(1).min(self.next);
+        let mut bare: Vec<SeqRange> = Vec::new();
         for seq in first..end {
             let slot = &mut self.slots[(seq - lowest) as usize];
             if slot.resolved || slot.copies == 0 {
@@ -299,9 +299,10 @@ impl Window {
             }
             slot.copies -= 1;
             slot.doubt |= doubt;
-            if slot.copies == 0 {
-                let first = bare.map_or(Seq(seq), |bare| bare.first);
-                bare = Some(SeqRange { first, last: Seq(seq) });
+            match bare.last_mut() {
+                _ if slot.copies > 0 => {}
+                Some(run) if run.last.0 + 1 == seq => run.last = Seq(seq),
+                _ => bare.push(SeqRange { first: Seq(seq), last: Seq(seq) }),
             }
         }
         bare
@@ -318,9 +319,7 @@ impl Window {
                 let slot = &mut self.slots[(seq - lowest) as usize];
                 // A confirm of what was never sent would be a lie: it is not believed.
                 let lie = matches!(fate, Fate::Confirmed) && !slot.may_be_stored();
-                // Another copy is still to be answered: that answer counts.
-                let early = matches!(fate, Fate::Refused(_)) && slot.copies > 0;
-                if slot.resolved || lie || early {
+                if slot.resolved || lie {
                     continue;
                 }
                 slot.resolved = true;
@@ -509,3 +508,7 @@ fn note_failure(failed: &mut Option<FlushError>, error: &PublishError) {
         None => *failed = Some(FlushError { failed: 1, first: error.clone() }),
     }
 }
+
+#[cfg(test)]
+#[path = "window_tests.rs"]
+mod tests;
