@@ -77,7 +77,12 @@ pub struct Numbers {
 
 impl Client {
     /// Has time to do something: what it sends to the broker that it talks to.
-    pub fn acts(&mut self, random: &mut Random, numbers: &mut Numbers, quiet: bool) -> Vec<Request> {
+    pub fn acts(
+        &mut self,
+        random: &mut Random,
+        numbers: &mut Numbers,
+        quiet: bool,
+    ) -> Vec<Request> {
         let Some(_) = self.broker else { return Vec::new() };
         match &mut self.kind {
             Kind::Producer(producer) => {
@@ -111,6 +116,11 @@ impl Client {
             }
             (Kind::Producer(_), other) => panic!("a producer is told {other:?}"),
         }
+    }
+
+    #[must_use]
+    pub fn is_producer(&self) -> bool {
+        matches!(self.kind, Kind::Producer(_))
     }
 
     /// Whether it has nothing under way and nothing left to do.
@@ -168,8 +178,15 @@ impl Producer {
     }
 
     /// `false`: it has to look for another broker.
-    fn published(&mut self, token: u64, result: Result<(), Outcome>, witness: &mut Witness) -> bool {
-        let Some(at) = self.open.iter().position(|open| open.token == Some(token)) else { return true };
+    fn published(
+        &mut self,
+        token: u64,
+        result: Result<(), Outcome>,
+        witness: &mut Witness,
+    ) -> bool {
+        let Some(at) = self.open.iter().position(|open| open.token == Some(token)) else {
+            return true;
+        };
         match result {
             Ok(()) => {
                 if let Some(open) = self.open.remove(at) {
@@ -225,7 +242,8 @@ impl Consumer {
             80..90 => Settlement::Reject,
             _ => Settlement::Return,
         };
-        let some: Vec<Offset> = self.held.keys().copied().filter(|_| quiet || random.chance(70)).collect();
+        let some: Vec<Offset> =
+            self.held.keys().copied().filter(|_| quiet || random.chance(70)).collect();
         let ranges = merged(some.iter().map(|at| OffsetRange::new(*at, at.plus(1))).collect());
         if ranges.is_empty() {
             return Vec::new();

@@ -82,7 +82,9 @@ impl Ensemble {
     pub fn overdue(&self, now_us: u64, timeout_us: u64) -> Vec<BrokerLife> {
         let overdue = |since: &u64| now_us.saturating_sub(*since) > timeout_us;
         let all = self.sessions.iter();
-        all.filter(|(_, since)| since.as_ref().is_some_and(overdue)).map(|(life, _)| *life).collect()
+        all.filter(|(_, since)| since.as_ref().is_some_and(overdue))
+            .map(|(life, _)| *life)
+            .collect()
     }
 
     /// The session is over, and its path with it.

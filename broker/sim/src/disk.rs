@@ -122,7 +122,9 @@ impl Disk {
     pub fn durable(&self) -> Offset {
         let cuts = self.written.iter().filter_map(|write| match write {
             Write::Truncate(to) => Some(*to),
-            Write::Append(_) | Write::Checkpoint(_) | Write::Clean { .. } | Write::Replace(_) => None,
+            Write::Append(_) | Write::Checkpoint(_) | Write::Clean { .. } | Write::Replace(_) => {
+                None
+            }
         });
         cuts.fold(self.synced.end, Offset::min)
     }

@@ -18,7 +18,9 @@ impl World {
         match self.random.between(0, 99) {
             0..18 => self.kill_for_a_while(node),
             18..24 => {
-                if let Some(leader) = self.serving().map(|(life, _)| life).and_then(|l| self.node_of(l)) {
+                if let Some(leader) =
+                    self.serving().map(|(life, _)| life).and_then(|l| self.node_of(l))
+                {
                     self.kill_for_a_while(leader);
                 }
             }

@@ -111,7 +111,10 @@ pub fn must_hold(seed: u64) -> Outcome {
     let outcome = live_through(seed);
     if let Some(violation) = &outcome.violation {
         let story = story(seed, STORY_LINES).join("\n");
-        panic!("{story}\nseed {seed}: promise {} was broken: {}", violation.promise, violation.what);
+        panic!(
+            "{story}\nseed {seed}: promise {} was broken: {}",
+            violation.promise, violation.what
+        );
     }
     outcome
 }

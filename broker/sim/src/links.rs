@@ -18,7 +18,8 @@ impl World {
         self.connections.retain(|_, connection| !connection.cut || connection.open != [false; 2]);
         for dialer in 0..self.nodes.len() {
             for acceptor in 0..self.nodes.len() {
-                let blocked = self.blocked.get(&(dialer, acceptor)).is_some_and(|until| *until > now);
+                let blocked =
+                    self.blocked.get(&(dialer, acceptor)).is_some_and(|until| *until > now);
                 if dialer != acceptor && !blocked {
                     self.dial(dialer, acceptor);
                 }
@@ -28,12 +29,16 @@ impl World {
 
     fn dial(&mut self, dialer: usize, acceptor: usize) {
         let from = &self.nodes[dialer];
-        let lives = |node: &crate::world::Node| node.process.as_ref().and_then(|process| process.life);
+        let lives =
+            |node: &crate::world::Node| node.process.as_ref().and_then(|process| process.life);
         let (Some(me), false) = (lives(from), from.paused) else { return };
         let to = &self.nodes[acceptor];
         let known = from.known.get(&acceptor).copied();
         let exists = self.connections.values().any(|c| {
-            !c.cut && c.dialer == (dialer, me) && Some(c.acceptor.1) == lives(to) && c.acceptor.0 == acceptor
+            !c.cut
+                && c.dialer == (dialer, me)
+                && Some(c.acceptor.1) == lives(to)
+                && c.acceptor.0 == acceptor
         });
         if exists || !self.random.chance(50) {
             return;
@@ -97,7 +102,13 @@ impl World {
         theirs.into_iter().for_each(|number| self.cut(number));
     }
 
-    pub(crate) fn send_frame(&mut self, node: usize, peer: BrokerLife, side: Side, frame: PeerFrame) {
+    pub(crate) fn send_frame(
+        &mut self,
+        node: usize,
+        peer: BrokerLife,
+        side: Side,
+        frame: PeerFrame,
+    ) {
         let now = self.schedule.now_us();
         let delay = self.random.delay(200);
         let open = self.connections.iter_mut().find(|(_, c)| {
@@ -111,7 +122,9 @@ impl World {
     }
 
     pub(crate) fn send_to_broker(&mut self, node: usize, broker: BrokerId, frame: PeerFrame) {
-        let Some(peer) = self.nodes.get(broker.0 as usize - 1).and_then(|node| node.life) else { return };
+        let Some(peer) = self.nodes.get(broker.0 as usize - 1).and_then(|node| node.life) else {
+            return;
+        };
         let has = |side: Side| {
             self.connections.values().any(|c| {
                 !c.cut && c.is_open(side) && c.end(side).0 == node && c.end(other(side)).1 == peer
@@ -184,14 +197,22 @@ impl World {
         self.schedule.after(delay, Happening::Cas { node, generation, link, cas, late: false });
     }
 
-    pub(crate) fn cas_arrives(&mut self, node: usize, generation: u64, link: u64, cas: Cas, late: bool) {
+    pub(crate) fn cas_arrives(
+        &mut self,
+        node: usize,
+        generation: u64,
+        link: u64,
+        cas: Cas,
+        late: bool,
+    ) {
         let linked = self.is_linked(node, generation, link);
         if !linked && !late && self.random.chance(60) {
             // The connection it was sent on is lost, and yet it is under way: it applies at any time
             // while its session lives, or never.
             if self.random.chance(70) {
                 let delay = self.random.between(0, SESSION_TIMEOUT_US);
-                self.schedule.after(delay, Happening::Cas { node, generation, link, cas, late: true });
+                self.schedule
+                    .after(delay, Happening::Cas { node, generation, link, cas, late: true });
             }
             return;
         }
@@ -205,13 +226,21 @@ impl World {
         self.schedule.after(delay, Happening::CasAnswer { node, generation, link, cas, won });
     }
 
-    pub(crate) fn cas_answered(&mut self, node: usize, generation: u64, link: u64, cas: Cas, won: Option<i32>) {
+    pub(crate) fn cas_answered(
+        &mut self,
+        node: usize,
+        generation: u64,
+        link: u64,
+        cas: Cas,
+        won: Option<i32>,
+    ) {
         if !self.is_linked(node, generation, link) {
             return; // The answer is lost; "undecided" was said when the connection was.
         }
         let open = &mut self.nodes[node].open_cas;
         open.retain(|open| open.version != cas.version || open.state != cas.state);
-        let outcome = won.map_or(CasOutcome::Refused, |version| CasOutcome::Done { version: Version(version) });
+        let outcome = won
+            .map_or(CasOutcome::Refused, |version| CasOutcome::Done { version: Version(version) });
         self.give(node, Input::Cas { version: cas.version, state: cas.state, outcome });
     }
 

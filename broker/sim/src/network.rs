@@ -53,7 +53,11 @@ impl Connection {
     pub fn arrival(&mut self, side: Side, frame: &PeerFrame, arrives_us: u64) -> u64 {
         let control = side as usize * 2;
         let is_data = matches!(frame, PeerFrame::Append(_));
-        let behind = if is_data { self.lanes[control].max(self.lanes[control + 1]) } else { self.lanes[control] };
+        let behind = if is_data {
+            self.lanes[control].max(self.lanes[control + 1])
+        } else {
+            self.lanes[control]
+        };
         let at = behind.max(arrives_us).max(self.frozen_until_us);
         self.lanes[control + usize::from(is_data)] = at;
         at

@@ -34,19 +34,48 @@ pub enum Side {
 pub enum Input {
     Life(Option<BrokerLife>),
     Connected(bool),
-    State { state: QueueState, version: Version, synced: bool },
-    Cas { version: Version, state: QueueState, outcome: CasOutcome },
+    State {
+        state: QueueState,
+        version: Version,
+        synced: bool,
+    },
+    Cas {
+        version: Version,
+        state: QueueState,
+        outcome: CasOutcome,
+    },
     Gone(BrokerLife),
     Dead(BrokerLife),
-    Up { peer: BrokerLife, side: Side },
-    Down { peer: BrokerLife, side: Side },
-    Frame { peer: BrokerLife, side: Side, frame: PeerFrame },
+    Up {
+        peer: BrokerLife,
+        side: Side,
+    },
+    Down {
+        peer: BrokerLife,
+        side: Side,
+    },
+    Frame {
+        peer: BrokerLife,
+        side: Side,
+        frame: PeerFrame,
+    },
     Synced,
-    SnapshotAsked { from: BrokerLife, epoch: Epoch },
-    Snapshot { epoch: Epoch, image: Option<Box<Image>> },
-    Client { client: ClientId, request: Request },
+    SnapshotAsked {
+        from: BrokerLife,
+        epoch: Epoch,
+    },
+    Snapshot {
+        epoch: Epoch,
+        image: Option<Box<Image>>,
+    },
+    Client {
+        client: ClientId,
+        request: Request,
+    },
     /// The client's connection is gone.
-    ClientLost { client: ClientId },
+    ClientLost {
+        client: ClientId,
+    },
     HandOver,
     /// Take a checkpoint and drop what lies below it.
     Clean,
@@ -57,29 +86,66 @@ pub enum Input {
 #[derive(Clone, Debug)]
 pub enum Output {
     ReadState,
-    Cas { version: Version, state: QueueState },
-    Send { peer: BrokerLife, side: Side, frame: PeerFrame },
+    Cas {
+        version: Version,
+        state: QueueState,
+    },
+    Send {
+        peer: BrokerLife,
+        side: Side,
+        frame: PeerFrame,
+    },
     /// Over whichever connection there is.
-    SendToBroker { broker: BrokerId, frame: PeerFrame },
-    FetchSnapshot { leader: BrokerLife, epoch: Epoch },
-    GiveSnapshot { to: BrokerLife, epoch: Epoch, image: Option<Box<Image>> },
+    SendToBroker {
+        broker: BrokerId,
+        frame: PeerFrame,
+    },
+    FetchSnapshot {
+        leader: BrokerLife,
+        epoch: Epoch,
+    },
+    GiveSnapshot {
+        to: BrokerLife,
+        epoch: Epoch,
+        image: Option<Box<Image>>,
+    },
     /// A sync began.
     Sync,
-    Reply { client: ClientId, reply: Reply },
+    Reply {
+        client: ClientId,
+        reply: Reply,
+    },
     Fact(Fact),
 }
 
 /// What the witness has to know.
 #[derive(Clone, Debug)]
 pub enum Fact {
-    Leads { epoch: Epoch },
-    Serves { epoch: Epoch, applied: Offset },
+    Leads {
+        epoch: Epoch,
+    },
+    Serves {
+        epoch: Epoch,
+        applied: Offset,
+    },
     /// Committed as this process believes, and applied.
-    Applied { batch: Batch },
+    Applied {
+        batch: Batch,
+    },
     /// Somebody is told that everything below is committed and done.
-    Confirms { epoch: Epoch, end: Offset },
-    Delivers { epoch: Epoch, run: OffsetRange, batches: Vec<Batch>, redelivered: bool },
-    Stopped { why: String },
+    Confirms {
+        epoch: Epoch,
+        end: Offset,
+    },
+    Delivers {
+        epoch: Epoch,
+        run: OffsetRange,
+        batches: Vec<Batch>,
+        redelivered: bool,
+    },
+    Stopped {
+        why: String,
+    },
 }
 
 /// A process.
@@ -433,8 +499,11 @@ impl Process {
 
     /// The batches below `at` that hold unsettled messages.
     fn live_below(&self, at: Offset) -> Vec<Batch> {
-        let all = self.log.live.values().chain(self.log.batches.range(..at).map(|(_, batch)| batch));
-        all.filter(|batch| !self.machine.unsettled_in(batch.offsets()).is_empty()).cloned().collect()
+        let all =
+            self.log.live.values().chain(self.log.batches.range(..at).map(|(_, batch)| batch));
+        all.filter(|batch| !self.machine.unsettled_in(batch.offsets()).is_empty())
+            .cloned()
+            .collect()
     }
 
     fn tick(&mut self, disk: &mut Disk) {

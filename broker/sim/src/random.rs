@@ -28,6 +28,11 @@ impl Random {
         self.number() % 100 < percent
     }
 
+    /// True once in `n` times.
+    pub fn one_in(&mut self, n: u64) -> bool {
+        self.number().is_multiple_of(n)
+    }
+
     /// One of them; `None` when there are none.
     pub fn pick<'a, T>(&mut self, of: &'a [T]) -> Option<&'a T> {
         if of.is_empty() { None } else { of.get(self.between(0, of.len() as u64 - 1) as usize) }

@@ -160,10 +160,8 @@ impl Process {
             Admission::Duplicate => {}
             Admission::Append { skip } => {
                 let record = Record::Enqueue(Enqueue {
-                    producer: producer.map(|name| ProducerMark {
-                        name,
-                        first: Seq(first.0 + u64::from(skip)),
-                    }),
+                    producer: producer
+                        .map(|name| ProducerMark { name, first: Seq(first.0 + u64::from(skip)) }),
                     time_ms: self.machine.time_ms(),
                     exchange: ExchangeName::default(),
                     routing_key: RoutingKey::new("q").expect("a plain name"),
@@ -272,7 +270,7 @@ impl Process {
         }
         // Now and then a consumer's outbox is full after half a run. Only when it is alone: the rest would
         // otherwise come behind what others got meanwhile.
-        if leader.consumers.len() == 1 && run.count() > 2 && run.first.0 % 5 == 0 {
+        if leader.consumers.len() == 1 && run.count() > 2 && run.first.0.is_multiple_of(5) {
             let half = OffsetRange::new(run.first.plus(run.count() / 2), run.end);
             run.end = half.first;
             leader.paused.push(consumer);

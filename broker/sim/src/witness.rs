@@ -112,10 +112,10 @@ impl Witness {
         }
     }
 
-    /// Whether every committed message is settled or purged.
+    /// Committed messages that are neither settled nor purged.
     #[must_use]
-    pub fn is_drained(&self) -> bool {
-        self.unsettled.is_empty()
+    pub fn waiting(&self) -> usize {
+        self.unsettled.len()
     }
 
     /// A leader says that everything below `end` is committed: the disks have to say so too.
@@ -138,7 +138,13 @@ impl Witness {
         let mut missing = Vec::new();
         for member in &state.isr {
             match disk_of(*member) {
-                Some(image) if image.end >= end && (image.start >= end || image.batches.get(&last.base()) == Some(last)) => copies += 1,
+                Some(image)
+                    if image.end >= end
+                        && (image.start >= end
+                            || image.batches.get(&last.base()) == Some(last)) =>
+                {
+                    copies += 1
+                }
                 // Its disk is gone: it cannot count, and it cannot testify.
                 None => {}
                 Some(image) => missing.push((member.broker.0, image.end)),
@@ -169,10 +175,18 @@ impl Witness {
         }
     }
 
-    pub fn delivers(&mut self, by: BrokerLife, epoch: Epoch, run: OffsetRange, batches: &[Batch], redelivered: bool) {
+    pub fn delivers(
+        &mut self,
+        by: BrokerLife,
+        epoch: Epoch,
+        run: OffsetRange,
+        batches: &[Batch],
+        redelivered: bool,
+    ) {
         if epoch < self.highest_delivered_in {
             let highest = self.highest_delivered_in;
-            let what = format!("{by} delivers in epoch {epoch} after somebody did in epoch {highest}");
+            let what =
+                format!("{by} delivers in epoch {epoch} after somebody did in epoch {highest}");
             return self.violated("G3", what);
         }
         self.highest_delivered_in = epoch;
@@ -181,21 +195,33 @@ impl Witness {
             self.deliveries += 1;
             self.redeliveries += u64::from(redelivered);
             let id = found.get(&offset).copied();
-            if id.is_none() || offset >= self.end() || id.and_then(|id| self.messages.get(&id).copied()) != Some(offset) {
-                self.violated("G4", format!("{by} delivers {offset} ({id:?}), which is not committed so"));
+            if id.is_none()
+                || offset >= self.end()
+                || id.and_then(|id| self.messages.get(&id).copied()) != Some(offset)
+            {
+                self.violated(
+                    "G4",
+                    format!("{by} delivers {offset} ({id:?}), which is not committed so"),
+                );
             }
             if id.is_some_and(|id| self.refused.contains(&id)) {
                 self.violated("G4", format!("{by} delivers {id:?}, which was refused for good"));
             }
             if !self.unsettled.contains_key(&offset) && !self.purged.contains(&offset) {
-                self.violated("G3", format!("{by} delivers {offset} in epoch {epoch}, which was settled"));
+                self.violated(
+                    "G3",
+                    format!("{by} delivers {offset} in epoch {epoch}, which was settled"),
+                );
             }
             if !self.delivered.insert(offset) && !redelivered {
                 self.violated("G5", format!("{by} delivers {offset} again without a mark"));
             }
             if !redelivered {
                 if self.last_first.is_some_and(|(e, last)| e == epoch && last >= offset) {
-                    self.violated("G5", format!("{by} delivers {offset} behind {:?}", self.last_first));
+                    self.violated(
+                        "G5",
+                        format!("{by} delivers {offset} behind {:?}", self.last_first),
+                    );
                 }
                 self.last_first = Some((epoch, offset));
             }
@@ -203,7 +229,10 @@ impl Witness {
     }
 
     pub fn prefetch_exceeded(&mut self, held: usize, prefetch: u32) {
-        self.violated("G6", format!("a consumer holds {held} messages with a prefetch of {prefetch}"));
+        self.violated(
+            "G6",
+            format!("a consumer holds {held} messages with a prefetch of {prefetch}"),
+        );
     }
 
     pub fn settle_confirmed(&mut self, ranges: &[OffsetRange], returned: bool) {
@@ -222,8 +251,12 @@ impl Witness {
 
     /// At the end, when faults are over and everything had time to drain.
     pub fn drained(&mut self, leader: Option<(BrokerLife, &Queue)>) {
-        let lost: Vec<u64> =
-            self.confirmed.iter().filter(|id| !self.messages.contains_key(id)).map(|id| id.0).collect();
+        let lost: Vec<u64> = self
+            .confirmed
+            .iter()
+            .filter(|id| !self.messages.contains_key(id))
+            .map(|id| id.0)
+            .collect();
         if !lost.is_empty() {
             self.violated("G1", format!("confirmed and lost: {lost:?}"));
         }
@@ -231,7 +264,10 @@ impl Witness {
             return self.violated("G10", "faults are over, and nobody serves the queue".to_owned());
         };
         if queue.checkpoint() != self.reference.checkpoint() {
-            self.violated("G1", format!("the state of {life} is not what the committed records come to"));
+            self.violated(
+                "G1",
+                format!("the state of {life} is not what the committed records come to"),
+            );
         }
         let counts = queue.counts();
         let sum = counts.ready + counts.delivered + counts.settled + counts.purged;

@@ -48,9 +48,20 @@ pub struct ClientId(pub u32);
 #[derive(Clone, Debug)]
 pub enum Request {
     Publish(Publish),
-    Attach { consumer: u64, prefetch: u32 },
-    Detach { consumer: u64 },
-    Settle { consumer: u64, number: u64, epoch: Epoch, settlement: Settlement, ranges: Vec<OffsetRange> },
+    Attach {
+        consumer: u64,
+        prefetch: u32,
+    },
+    Detach {
+        consumer: u64,
+    },
+    Settle {
+        consumer: u64,
+        number: u64,
+        epoch: Epoch,
+        settlement: Settlement,
+        ranges: Vec<OffsetRange>,
+    },
     Purge,
 }
 
@@ -68,14 +79,33 @@ pub struct Publish {
 /// What a broker answers.
 #[derive(Clone, Debug)]
 pub enum Reply {
-    Published { token: u64, result: Result<(), ErrorBody> },
-    Attached { consumer: u64, epoch: Epoch },
-    Deliver { consumer: u64, epoch: Epoch, messages: Vec<(Offset, MessageId)> },
-    Settled { consumer: u64, number: u64 },
+    Published {
+        token: u64,
+        result: Result<(), ErrorBody>,
+    },
+    Attached {
+        consumer: u64,
+        epoch: Epoch,
+    },
+    Deliver {
+        consumer: u64,
+        epoch: Epoch,
+        messages: Vec<(Offset, MessageId)>,
+    },
+    Settled {
+        consumer: u64,
+        number: u64,
+    },
     /// The settle was not done, or nobody knows.
-    SettleFailed { consumer: u64, number: u64, error: ErrorBody },
+    SettleFailed {
+        consumer: u64,
+        number: u64,
+        error: ErrorBody,
+    },
     /// The consumer is not attached (any more).
-    Closed { consumer: u64 },
+    Closed {
+        consumer: u64,
+    },
     /// The connection to the broker is lost: nothing more comes of what was asked there.
     Lost,
 }

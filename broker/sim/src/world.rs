@@ -30,6 +30,9 @@ pub struct Shape {
 /// Session time-out of the simulated ensemble, in microseconds.
 pub(crate) const SESSION_TIMEOUT_US: u64 = 2_000_000;
 
+/// Messages that wait in the queue before producers hold back, so that consumers can drain it in time.
+const WAITING_MAX: usize = 600;
+
 /// A broker: its disk, and its process if it runs.
 pub struct Node {
     pub disk: Disk,
@@ -150,7 +153,8 @@ impl World {
         for number in 0..self.shape.producers {
             // The last of several has no name: it never sends again.
             let named = self.shape.producers == 1 || number + 1 < self.shape.producers;
-            let name = named.then(|| ProducerName::new(format!("p{number}")).expect("a plain name"));
+            let name =
+                named.then(|| ProducerName::new(format!("p{number}")).expect("a plain name"));
             self.add_client(Kind::Producer(Producer::new(name)));
         }
         for _ in 0..self.shape.consumers {
@@ -187,8 +191,10 @@ impl World {
     #[must_use]
     pub fn is_idle(&self) -> bool {
         self.clients.iter().all(Client::is_done)
-            && self.witness.is_drained()
-            && self.serving().is_some_and(|(_, process)| process.machine.applied() == self.witness.end())
+            && self.witness.waiting() == 0
+            && self
+                .serving()
+                .is_some_and(|(_, process)| process.machine.applied() == self.witness.end())
     }
 
     /// Who serves the queue, by the ensemble's word and its own.
@@ -203,7 +209,8 @@ impl World {
     /// How everything stands, for the end of a story.
     #[must_use]
     pub fn condition(&self) -> Vec<String> {
-        let ensemble = format!("ensemble: {:?} {:?}", self.ensemble.version(), self.ensemble.state());
+        let ensemble =
+            format!("ensemble: {:?} {:?}", self.ensemble.version(), self.ensemble.state());
         let nodes = self.nodes.iter().enumerate().map(|(number, node)| {
             let replica = node.process.as_ref().map(|process| &process.replica);
             let (life, connected, paused) = (node.life, node.connected, node.paused);
@@ -252,7 +259,9 @@ impl World {
             Happening::Up { connection, side } => self.connection_up(connection, side),
             Happening::Down { connection, side } => self.connection_down(connection, side),
             Happening::Frame { connection, to, frame } => self.frame_arrives(connection, to, frame),
-            Happening::ReadState { node, generation, link } => self.read_arrives(node, generation, link),
+            Happening::ReadState { node, generation, link } => {
+                self.read_arrives(node, generation, link)
+            }
             Happening::StateRead { node, generation, link, inputs } => {
                 if self.is_linked(node, generation, link) {
                     inputs.into_iter().for_each(|input| self.give(node, input));
@@ -265,7 +274,9 @@ impl World {
                 self.cas_answered(node, generation, link, cas, won);
             }
             Happening::Request { node, generation, client, link, request } => {
-                if self.nodes[node].generation == generation && self.client_links[client.0 as usize].0 == link {
+                if self.nodes[node].generation == generation
+                    && self.client_links[client.0 as usize].0 == link
+                {
                     self.give(node, Input::Client { client, request });
                 }
             }
@@ -374,13 +385,16 @@ impl World {
     }
 
     pub(crate) fn add_connection(&mut self, dialer: usize, acceptor: usize) {
-        let (Some(from), Some(to)) = (self.nodes[dialer].life, self.nodes[acceptor].life) else { return };
+        let (Some(from), Some(to)) = (self.nodes[dialer].life, self.nodes[acceptor].life) else {
+            return;
+        };
         let number = self.next_connection;
         self.next_connection += 1;
         self.connections.insert(number, Connection::new((dialer, from), (acceptor, to)));
         let (first, second) = (self.random.delay(300), self.random.delay(300));
         self.schedule.after(first, Happening::Up { connection: number, side: Side::Accepted });
-        self.schedule.after(first + second, Happening::Up { connection: number, side: Side::Dialed });
+        self.schedule
+            .after(first + second, Happening::Up { connection: number, side: Side::Dialed });
     }
 
     fn restart(&mut self, node: usize) {
@@ -435,16 +449,20 @@ impl World {
     }
 
     fn client_turn(&mut self, client: usize) {
-        let delay = self.random.delay(4_000);
+        let delay = self.random.delay(if self.quiet { 1_000 } else { 4_000 });
         self.schedule.after(delay, Happening::ClientTurn(client));
         if self.clients[client].broker.is_none() {
             return self.client_connects(client);
         }
-        if !self.quiet && self.random.number() % 2_000 == 0 {
+        if !self.quiet && self.random.one_in(2_000) {
             return self.client_lost(client);
         }
-        let requests = self.clients[client].acts(&mut self.random, &mut self.numbers, self.quiet);
-        let (Some(node), id) = (self.clients[client].broker, self.clients[client].id) else { return };
+        let full = self.witness.waiting() > WAITING_MAX && self.clients[client].is_producer();
+        let quiet = self.quiet || full;
+        let requests = self.clients[client].acts(&mut self.random, &mut self.numbers, quiet);
+        let (Some(node), id) = (self.clients[client].broker, self.clients[client].id) else {
+            return;
+        };
         for request in requests {
             if !matches!(request, Request::Attach { .. }) {
                 self.tell(|| format!("c{client} -> b{} {request:?}", node + 1));
@@ -454,9 +472,10 @@ impl World {
             lane.1 = lane.1.max(self.schedule.now_us() + delay);
             let (link, at, _) = *lane;
             let generation = self.nodes[node].generation;
-            self.schedule.at(at, Happening::Request { node, generation, client: id, link, request });
+            self.schedule
+                .at(at, Happening::Request { node, generation, client: id, link, request });
         }
-        if !self.quiet && self.random.number() % 3_000 == 0 {
+        if !self.quiet && self.random.one_in(3_000) {
             self.give(node, Input::Client { client: id, request: Request::Purge });
         }
     }

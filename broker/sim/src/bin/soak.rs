@@ -48,6 +48,8 @@ fn main() -> ExitCode {
         confirmed += outcome.confirmed;
         epochs += outcome.epochs;
     }
-    println!("{lived} histories, {epochs} epochs, {confirmed} messages confirmed: every promise held");
+    println!(
+        "{lived} histories, {epochs} epochs, {confirmed} messages confirmed: every promise held"
+    );
     ExitCode::SUCCESS
 }
