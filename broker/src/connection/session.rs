@@ -28,8 +28,12 @@ use super::{LINGER, Service, shutting_down};
 use crate::publish::{Dispatch, Dispatcher, Publisher, Routes, Stalled};
 use crate::shard::input::{ConsumerSettle, PublishOrigin, ShardInput};
 
-/// Room made in the buffer for each read: a window of small messages comes in one piece.
+/// Size of a read buffer: a window of small messages comes in one piece.
 const READ_BYTES: usize = 64 * 1024;
+
+/// A new buffer is taken when less than this is left of the last one. Messages keep the buffer that they arrived in: with a
+/// new one for each read, a small message would hold a whole buffer until it is confirmed.
+const READ_BYTES_MIN: usize = 8 * 1024;
 
 /// Bytes of publishes that wait while the catalog is asked about an exchange or queue it does not know.
 const PARKED_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -159,7 +163,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<S> {
             let shards = Arc::clone(&self.service.shards);
             let stalled = self.stalled.shards.first().copied();
             let deadline = self.heard + self.service.heartbeat * 2;
-            self.arrived.reserve(READ_BYTES);
+            if self.arrived.capacity() - self.arrived.len() < READ_BYTES_MIN {
+                self.arrived.reserve(READ_BYTES);
+            }
             tokio::select! {
                 read = self.socket.read_buf(&mut self.arrived) => match read {
                     Ok(0) | Err(_) => return End::Left,
@@ -179,7 +185,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<S> {
                 }
                 () = sleep_until(wake) => self.publisher.tick(),
                 () = room(&shards, stalled) => self.publisher.tick(),
-                Some(_finished) = self.requests.join_next() => {}
+                Some(finished) = self.requests.join_next() => {
+                    if let Err(error) = finished {
+                        tracing::error!(%error, "a request broke off and stays unanswered");
+                    }
+                }
                 () = tokio::time::sleep_until(deadline) => return End::Said(silent(self.service.heartbeat * 2)),
                 () = shutdown.cancelled() => return End::Said(shutting_down()),
             }
@@ -389,7 +399,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<S> {
         self.send_settles().await;
         let metrics = &self.service.metrics;
         metrics.publish_bytes_in_flight.subtract(self.bytes_open);
-        metrics.producers.subtract(self.publisher.producers() as u64);
+        metrics.producers.subtract(self.publisher.attached() as u64);
         for outlet in self.consumers.values() {
             outlet.close();
             if let Some(queue) = outlet.queue() {

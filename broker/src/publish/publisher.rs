@@ -153,10 +153,10 @@ impl Publisher {
         Ok(())
     }
 
-    /// How many producers are attached.
+    /// How many producers are attached; those that have left and wait for answers are not.
     #[must_use]
-    pub fn producers(&self) -> usize {
-        self.producers.len()
+    pub fn attached(&self) -> usize {
+        self.producers.values().filter(|producer| !producer.leaving).count()
     }
 
     /// Bytes taken and not answered.

@@ -479,7 +479,7 @@ fn a_producer_that_leaves_still_hears_of_what_is_open() {
     world.publisher.detach(P).unwrap();
     world.answer(ORDERS, 1, Ok(()));
     assert_eq!(world.confirmed(), [(1, 1)]);
-    assert_eq!(world.publisher.producers(), 0);
+    assert_eq!(world.publisher.attached(), 0);
     world.publish(2, 1, &[ORDERS]);
     assert_eq!(world.failed(), [(2, ErrorCode::NoSuchProducer, Outcome::NotDone)]);
 }
