@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::ClientArgs;
 use super::confirms::{
-    Confirms, Outcomes, histogram, micros, percentiles_json, percentiles_text, rate,
+    Confirms, Outcomes, histogram, micros, percentiles_json, percentiles_text, rate, rounded,
 };
 use super::table::{grouped, print_json, print_line};
 use crate::outcome::Failure;
@@ -161,11 +161,11 @@ fn report(measured: &Measured, args: &BenchArgs) -> Result<(), Failure> {
             "size": args.size.0,
             "window": args.window,
             "replicas": args.replicas,
-            "seconds": took.as_secs_f64(),
-            "messages_per_second": per_second,
+            "seconds": rounded(took.as_secs_f64()),
+            "messages_per_second": rounded(per_second),
             "confirm_ms": percentiles_json(&outcomes.latency),
             "end_to_end_ms": percentiles_json(end_to_end),
-            "longest_gap_ms": outcomes.longest_gap.as_secs_f64() * 1000.0,
+            "longest_gap_ms": rounded(outcomes.longest_gap.as_secs_f64() * 1000.0),
         }));
     }
     print_line(&format!(

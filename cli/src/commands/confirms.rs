@@ -146,6 +146,11 @@ pub fn percentiles_text(latency: &Histogram<u64>) -> String {
     )
 }
 
+/// To three digits behind the point: finer than anything measured here.
+pub fn rounded(value: f64) -> f64 {
+    (value * 1000.0).round() / 1000.0
+}
+
 #[allow(clippy::cast_precision_loss)] // An hour of microseconds is far below 2^53.
 fn milliseconds(micros: u64) -> f64 {
     micros as f64 / 1000.0

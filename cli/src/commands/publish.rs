@@ -12,7 +12,7 @@ use serde_json::json;
 use tokio::io::{AsyncBufReadExt as _, BufReader, Stdin};
 
 use super::ClientArgs;
-use super::confirms::{Confirms, Outcomes, percentiles_json, percentiles_text, rate};
+use super::confirms::{Confirms, Outcomes, percentiles_json, percentiles_text, rate, rounded};
 use super::table::{grouped, print_json, print_line};
 use crate::outcome::Failure;
 use crate::progress;
@@ -246,10 +246,10 @@ fn report(outcomes: &Outcomes, took: Duration, json: bool) -> Result<(), Failure
             "confirmed": outcomes.confirmed,
             "not_done": outcomes.not_done,
             "unknown": outcomes.unknown,
-            "seconds": took.as_secs_f64(),
-            "messages_per_second": per_second,
+            "seconds": rounded(took.as_secs_f64()),
+            "messages_per_second": rounded(per_second),
             "confirm_ms": percentiles_json(&outcomes.latency),
-            "longest_gap_ms": outcomes.longest_gap.as_secs_f64() * 1000.0,
+            "longest_gap_ms": rounded(outcomes.longest_gap.as_secs_f64() * 1000.0),
         }));
     }
     print_line(&format!(

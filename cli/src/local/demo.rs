@@ -364,6 +364,9 @@ fn conclude(score: &Score, outcomes: Outcomes, stage: &Stage) -> Result<(), Fail
     for (what, count) in rows {
         stage.say(&format!("{what:>12} {:>12}", grouped(count)))?;
     }
+    if duplicates > 0 {
+        stage.say("(Duplicates: delivered, but the acknowledgement died with the leader. They were marked as redelivered.)")?;
+    }
     if stage.json {
         let failover_ms = u64::try_from(failover_ms).unwrap_or(u64::MAX);
         print_json(&json!({

@@ -7,9 +7,8 @@ use tracing_subscriber::EnvFilter;
 use super::settings::LogFormat;
 use crate::outcome::Failure;
 
-/// At a bare level, the ZooKeeper library reports its own comings and goings only when they trouble it: the
-/// broker says the same in terms of what it means.
-const QUIETER: &str = "zookeeper=warn,zookeeper_client=warn,hyper=warn";
+/// At a bare level, libraries are heard only on errors: the broker says the same in terms of what it means.
+const QUIETER: &str = "zookeeper=error,zookeeper_client=error,hyper=error";
 
 /// Starts logging. Called once.
 pub fn start(format: LogFormat, filter: Option<&str>) -> Result<(), Failure> {
