@@ -194,8 +194,9 @@ impl Surroundings {
         let surroundings =
             Surroundings { embedded, session, me, catalog, shard, peers, lives, stop };
         surroundings
-            .until("the broker knows itself", |catalog| {
-                catalog.addresses().iter().any(|address| address.broker == me.broker)
+            .until("the catalog is complete", |catalog| {
+                catalog.is_complete()
+                    && catalog.addresses().iter().any(|address| address.broker == me.broker)
             })
             .await;
         surroundings

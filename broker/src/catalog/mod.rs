@@ -17,14 +17,14 @@ mod watcher;
 mod writes;
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use async_trait::async_trait;
 use bellwether_coordinator::coordinator::{Coordinator, Version, Write, WriteError};
 use bellwether_coordinator::paths;
 use bellwether_coordinator::records::QueueState;
-use bellwether_protocol::error::{BrokerAddress, ErrorBody};
+use bellwether_protocol::error::{BrokerAddress, ErrorBody, ErrorCode};
 use bellwether_protocol::ids::{BrokerId, ClusterId, QueueId};
 use bellwether_protocol::names::{ExchangeName, QueueName, RoutingKey, VirtualHost};
 use bellwether_replication::CasOutcome;
@@ -58,6 +58,8 @@ pub struct Catalog {
 struct Shared {
     config: CatalogConfig,
     tree: RwLock<Tree>,
+    /// Everything was read once: what is not in the tree was not there.
+    complete: AtomicBool,
     /// The tree's, readable without its lock.
     routing_version: AtomicU64,
     lives: watch::Receiver<Option<Life>>,
@@ -90,6 +92,7 @@ impl Catalog {
         let (changed, _) = watch::channel(0);
         let shared = Arc::new(Shared {
             tree: RwLock::new(Tree::default()),
+            complete: AtomicBool::new(false),
             routing_version: AtomicU64::new(0),
             lives,
             shards,
@@ -132,7 +135,27 @@ impl Catalog {
         exchange: &ExchangeName,
         key: &RoutingKey,
     ) -> Result<Vec<QueueId>, ErrorBody> {
-        self.shared.tree().routing.route(host, exchange, key).map_err(ErrorBody::from)
+        let route = self.shared.tree().routing.route(host, exchange, key);
+        route.map_err(|error| self.unknown(error.into()))
+    }
+
+    /// Something is not known here. "There is no such thing" can be said only by who has read everything and hears of
+    /// changes; it is final to a client, and at a start, or without the coordinator, it would be a guess.
+    fn unknown(&self, error: ErrorBody) -> ErrorBody {
+        if self.is_complete() && self.shared.connected().is_some() {
+            return error;
+        }
+        let words = format!(
+            "{}; or it is not known here yet, and the coordinator cannot be asked: try again",
+            error.message
+        );
+        ErrorBody::not_done(ErrorCode::CoordinatorUnavailable, words)
+    }
+
+    /// Whether everything was read once.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.shared.complete.load(Ordering::Acquire)
     }
 
     /// The queue of that name.

@@ -286,11 +286,12 @@ impl Catalog {
     /// # Errors
     /// There is none, or another broker leads it: the error says where.
     pub fn led_here(&self, host: &VirtualHost, name: &QueueName) -> Result<QueueId, ErrorBody> {
-        let queue = self.queue_named(host, name).ok_or_else(|| no_such_queue(host, name))?;
+        let unknown = || self.unknown(no_such_queue(host, name));
+        let queue = self.queue_named(host, name).ok_or_else(unknown)?;
         match self.shared.tree().leader(queue) {
             Leadership::Led(lead) if lead.life.broker == self.shared.config.me => return Ok(queue),
             Leadership::Led(_) | Leadership::Vacant => {}
-            Leadership::Gone => return Err(no_such_queue(host, name)),
+            Leadership::Gone => return Err(unknown()),
         }
         Err(self.not_leader(queue, name))
     }

@@ -441,3 +441,17 @@ async fn a_new_life_reads_everything_anew_on_its_own_session() {
         })
         .await;
 }
+
+/// "No such queue" is final to a client: it would give up, and the queue is there.
+#[tokio::test]
+async fn without_the_coordinator_nothing_is_said_not_to_exist() {
+    let world = Surroundings::new().await;
+    let code = |world: &Surroundings| {
+        let routed = world.catalog.route(&host(), &exchange(""), &key("orders")).unwrap_err().code;
+        (routed, world.catalog.led_here(&host(), &queue("orders")).unwrap_err().code)
+    };
+    assert_eq!(code(&world), (ErrorCode::NoSuchQueue, ErrorCode::NoSuchQueue));
+    world.set_connected(false);
+    let away = ErrorCode::CoordinatorUnavailable;
+    assert_eq!(code(&world), (away, away));
+}

@@ -3,6 +3,7 @@
 //! other, so that what is entered never goes back.
 
 use std::collections::HashSet;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -362,6 +363,7 @@ impl Watcher {
         listed.extend(self.shared.tree().brokers.keys().map(|life| paths::live_broker(*life)));
         self.read_unlisted(session, events, &listed).await?;
         self.feed.brokers(&self.shared).await;
+        self.shared.complete.store(true, Ordering::Release);
         // Whoever waits for a first picture has it now, also of an empty cluster.
         self.shared.tell_changed();
         info!(queues = queues.len(), "the catalog was read");

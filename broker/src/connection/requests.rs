@@ -167,7 +167,9 @@ async fn led_here(
     queue: &QueueName,
 ) -> Result<QueueId, ErrorBody> {
     match service.catalog.led_here(host, queue) {
-        Err(error) if error.code == ErrorCode::NoSuchQueue => {
+        Err(error)
+            if matches!(error.code, ErrorCode::NoSuchQueue | ErrorCode::CoordinatorUnavailable) =>
+        {
             service.catalog.look_closer(CATCH_UP_FOR).await;
             service.catalog.led_here(host, queue)
         }
@@ -207,6 +209,12 @@ async fn carry_out(
         }
         Request::DeleteExchange { exchange, if_unused } => {
             catalog.delete_exchange(host, &exchange, if_unused).await.map(done)
+        }
+        Request::ListExchanges | Request::ListQueues { .. } | Request::ListBindings { .. }
+            if !catalog.is_complete() =>
+        {
+            let words = "this broker has just started and has not read the catalog yet; try again";
+            Err(ErrorBody::not_done(ErrorCode::CoordinatorUnavailable, words))
         }
         Request::ListExchanges => Ok(Response::Exchanges(catalog.exchanges(host))),
         Request::DeclareQueue { queue, options } => {
