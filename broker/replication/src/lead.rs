@@ -135,6 +135,18 @@ impl Replica {
             }
             _ => None,
         };
+        // A leader that handed over and ended at once: waiting for it out of the in-sync set would cost the lag limit.
+        let known_dead: Vec<Member> = match &self.role {
+            Role::Following(following) if self.has_departed(following.leader) => {
+                let broker = following.leader.broker;
+                state.isr.iter().copied().filter(|member| member.broker == broker).collect()
+            }
+            Role::Standing(standing) => {
+                let stays = &standing.proposal.isr;
+                state.isr.iter().copied().filter(|member| !stays.contains(member)).collect()
+            }
+            _ => Vec::new(),
+        };
         self.leave_role(now, effects);
         self.candidacy = None;
         let me = self.identity.member;
@@ -151,7 +163,8 @@ impl Replica {
             leaving: false,
         };
         for member in state.isr.iter().filter(|member| **member != me) {
-            leading.others.push(Progress::new(*member, now, self.log.end));
+            let dead = known_dead.contains(member);
+            leading.others.push(Progress { dead, ..Progress::new(*member, now, self.log.end) });
         }
         effects.push(Effect::Lead { epoch: leading.epoch });
         effects.push(Effect::AppendEpochStart { epoch: leading.epoch });

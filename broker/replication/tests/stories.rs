@@ -401,3 +401,18 @@ fn a_leader_that_is_heard_from_is_not_taken_for_dead_any_more() {
     assert_eq!(two.cas(), None);
     assert_eq!(two.follows(), Some((life(1), Epoch(2))));
 }
+
+/// A broker that handed its queues over and ended was waited for until the lag limit whenever its end was noticed before
+/// its successor read that it leads: the pause of a stop was a second, not milliseconds.
+#[test]
+fn a_leader_that_handed_over_and_ended_is_not_waited_for() {
+    let mut two = Given::follower_of_three(2);
+    two.happens(Event::Dead { life: life(1) });
+    two.reads(state(2, Some(2), &[1, 2, 3]), 1);
+    assert_eq!(two.leads(), Some(Epoch(2)));
+    two.take_effects();
+    two.follower_joins_epoch(3, Epoch(2), Some(1), 1);
+    two.durable_here();
+    two.later(Duration::from_millis(50));
+    assert_eq!(brokers(&two.cas().expect("broker 1 leaves the set at once").1.isr), [2, 3]);
+}
