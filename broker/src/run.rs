@@ -93,6 +93,7 @@ pub async fn run(
     let wakes: Vec<Arc<Notify>> = (0..shards.count()).map(|_| Arc::new(Notify::new())).collect();
     let leases = Arc::new(Leases::default());
     let (lives_sender, lives) = watch::channel(None);
+    let (coming_sender, coming) = watch::channel(None);
 
     let peers = Peers::start(
         PeersConfig {
@@ -105,6 +106,7 @@ pub async fn run(
         },
         listeners.peer,
         lives.clone(),
+        coming,
         Arc::new(shards.clone()),
         leases.clone(),
         metrics.clone(),
@@ -147,7 +149,7 @@ pub async fn run(
 
     let registrant = Registrant { record: record(&config, store), cluster };
     let living =
-        tokio::spawn(session::live(connector, registrant, coordinator, lives_sender, stop.clone()));
+        tokio::spawn(session::live(connector, registrant, coordinator, lives_sender, coming_sender, stop.clone()));
     let service = Service::new(
         catalog,
         Arc::new(shards.clone()),

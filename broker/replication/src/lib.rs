@@ -239,6 +239,11 @@ impl Replica {
         self.seen.as_ref().map(|seen| (&seen.state, seen.version))
     }
 
+    /// What this broker promised for the epoch it stopped answering may have been promised as late as this.
+    pub fn promised_until(&mut self, at: Instant) {
+        self.stopped_at = self.stopped_at.map(|stopped| stopped.max(at));
+    }
+
     /// The replica set changed, or was read for the first time.
     pub fn replica_set(&mut self, brokers: Vec<BrokerId>) {
         self.identity.replica_set = brokers;

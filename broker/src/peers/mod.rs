@@ -109,6 +109,7 @@ impl Peers {
         config: PeersConfig,
         listener: TcpListener,
         lives: watch::Receiver<Option<Life>>,
+        coming: watch::Receiver<Option<BrokerLife>>,
         shards: Arc<dyn ShardGate>,
         leases: Arc<Leases>,
         metrics: Arc<Metrics>,
@@ -116,7 +117,7 @@ impl Peers {
         shutdown: CancellationToken,
     ) -> Arc<Peers> {
         let (present, me) = watch::channel(None);
-        tracker.spawn(follow_lives(lives, present, shutdown.clone()));
+        tracker.spawn(follow_lives(lives, coming, present, shutdown.clone()));
         let tracker = tracker.clone();
         Peers::begin(
             config,
@@ -188,11 +189,17 @@ impl Peers {
 /// Who this broker is, of all that is told of its lives: a session that comes and goes ends no connection.
 async fn follow_lives(
     mut lives: watch::Receiver<Option<Life>>,
+    mut coming: watch::Receiver<Option<BrokerLife>>,
     present: watch::Sender<Option<Me>>,
     shutdown: CancellationToken,
 ) {
     loop {
-        let me = lives.borrow_and_update().as_ref().map(|life| Me { life: life.life, ready: true });
+        let coming_life = *coming.borrow_and_update();
+        let me = match lives.borrow_and_update().as_ref() {
+            Some(life) => Some(Me { life: life.life, ready: true }),
+            // Not past the check of its leftovers: says who it is, and no more.
+            None => coming_life.map(|life| Me { life, ready: false }),
+        };
         present.send_if_modified(|now| {
             let changed = *now != me;
             *now = me;
@@ -200,6 +207,7 @@ async fn follow_lives(
         });
         tokio::select! {
             changed = lives.changed() => if changed.is_err() { return },
+            changed = coming.changed() => if changed.is_err() { return },
             () = shutdown.cancelled() => return,
         }
     }

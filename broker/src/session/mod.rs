@@ -46,7 +46,8 @@ pub struct Registrant {
 /// How long to wait before another attempt after a passing fault of the coordinator.
 const RETRY: Duration = Duration::from_millis(200);
 
-/// Lives one life after the other until `shutdown`. `lives` shows the present one; `None` between two.
+/// Lives one life after the other until `shutdown`. `lives` shows the present one; `None` between two. `coming` shows the one
+/// that is to be registered, or is.
 ///
 /// # Errors
 /// [`SessionError`] when no further life can be had: refused credentials, or the broker's id is taken by another store.
@@ -55,6 +56,7 @@ pub async fn live(
     registrant: Registrant,
     first: Arc<dyn Coordinator>,
     lives: watch::Sender<Option<Life>>,
+    coming: watch::Sender<Option<BrokerLife>>,
     shutdown: CancellationToken,
 ) -> Result<(), SessionError> {
     let mut coordinator = first;
@@ -63,6 +65,8 @@ pub async fn live(
             broker: registrant.record.life.broker,
             incarnation: Incarnation(rand::random()),
         };
+        // Peers hear at once that the former life of this store is over, long before its registration is gone.
+        coming.send_replace(Some(life));
         let registered = tokio::select! {
             registered = register::register(&coordinator, &registrant, life) => registered,
             () = shutdown.cancelled() => return Ok(()),

@@ -74,7 +74,7 @@ async fn try_join(
         settled(coordinator.make_parents(&folder).await)?;
     }
     if let Some(document) = coordinator.read(&paths::cluster()).await? {
-        let record = ClusterRecord::from_json(&document.bytes)
+        let record = ClusterRecord::parse(&document.bytes)
             .map_err(|error| RegisterError::Unreadable(error.to_string()))?;
         if record.format > FORMAT {
             return Err(RegisterError::NewerFormat { found: record.format });
@@ -89,7 +89,7 @@ async fn try_join(
         warn!(%cluster, "the coordinator holds no cluster although this data folder has one: was it restored empty? The cluster's id is written again; queues that only the logs know stay stopped");
     }
     let record = ClusterRecord { cluster, format: FORMAT, unknown: UnknownFields::new() };
-    let create = Write::Create { path: paths::cluster(), bytes: record.to_json(), ephemeral: false };
+    let create = Write::Create { path: paths::cluster(), bytes: record.to_bytes(), ephemeral: false };
     settled(coordinator.write(vec![create]).await)?;
     // Another broker may have been first: what is read now decides.
     Box::pin(try_join(coordinator, expected)).await
@@ -117,8 +117,8 @@ pub(super) async fn register(
     loop {
         let id = paths::broker_id(life.broker);
         let writes = vec![
-            Write::Create { path: id.clone(), bytes: record.to_json(), ephemeral: true },
-            Write::Create { path: paths::live_broker(life), bytes: record.to_json(), ephemeral: true },
+            Write::Create { path: id.clone(), bytes: record.to_bytes(), ephemeral: true },
+            Write::Create { path: paths::live_broker(life), bytes: record.to_bytes(), ephemeral: true },
         ];
         match coordinator.write(writes).await {
             Ok(_) => return Ok(()),
@@ -143,7 +143,7 @@ pub(super) async fn register(
             Err(ReadError::SessionOver) => return Err(RegisterError::SessionOver),
             Err(_) => continue,
         };
-        let theirs = BrokerRecord::from_json(&holder.bytes)
+        let theirs = BrokerRecord::parse(&holder.bytes)
             .map_err(|error| RegisterError::Unreadable(error.to_string()))?;
         if theirs.life == life {
             // Applied after all, its answer was lost.

@@ -19,6 +19,8 @@ impl LocalQueue {
             }
             Effect::Unsubscribe { leader, epoch } => {
                 tools.to_leader(leader, PeerFrame::Unsubscribe(vec![(queue, epoch)]));
+                // Until that was in the outbox the connection went on promising, however long ago this turn began.
+                self.replica.promised_until(std::time::Instant::now());
             }
             Effect::ReportDurable { leader, epoch, end } => tools.report_durable(leader, queue, epoch, end),
             Effect::FetchSnapshot { leader, epoch } => self.fetch_snapshot(tools, leader, epoch),
