@@ -25,8 +25,8 @@ const SESSION_TIMEOUT: Duration = Duration::from_secs(2);
 /// What `dev` and `demo` can both be told.
 #[derive(Args, Clone, Debug)]
 pub struct LocalArgs {
-    /// Use ports from here on: N for clients, then N between brokers, then N for metrics
-    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..=65_500))]
+    /// Use ports from here on: N for clients, then N between brokers, then N for metrics; 0: any free ones
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(0..=65_500))]
     pub base_port: Option<u16>,
     /// Keep the data here; without it, it lies in a temporary folder and is removed at the end
     #[arg(long, value_name = "DIR")]
@@ -185,10 +185,10 @@ fn spec(
     coordinator: &str,
 ) -> Result<BrokerSpec, Failure> {
     let port = |block: u16| match base {
-        Some(base) => base.checked_add(block * count + index).ok_or_else(|| {
+        Some(base) if base > 0 => base.checked_add(block * count + index).ok_or_else(|| {
             Failure::usage(format!("--base-port {base} leaves no room for {} ports", 3 * count))
         }),
-        None => Ok(0),
+        _ => Ok(0),
     };
     let id = u32::from(index) + 1;
     Ok(BrokerSpec {
