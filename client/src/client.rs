@@ -81,20 +81,25 @@ impl Client {
         let started = Instant::now();
         let deadline = config.deadline;
         let given: Vec<String> = given.into_iter().take(ADDRESSES_MAX).collect();
-        let cluster = Arc::new(Cluster::new(config, given));
+        let cluster = Cluster::new(config, given);
         let mut last = "no broker has answered".to_owned();
         let connecting = async {
             let mut backoff = Backoff::default();
             loop {
                 match cluster.any(None).await {
                     Ok(_) => return Ok(()),
-                    Err(ConnectFailure::Refused { address, error })
-                        if !error.code.is_worth_retrying() =>
-                    {
-                        let (code, message) = (error.code, error.message);
-                        return Err(ConnectError::Refused { address, code, message });
-                    }
-                    Err(failure) => last = failure.to_string(),
+                    Err(failure) => match &*failure {
+                        ConnectFailure::Refused { address, error }
+                            if !error.code.is_worth_retrying() =>
+                        {
+                            return Err(ConnectError::Refused {
+                                address: address.clone(),
+                                code: error.code,
+                                message: error.message.clone(),
+                            });
+                        }
+                        failure => last = failure.to_string(),
+                    },
                 }
                 tokio::time::sleep(backoff.next()).await;
             }

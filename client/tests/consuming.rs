@@ -227,6 +227,25 @@ async fn a_leader_that_was_named_but_is_silent_does_not_hold_the_consumer_up() {
 }
 
 #[tokio::test]
+async fn a_leader_that_is_just_slow_is_reached_on_the_connection_that_was_begun() {
+    let [entry, slow] = brokers().await;
+    let (client, mut session) = connected(&entry).await;
+    let starting = tokio::spawn(client.consumer("orders").start());
+    let (id, _) = session.request().await;
+    session.redirect(id, Some(slow.address())).await;
+    let mut at_slow = slow.accept_unwelcomed().await;
+    // Others are asked again meanwhile, and know no better.
+    let (id, _) = session.request().await;
+    session.redirect(id, Some(slow.address())).await;
+    at_slow.hello().await;
+    at_slow.send(BrokerFrame::Welcome(slow.welcome())).await;
+    at_slow.attach_consumer(1).await;
+    let (id, _) = at_slow.request().await;
+    at_slow.refuse(id, ErrorCode::NoSuchQueue, "not yet known").await;
+    soon("a consumer", starting).await.unwrap().unwrap();
+}
+
+#[tokio::test]
 async fn a_deposed_leader_that_still_answers_is_left() {
     let [old, new] = brokers().await;
     let mut given = given(&old, 5).await;

@@ -17,12 +17,8 @@ use crate::link::{Answer, ConnectFailure, Link};
 const HOPS_MAX: u32 = 3;
 
 /// How long the way to a broker that was named as leader may take before others are asked again: it may be the
-/// frozen or dead one that they have not given up yet. Doubles with each disappointment, up to
-/// [`REDIRECT_PATIENCE_MAX`], because it may also be just slow.
-const REDIRECT_PATIENCE: Duration = Duration::from_millis(300);
-
-/// Longest wait for the way to a leader.
-const REDIRECT_PATIENCE_MAX: Duration = Duration::from_secs(3);
+/// frozen or dead one that they have not given up yet. The connection comes about all the same if it is just slow.
+const REDIRECT_PATIENCE: Duration = Duration::from_millis(200);
 
 /// Where to ask first.
 #[derive(Clone, Debug)]
@@ -98,7 +94,6 @@ impl Cluster {
             cluster: self,
             repeatable,
             question,
-            patience: REDIRECT_PATIENCE,
             perhaps_done: false,
             last: "no broker was asked yet".to_owned(),
         };
@@ -124,7 +119,6 @@ struct Asking<'a, Q> {
     cluster: &'a Cluster,
     repeatable: bool,
     question: Q,
-    patience: Duration,
     /// Whether a broker has it, or had it, without an answer.
     perhaps_done: bool,
     last: String,
@@ -192,10 +186,9 @@ impl<Q: Question> Asking<'_, Q> {
         let connected = match at {
             At::Anywhere => self.cluster.any(avoid).await,
             At::Broker(broker) => {
-                match tokio::time::timeout(self.patience, self.cluster.to(broker)).await {
+                match tokio::time::timeout(REDIRECT_PATIENCE, self.cluster.to(broker)).await {
                     Ok(connected) => connected,
                     Err(_) => {
-                        self.patience = (self.patience * 2).min(REDIRECT_PATIENCE_MAX);
                         self.cluster.suspect(&broker.address);
                         let why = format!("{} was named as leader and is silent", broker.address);
                         return Err(Attempt::Again { avoid: Some(broker.broker), why });
@@ -203,9 +196,9 @@ impl<Q: Question> Asking<'_, Q> {
                 }
             }
         };
-        connected.map_err(|failure| match failure {
+        connected.map_err(|failure| match &*failure {
             ConnectFailure::Refused { error, .. } if !error.code.is_worth_retrying() => {
-                Attempt::Trouble(Trouble::Refused(error))
+                Attempt::Trouble(Trouble::Refused(error.clone()))
             }
             failure => Attempt::Again { avoid: None, why: failure.to_string() },
         })

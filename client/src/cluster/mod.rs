@@ -3,6 +3,7 @@
 
 mod addresses;
 mod ask;
+mod dial;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
@@ -19,29 +20,28 @@ pub(crate) use ask::{At, Found, Question};
 use crate::builder::Config;
 use crate::consumer::Inbox;
 use crate::error::FlushError;
-use crate::link::{ConnectFailure, Link, connect};
+use crate::link::Link;
 use crate::lock::Locked;
 use crate::producer::Pipe;
 use addresses::Addresses;
+use dial::{Dialed, Dialing, unreached};
 
 /// How long a broker may take for its handshake before the next one is tried beside it. A frozen process accepts
 /// connections and says nothing; waiting for it would be the failover time.
 const HEAD_START: Duration = Duration::from_millis(150);
 
-/// How long a broker may take for its handshake at all.
-const HANDSHAKE_PATIENCE: Duration = Duration::from_secs(3);
-
-/// The same when it was silent or unreachable a moment ago.
-const SUSPECT_PATIENCE: Duration = Duration::from_millis(400);
+/// How long the last broker of a round may take before the round begins again: others may be back by then. Attempts
+/// that are under way go on.
+const ROUND_PATIENCE: Duration = Duration::from_millis(500);
 
 /// What all parts of one client share.
 #[derive(Debug)]
 pub(crate) struct Cluster {
+    me: Weak<Cluster>,
     pub(crate) config: Config,
     addresses: Locked<Addresses>,
     links: Locked<HashMap<BrokerId, Arc<Link>>>,
-    /// One at a time connects to an address; the others wait and share what came of it. At most one an address.
-    connecting: Locked<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
+    dialing: Locked<Dialing>,
     /// What to flush when the client is closed. Those that are gone are dropped when another comes.
     users: Locked<Users>,
     closing: CancellationToken,
@@ -57,17 +57,18 @@ struct Users {
 }
 
 impl Cluster {
-    pub(crate) fn new(config: Config, given: Vec<String>) -> Cluster {
+    pub(crate) fn new(config: Config, given: Vec<String>) -> Arc<Cluster> {
         let closing = CancellationToken::new();
-        Cluster {
+        Arc::new_cyclic(|me| Cluster {
+            me: Weak::clone(me),
             config,
             addresses: Locked::new(Addresses::new(given)),
             links: Locked::default(),
-            connecting: Locked::default(),
+            dialing: Locked::default(),
             users: Locked::default(),
             _closes: closing.clone().drop_guard(),
             closing,
-        }
+        })
     }
 
     pub(crate) fn track_producer(&self, pipe: &Arc<Pipe>) {
@@ -135,91 +136,31 @@ impl Cluster {
     }
 
     /// A connection to this broker.
-    pub(crate) async fn to(&self, broker: &BrokerAddress) -> Result<Arc<Link>, ConnectFailure> {
+    pub(crate) async fn to(&self, broker: &BrokerAddress) -> Dialed {
         if let Some(link) = self.live(broker.broker) {
             return Ok(link);
         }
         self.addresses.lock().learn(broker);
-        self.connect(&broker.address).await
+        self.dial(&broker.address).await
     }
 
     /// A connection to any broker; `avoid` is the one that has just disappointed.
-    pub(crate) async fn any(&self, avoid: Option<BrokerId>) -> Result<Arc<Link>, ConnectFailure> {
+    pub(crate) async fn any(&self, avoid: Option<BrokerId>) -> Dialed {
         if let Some(link) = self.any_live(avoid) {
             return Ok(link);
         }
         let mut to_try = self.addresses.lock().to_try(Instant::now()).into_iter();
         let mut attempts = FuturesUnordered::new();
-        let mut last = None;
+        let mut last = Arc::new(unreached("(none)", "no broker address is known"));
         loop {
-            if let Some(address) = to_try.next() {
-                attempts.push(self.connect_owned(address));
-            }
+            attempts.extend(to_try.next().map(|address| self.dial(&address)));
             // The next broker is tried beside the first when that has not answered within its head start.
-            let head_start = if to_try.len() > 0 { HEAD_START } else { HANDSHAKE_PATIENCE * 2 };
+            let head_start = if to_try.len() > 0 { HEAD_START } else { ROUND_PATIENCE };
             match tokio::time::timeout(head_start, attempts.next()).await {
                 Ok(Some(Ok(link))) => return Ok(link),
-                Ok(Some(Err(failure))) => last = Some(failure),
-                Ok(None) => return Err(last.unwrap_or_else(nobody_known)),
-                Err(_) => {}
-            }
-            if attempts.is_empty() && to_try.len() == 0 {
-                return Err(last.unwrap_or_else(nobody_known));
-            }
-        }
-    }
-
-    async fn connect_owned(&self, address: String) -> Result<Arc<Link>, ConnectFailure> {
-        self.connect(&address).await
-    }
-
-    /// Connects to an address, or waits for the one who is at it.
-    async fn connect(&self, address: &str) -> Result<Arc<Link>, ConnectFailure> {
-        let turn = {
-            let mut connecting = self.connecting.lock();
-            connecting.retain(|_, turn| Arc::strong_count(turn) > 1);
-            Arc::clone(connecting.entry(address.to_owned()).or_default())
-        };
-        let _turn = turn.lock().await;
-        if let Some(link) = self.live_at(address) {
-            return Ok(link);
-        }
-        let patience = if self.addresses.lock().is_suspect(address, Instant::now()) {
-            SUSPECT_PATIENCE
-        } else {
-            HANDSHAKE_PATIENCE
-        };
-        match connect(address, &self.config, patience, &self.closing).await {
-            Ok(link) => Ok(self.connected(link)),
-            Err(failure) => {
-                tracing::debug!(broker.address = address, %failure, "could not connect");
-                self.addresses.lock().suspect(address, Instant::now());
-                Err(failure)
-            }
-        }
-    }
-
-    fn live_at(&self, address: &str) -> Option<Arc<Link>> {
-        let links = self.links.lock();
-        links.values().find(|link| link.address() == address && !link.is_closed()).cloned()
-    }
-
-    /// Takes a new connection in; when there is one to the same broker under another address, that stays.
-    fn connected(&self, link: Arc<Link>) -> Arc<Link> {
-        {
-            let mut addresses = self.addresses.lock();
-            addresses.refresh(&link.welcome().brokers);
-            addresses.trust(link.address());
-        }
-        let mut links = self.links.lock();
-        match links.get(&link.broker()) {
-            Some(older) if !older.is_closed() => {
-                link.close();
-                Arc::clone(older)
-            }
-            _ => {
-                links.insert(link.broker(), Arc::clone(&link));
-                link
+                Ok(Some(Err(failure))) => last = failure,
+                Ok(None) | Err(_) if to_try.len() == 0 => return Err(last),
+                Ok(None) | Err(_) => {}
             }
         }
     }
@@ -227,12 +168,5 @@ impl Cluster {
     /// The broker at this address has disappointed: others first, for a while.
     pub(crate) fn suspect(&self, address: &str) {
         self.addresses.lock().suspect(address, Instant::now());
-    }
-}
-
-fn nobody_known() -> ConnectFailure {
-    ConnectFailure::Protocol {
-        address: "(none)".to_owned(),
-        why: "no broker address is known".to_owned(),
     }
 }

@@ -32,6 +32,8 @@ pub(crate) enum ConnectFailure {
     Protocol { address: String, why: String },
     #[error("{address} did not answer within {waited:?}")]
     Silent { address: String, waited: Duration },
+    #[error("{address}: {why}")]
+    Unreached { address: String, why: String },
 }
 
 /// Connects to `address` and shakes hands, within `patience`. The tasks end with the link or with `closing`.
