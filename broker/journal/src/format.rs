@@ -211,7 +211,7 @@ pub struct EntryHeader {
     /// Offsets a batch takes; 0 for registers.
     pub count: u32,
     pub queue: QueueId,
-    /// The generation of the log that the batch belongs to, or the last one when the register was written.
+    /// The generation of the log that the batch belongs to; of a register, the log's first; 0: the log is dropped.
     pub generation: Stamp,
     /// First offset of a batch; `at` of a checkpoint.
     pub base: Offset,

@@ -12,38 +12,49 @@ use crate::format::{EntryHeader, EntryKind, Stamp};
 /// Which generations of batches make up a log. Each truncation starts a new one, so that batches
 /// cut off long ago, which may lie anywhere in the journal, are never taken for part of the log.
 ///
-/// *Invariant:* not empty; stamps and offsets ascend, offsets strictly.
+/// *Invariant:* `generations` is not empty; stamps and offsets ascend, offsets strictly.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Lineage(Vec<(Stamp, Offset)>);
+pub struct Lineage {
+    /// The first generation there was: one log, however often it is cut, until a snapshot replaces it. Its
+    /// checkpoints count, since no cut goes below one.
+    root: Stamp,
+    generations: Vec<(Stamp, Offset)>,
+}
 
 impl Lineage {
     pub fn new(first: Stamp) -> Lineage {
-        Lineage(vec![(first, Offset(0))])
+        Lineage { root: first, generations: vec![(first, Offset(0))] }
+    }
+
+    pub fn root(&self) -> Stamp {
+        self.root
     }
 
     /// The generation that is appended to.
     pub fn last(&self) -> Stamp {
-        self.0[self.0.len() - 1].0
+        self.generations[self.generations.len() - 1].0
     }
 
     /// The generation of the log's batch at `offset`.
     pub fn at(&self, offset: Offset) -> Stamp {
-        let behind = self.0.partition_point(|(_, start)| *start <= offset);
-        self.0[behind.max(1) - 1].0
+        let behind = self.generations.partition_point(|(_, start)| *start <= offset);
+        self.generations[behind.max(1) - 1].0
     }
 
     /// Whether a batch of `generation` that takes `base..end` belongs to the log.
     pub fn admits(&self, generation: Stamp, base: Offset, end: Offset) -> bool {
-        let Some(index) = self.0.iter().position(|(known, _)| *known == generation) else {
+        let Some(index) = self.generations.iter().position(|(known, _)| *known == generation)
+        else {
             return false;
         };
-        base >= self.0[index].1 && self.0.get(index + 1).is_none_or(|(_, next)| end <= *next)
+        base >= self.generations[index].1
+            && self.generations.get(index + 1).is_none_or(|(_, next)| end <= *next)
     }
 
     /// Cuts at `to`; what is appended from now on is of generation `next`.
     pub fn cut(&mut self, to: Offset, next: Stamp) {
-        self.0.retain(|(_, start)| *start < to);
-        self.0.push((next, to));
+        self.generations.retain(|(_, start)| *start < to);
+        self.generations.push((next, to));
     }
 }
 
@@ -70,6 +81,7 @@ struct Head {
     /// Format of the head; 1.
     format: u8,
     dropped: bool,
+    root: u64,
     lineage: Vec<(u64, u64)>,
     epochs: Vec<(u64, u64)>,
     high_watermark: u64,
@@ -107,14 +119,16 @@ fn register(
     high_watermark: Offset,
     state: &Bytes,
 ) -> Register {
-    let (lineage, epochs) = match shape {
-        Shape::Live { lineage, epochs } => (lineage.0.as_slice(), epochs.starts()),
-        Shape::Dropped => (&[][..], &[][..]),
+    let (generation, lineage, epochs) = match shape {
+        Shape::Live { lineage, epochs } => {
+            (lineage.root, lineage.generations.as_slice(), epochs.starts())
+        }
+        Shape::Dropped => (Stamp(0), &[][..], &[][..]),
     };
-    let generation = lineage.last().map_or(Stamp(0), |(stamp, _)| *stamp);
     let head = Head {
         format: HEAD_FORMAT,
         dropped: *shape == Shape::Dropped,
+        root: generation.0,
         lineage: lineage.iter().map(|(stamp, start)| (stamp.0, start.0)).collect(),
         epochs: epochs.iter().map(|(epoch, start)| (epoch.0, start.0)).collect(),
         high_watermark: high_watermark.0,
@@ -177,7 +191,8 @@ pub fn decode(
     }
     let epochs = head.epochs.iter().map(|(epoch, start)| (Epoch(*epoch), Offset(*start))).collect();
     let epochs = EpochHistory::new(epochs).map_err(|error| bad(&error.to_string()))?;
-    Ok((Shape::Live { lineage: Lineage(lineage), epochs }, checkpoint))
+    let lineage = Lineage { root: Stamp(head.root), generations: lineage };
+    Ok((Shape::Live { lineage, epochs }, checkpoint))
 }
 
 #[cfg(test)]

@@ -8,12 +8,17 @@ use crate::format::SegmentSeq;
 
 /// A segment file. Whoever holds one can read it, also when it has been freed meanwhile: a file is
 /// overwritten only when nobody else holds it.
-#[derive(Debug)]
 pub struct Segment {
     pub seq: SegmentSeq,
     pub file: Arc<dyn DiskFile>,
     /// Bytes of unsettled messages in it, as far as the shards know.
     live_bytes: AtomicU64,
+}
+
+impl std::fmt::Debug for Segment {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Segment({})", self.seq.0)
+    }
 }
 
 impl Segment {

@@ -17,10 +17,10 @@ use tracing::{error, info};
 
 use self::cleaner::{Cleaner, Cleaning};
 use self::group::{Group, Origin};
-use crate::format::{EntryKind, Stamp};
+use crate::format::{EntryKind, SegmentSeq, Stamp};
 use crate::index::Place;
 use crate::registers::{RegisterRef, Registers};
-use crate::shared::{Copied, Entry, Outcome, Shared, Work};
+use crate::shared::{Copied, CopyItem, Entry, Outcome, Shared, Work};
 
 /// Largest group, in payload bytes (a single larger entry makes a group of its own): bounds how long one fdatasync
 /// takes, and so how long the next message waits.
@@ -32,13 +32,25 @@ const GROUP_ENTRIES_MAX: usize = 16 * 1024;
 /// How often the thread looks after segments and disk when nothing else wakes it.
 const TICK: Duration = Duration::from_secs(1);
 
+/// What waits its turn.
+enum Queued {
+    Entry(usize, Entry),
+    /// Comes after the checkpoints that it counts on: a segment freed before them would take records that a replay
+    /// still needs.
+    Plan {
+        shard: usize,
+        segment: SegmentSeq,
+        items: Vec<CopyItem>,
+    },
+}
+
 pub struct Writer {
     shared: Arc<Shared>,
     segments: Segments,
     registers: Registers,
     cleaner: Cleaner,
-    /// Handed in and not written yet, each with its shard. Bounded by `waiting_bytes_max`, through `has_room`.
-    queue: VecDeque<(usize, Entry)>,
+    /// Handed in and not written yet. Bounded by `waiting_bytes_max`, through `has_room`.
+    queue: VecDeque<Queued>,
     looked_after: Instant,
 }
 
@@ -89,9 +101,11 @@ impl Writer {
     fn accept(&mut self, work: Work) -> io::Result<()> {
         match work {
             Work::Entries { shard, entries } => {
-                self.queue.extend(entries.into_iter().map(|entry| (shard, entry)));
+                self.queue.extend(entries.into_iter().map(|entry| Queued::Entry(shard, entry)));
             }
-            Work::Plan { shard, segment, items } => self.cleaner.planned(shard, segment, items),
+            Work::Plan { shard, segment, items } => {
+                self.queue.push_back(Queued::Plan { shard, segment, items });
+            }
             Work::Released { segment } => {
                 if self.cleaner.released(segment) {
                     self.registers.freed(segment);
@@ -131,13 +145,20 @@ impl Writer {
         let mut group = Group::new(self.segments.room());
         while group.payload_bytes() < GROUP_BYTES_MAX
             && group.len() < GROUP_ENTRIES_MAX
-            && let Some((shard, entry)) = self.queue.front()
-            && group.fits(entry.payload.len() as u64)
+            && let Some(next) = self.queue.pop_front()
         {
-            group.cost += entry.cost();
-            let origin = Origin::Shard(*shard);
-            if let Some((_, entry)) = self.queue.pop_front() {
-                group.push(origin, entry);
+            match next {
+                Queued::Entry(shard, entry) if group.fits(entry.payload.len() as u64) => {
+                    group.cost += entry.cost();
+                    group.push(Origin::Shard(shard), entry);
+                }
+                Queued::Entry(..) => {
+                    self.queue.push_front(next);
+                    break;
+                }
+                Queued::Plan { shard, segment, items } => {
+                    self.cleaner.planned(shard, segment, items);
+                }
             }
         }
         // A few copies ride along with every group, so that cleaning goes on under load and never holds an append up for long.
@@ -221,7 +242,11 @@ impl Writer {
     fn refuse_everything(&mut self, failure: &str) {
         let shards = 0..self.shared.shards();
         self.shared.tell(shards.map(|shard| (shard, Outcome::Failed(failure.to_owned()))));
-        let mut refused: u64 = self.queue.drain(..).map(|(_, entry)| entry.cost()).sum();
+        let costs = self.queue.drain(..).map(|queued| match queued {
+            Queued::Entry(_, entry) => entry.cost(),
+            Queued::Plan { .. } => 0,
+        });
+        let mut refused: u64 = costs.sum();
         loop {
             self.shared.metrics.waiting_bytes.fetch_sub(refused, Relaxed);
             let (work, stopping) = self.shared.take(TICK);

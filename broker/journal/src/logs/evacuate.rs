@@ -70,7 +70,7 @@ impl Logs {
         }
         for Leaving { queue, root, start } in self.leaving.remove(&segment).unwrap_or_default() {
             if let Some(log) = self.logs.get_mut(&queue)
-                && log.lineage.at(Offset(0)) == root
+                && log.lineage.root() == root
             {
                 log.start = log.start.max(start);
             }
@@ -125,7 +125,7 @@ fn plan(
             items.extend(keep(&located, unsettled).map(|keep| item(queue, log, located, keep)));
         }
     }
-    start.map(|start| Leaving { queue, root: log.lineage.at(Offset(0)), start })
+    start.map(|start| Leaving { queue, root: log.lineage.root(), start })
 }
 
 /// What has to be kept of a batch of messages that no replay needs.

@@ -83,7 +83,7 @@ impl Logs {
     /// A committed snapshot is durable: it becomes the log. Its end, unless another has been staged meanwhile.
     pub(super) fn install(&mut self, queue: QueueId, generation: Stamp) -> Option<Offset> {
         let staging = self.staging.get(&queue)?;
-        if !staging.committed || staging.log.lineage.last() != generation {
+        if !staging.committed || staging.log.lineage.root() != generation {
             return None;
         }
         let Staging { mut log, checkpoint, .. } = self.staging.remove(&queue)?;

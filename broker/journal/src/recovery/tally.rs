@@ -81,8 +81,7 @@ impl Tally {
             let lineage = &building.log.lineage;
             let counts = |register: &&RegisterRef| {
                 let header = &register.header;
-                header.kind == EntryKind::Checkpoint
-                    && lineage.admits(header.generation, header.base, header.base)
+                header.kind == EntryKind::Checkpoint && header.generation == lineage.root()
             };
             match registers.iter().rev().find(counts).map(|register| self.read(register)) {
                 Some(Ok((_, checkpoint))) => building.checkpoint = checkpoint,
@@ -137,6 +136,12 @@ impl Tally {
                 messages: header.record_kind == RecordKind::Enqueue as u8,
             };
             let copy = header.kind == EntryKind::Copy || header.base < building.log.end;
+            // The crash came while a segment was being emptied: the original is still there, and whole, while its
+            // copies may be incomplete.
+            let original = building.log.find(header.base);
+            if copy && original.is_some_and(|original| original.end() >= header.end()) {
+                continue;
+            }
             if !copy {
                 building.log.end = header.end();
             }

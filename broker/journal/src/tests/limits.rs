@@ -1,1 +1,66 @@
-//! x
+//! A disk that fails, and what waits for it.
+
+use bellwether_protocol::ids::Offset;
+
+use super::story::{Story, queue};
+use crate::Progress;
+
+#[test]
+fn a_failed_sync_is_reported_once_and_nothing_is_durable_after_it() {
+    let mut story = Story::begin();
+    let orders = queue(1);
+    story.logs.create(orders);
+    story.publish(orders, 1, "durable");
+    story.settle_down(orders);
+
+    story.disk.fail_next_sync();
+    story.publish(orders, 1, "lost");
+    story.until("the failure", |_, one| matches!(one, Progress::Failed(_)));
+    let syncs = story.disk.syncs();
+    for _ in 0..10 {
+        story.publish(orders, 1, "refused");
+        story.logs.flush();
+    }
+    story.stop();
+    // The disk would sync again, but nobody asks it to: what the kernel dropped would be taken for durable.
+    assert_eq!(story.disk.syncs(), syncs);
+    assert!(story.logs.completed().is_empty());
+    assert_eq!(story.logs.durable(orders), Offset(1));
+}
+
+#[test]
+fn appends_that_the_disk_does_not_take_are_held_back() {
+    let mut story = Story::begin();
+    let orders = queue(1);
+    story.logs.create(orders);
+    assert!(story.logs.has_room());
+    while story.logs.has_room() {
+        story.publish(orders, 1, &"x".repeat(1000));
+    }
+    assert!(story.logs.end(orders) < Offset(40));
+    story.settle_down(orders);
+    assert!(story.logs.has_room());
+}
+
+#[test]
+fn a_log_that_has_become_long_wants_a_checkpoint_once() {
+    let disk = crate::disk::crash::CrashDisk::default();
+    let config = crate::JournalConfig { checkpoint_batches: 10, ..super::story::config() };
+    let mut story = Story::on(disk, config);
+    let orders = queue(1);
+    story.logs.create(orders);
+    for _ in 0..10 {
+        story.publish(orders, 1, "message");
+    }
+    assert!(story.logs.wants_checkpoint().is_empty());
+    for _ in 0..10 {
+        story.publish(orders, 1, "message");
+    }
+    assert_eq!(story.logs.wants_checkpoint(), [orders]);
+    assert!(story.logs.wants_checkpoint().is_empty());
+    story.logs.checkpoint(orders, Offset(20), Offset(20), bytes::Bytes::new());
+    for _ in 0..11 {
+        story.publish(orders, 1, "message");
+    }
+    assert_eq!(story.logs.wants_checkpoint(), [orders]);
+}

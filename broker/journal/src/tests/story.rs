@@ -67,7 +67,6 @@ pub fn range(first: u64, end: u64) -> OffsetRange {
 pub struct Story {
     pub logs: Logs,
     pub recovered: Vec<RecoveredLog>,
-    pub metrics: Arc<crate::JournalMetrics>,
     pub disk: CrashDisk,
     woken: Receiver<()>,
     thread: Option<JournalThread>,
@@ -86,7 +85,6 @@ impl Story {
 
     pub fn try_on(disk: CrashDisk, config: JournalConfig) -> Result<Story, OpenError> {
         let (journal, recovered) = Journal::open_on(Arc::new(disk.clone()), config, BROKER)?;
-        let metrics = journal.metrics();
         let (wake, woken) = sync_channel(1);
         let notify = move |_| match wake.try_send(()) {
             // A full channel says already what there is to say; a closed one: the story is over.
@@ -97,7 +95,7 @@ impl Story {
             .map_err(|error| OpenError::io(std::path::Path::new("/store"), "start", error))?;
         let logs = logs.pop().unwrap();
         let (thread, heard) = (Some(thread), Vec::new());
-        Ok(Story { logs, recovered, metrics, disk, woken, thread, heard })
+        Ok(Story { logs, recovered, disk, woken, thread, heard })
     }
 
     /// Ends the journal as a shutdown does, and begins again.
