@@ -16,7 +16,9 @@ impl World {
         self.schedule.after(pause, Happening::Fault);
         let node = self.random.between(0, self.nodes.len() as u64 - 1) as usize;
         match self.random.between(0, 99) {
-            0..18 => self.kill_for_a_while(node),
+            0..10 => self.kill_for_a_while(node),
+            10..14 => self.isolate_leader(),
+            14..18 => self.slow_down(node),
             18..24 => {
                 if let Some(leader) =
                     self.serving().map(|(life, _)| life).and_then(|l| self.node_of(l))
@@ -128,6 +130,42 @@ impl World {
         }
     }
 
+    /// The leader is cut off from everybody, and does not notice; the others may take it for dead.
+    fn isolate_leader(&mut self) {
+        let Some((life, _)) = self.serving() else { return };
+        let Some(leader) = self.node_of(life) else { return };
+        self.tell(|| format!("fault: b{}, the leader, is cut off", leader + 1));
+        let until = self.schedule.now_us() + self.random.between(50_000, 3_000_000);
+        for connection in self.connections.values_mut() {
+            if connection.dialer.0 == leader || connection.acceptor.0 == leader {
+                connection.frozen_until_us = until;
+            }
+        }
+        self.disconnect(leader);
+        self.schedule.at(until, Happening::Reconnect { node: leader });
+        if self.random.chance(60) {
+            for node in (0..self.nodes.len()).filter(|node| *node != leader) {
+                self.blocked.insert((node, leader), until);
+                self.later(node, 3_000, Input::Dead(life));
+            }
+        }
+    }
+
+    /// A disk that is busy with something else, or the way to a broker.
+    fn slow_down(&mut self, node: usize) {
+        self.tell(|| format!("fault: b{} is slow", node + 1));
+        let until = self.schedule.now_us() + self.random.between(100_000, 2_000_000);
+        if self.random.chance(50) {
+            self.nodes[node].disk_slow_until_us = until;
+        } else {
+            for connection in self.connections.values_mut() {
+                if connection.dialer.0 == node {
+                    connection.data_slow_until_us = until;
+                }
+            }
+        }
+    }
+
     fn ensemble_leaves(&mut self) {
         if self.ensemble_away {
             return;
@@ -217,9 +255,11 @@ impl World {
         self.blocked.clear();
         for connection in self.connections.values_mut() {
             connection.frozen_until_us = 0;
+            connection.data_slow_until_us = 0;
         }
         self.ensemble_returns();
         for node in 0..self.nodes.len() {
+            self.nodes[node].disk_slow_until_us = 0;
             self.resume(node);
             let delay = self.random.between(1_000, 500_000);
             self.schedule.after(delay, Happening::Restart { node });

@@ -6,6 +6,9 @@ use bellwether_protocol::peer::PeerFrame;
 
 use crate::process::Side;
 
+/// What an append takes longer on a slow connection, in microseconds.
+const DATA_SLOW_US: u64 = 150_000;
+
 /// One connection: dialed by one broker's life to another's.
 #[derive(Debug)]
 pub struct Connection {
@@ -17,6 +20,8 @@ pub struct Connection {
     pub cut: bool,
     /// Nothing arrives before.
     pub frozen_until_us: u64,
+    /// Appends take longer until then.
+    pub data_slow_until_us: u64,
     /// When the last frame of each lane arrives: [dialed control, dialed data, accepted control, accepted data].
     lanes: [u64; 4],
 }
@@ -30,6 +35,7 @@ impl Connection {
             open: [false; 2],
             cut: false,
             frozen_until_us: 0,
+            data_slow_until_us: 0,
             lanes: [0; 4],
         }
     }
@@ -53,12 +59,13 @@ impl Connection {
     pub fn arrival(&mut self, side: Side, frame: &PeerFrame, arrives_us: u64) -> u64 {
         let control = side as usize * 2;
         let is_data = matches!(frame, PeerFrame::Append(_));
-        let behind = if is_data {
-            self.lanes[control].max(self.lanes[control + 1])
+        let (behind, takes) = if is_data {
+            let slow = if arrives_us < self.data_slow_until_us { DATA_SLOW_US } else { 0 };
+            (self.lanes[control].max(self.lanes[control + 1]), slow)
         } else {
-            self.lanes[control]
+            (self.lanes[control], 0)
         };
-        let at = behind.max(arrives_us).max(self.frozen_until_us);
+        let at = behind.max(arrives_us + takes).max(self.frozen_until_us);
         self.lanes[control + usize::from(is_data)] = at;
         at
     }

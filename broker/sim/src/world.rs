@@ -46,6 +46,7 @@ pub struct Node {
     pub link: u64,
     /// CASes sent whose answer has not come.
     pub(crate) open_cas: Vec<Cas>,
+    pub(crate) disk_slow_until_us: u64,
     /// Stopped by a signal: what arrives waits here.
     pub paused: bool,
     pub(crate) backlog: VecDeque<Input>,
@@ -336,8 +337,9 @@ impl World {
                 }
             }
             Output::Sync => {
-                let slow = if self.random.chance(2) { 100 } else { 1 };
-                self.later(node, 300 * slow, Input::Synced);
+                let is_slow = self.nodes[node].disk_slow_until_us > self.schedule.now_us();
+                let takes = if is_slow || self.random.chance(2) { 100_000 } else { 300 };
+                self.later(node, takes, Input::Synced);
             }
             Output::Reply { client, reply } => {
                 let index = client.0 as usize;
@@ -569,6 +571,7 @@ impl Node {
             connected: false,
             link: 0,
             open_cas: Vec::new(),
+            disk_slow_until_us: 0,
             paused: false,
             backlog: VecDeque::new(),
             known: BTreeMap::new(),
