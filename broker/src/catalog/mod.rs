@@ -5,6 +5,7 @@
 //! gone" is told to a shard only after the state that names the leader was read on the same session.
 
 mod answers;
+mod delete;
 #[cfg(test)]
 pub(crate) mod doubles;
 mod feed;

@@ -1,33 +1,31 @@
-//! Making and deleting queues: each one multi, so that name, definition and state come and go together.
+//! Making and finding queues. A declare is one multi, so that name, definition and state come together.
 
 use std::sync::Arc;
 
-use bellwether_coordinator::coordinator::{Conflict, Coordinator, Path, ReadError, Version, Write};
+use bellwether_coordinator::coordinator::{Conflict, Coordinator, Path, ReadError, Write};
 use bellwether_coordinator::paths;
 use bellwether_coordinator::placement::place;
 use bellwether_coordinator::records::{
-    BrokerRecord, NameRecord, QueueDefinition, QueueState, TombstoneRecord, UnknownFields,
+    BrokerRecord, NameRecord, QueueDefinition, QueueState, UnknownFields,
 };
 use bellwether_protocol::client::{QueueOptions, Response};
-use bellwether_protocol::error::{ErrorBody, ErrorCode, Outcome};
+use bellwether_protocol::error::{ErrorBody, ErrorCode};
 use bellwether_protocol::ids::{Epoch, Member, QueueId};
 use bellwether_protocol::names::{QueueName, VirtualHost};
-use tokio::sync::oneshot;
 use tokio::time::Instant;
-use tracing::{info, warn};
+use tracing::info;
 use uuid::Uuid;
 
 use super::Catalog;
 use super::answers::summary;
-use super::writes::{Decision, LOOK_AGAIN, REQUEST_FOR, unavailable};
+use super::writes::{Decision, REQUEST_FOR};
 use crate::publish::Leadership;
-use crate::shard::input::{Deletable, ShardInput};
 
 /// Most copies of a queue: beyond it each copy costs more than it saves.
 pub const REPLICAS_MAX: u8 = 7;
 
 /// Attempts at a declaration that others race with; each means that somebody else got ahead.
-const RACES_MAX: usize = 20;
+pub(super) const RACES_MAX: usize = 20;
 
 /// A queue about to be made.
 struct Plan {
@@ -137,148 +135,6 @@ impl Catalog {
             unknown: UnknownFields::new(),
         };
         Ok(Plan { definition, state, warning })
-    }
-
-    /// Deletes a queue that this broker leads. Runs to its end even when the caller goes away: a leader that has stopped
-    /// for the delete must hear how it went.
-    ///
-    /// # Errors
-    /// It is in use, not led here, or the coordinator is away; "unknown" when the coordinator was lost on the way.
-    pub async fn delete_queue(
-        &self,
-        host: &VirtualHost,
-        name: &QueueName,
-        if_unused: bool,
-        if_empty: bool,
-    ) -> Result<(), ErrorBody> {
-        let queue = self.led_here(host, name)?;
-        if self.shared.connected().is_none() {
-            return Err(unavailable());
-        }
-        let (reply, prepared) = oneshot::channel();
-        let shard = self.shared.shards.shard_of(queue);
-        self.shared
-            .shards
-            .send(shard, ShardInput::PrepareDelete { queue, if_unused, if_empty, reply })
-            .await;
-        let deletable = prepared.await.map_err(|_| not_served(name))??;
-        let (told, decided) = oneshot::channel();
-        let (catalog, tombstone) = (self.clone(), tombstone(queue, host, name));
-        tokio::spawn(async move { catalog.carry_out_delete(tombstone, deletable, told).await });
-        decided.await.map_err(|_| not_served(name))?
-    }
-
-    /// The multi, however long it takes to learn what became of it; `told` hears of it within the deadline.
-    async fn carry_out_delete(
-        self,
-        tombstone: TombstoneRecord,
-        deletable: Deletable,
-        told: oneshot::Sender<Result<(), ErrorBody>>,
-    ) {
-        let (queue, shard) = (tombstone.queue, self.shared.shards.shard_of(tombstone.queue));
-        let mut told = Some(told);
-        let mut doubt = false;
-        let decided = loop {
-            let deadline = Instant::now() + REQUEST_FOR;
-            let decided = self.try_delete(doubt, &tombstone, &deletable, deadline).await;
-            match decided {
-                Err(error) if error.outcome == Outcome::Unknown => {
-                    warn!(queue = %tombstone.name, "it is not known yet whether the queue is deleted; it stays stopped until the coordinator answers");
-                    doubt = true;
-                    if let Some(told) = told.take() {
-                        // The client may be gone; the delete is carried through all the same.
-                        let _gone = told.send(Err(error));
-                    }
-                }
-                decided => break decided,
-            }
-        };
-        let deleted = decided.is_ok();
-        self.shared.shards.send(shard, ShardInput::DeleteDecided { queue, deleted }).await;
-        if deleted {
-            info!(queue = %tombstone.name, queue.id = %queue, "queue deleted");
-            let name = paths::name(&tombstone.virtual_host, &tombstone.name);
-            self.enter(vec![paths::deleted(queue), name], Instant::now() + REQUEST_FOR).await;
-        }
-        if let Some(told) = told {
-            let _gone = told.send(decided);
-        }
-    }
-
-    /// `doubt`: it was tried before, and nobody knows what became of that.
-    async fn try_delete(
-        &self,
-        doubt: bool,
-        tombstone: &TombstoneRecord,
-        deletable: &Deletable,
-        deadline: Instant,
-    ) -> Result<(), ErrorBody> {
-        let queue = tombstone.queue;
-        let bindings = paths::bindings(queue);
-        for _ in 0..RACES_MAX {
-            let bound = match self.read_version(&bindings, deadline).await {
-                Ok(bound) => bound,
-                Err(error) if doubt => {
-                    tokio::time::sleep(LOOK_AGAIN).await;
-                    return Err(ErrorBody { outcome: Outcome::Unknown, ..error });
-                }
-                Err(error) => return Err(error),
-            };
-            let mut writes = vec![
-                Write::Delete { path: paths::queue_state(queue), version: Some(deletable.version) },
-                Write::Delete { path: paths::queue(queue), version: None },
-                Write::Delete {
-                    path: paths::name(&tombstone.virtual_host, &tombstone.name),
-                    version: None,
-                },
-                create(&paths::deleted(queue), tombstone.to_bytes()),
-            ];
-            if let Some(version) = bound {
-                writes.push(Write::Delete { path: bindings.clone(), version: Some(version) });
-            }
-            let is_deleted = |session: Arc<dyn Coordinator>| async move {
-                Ok(session.read(&paths::deleted(queue)).await?.is_some())
-            };
-            match self.decide_after(doubt, writes, deadline, is_deleted).await? {
-                Decision::Done => {
-                    self.sweep_bindings(&bindings).await;
-                    return Ok(());
-                }
-                Decision::Refused { index: 0, .. } => {
-                    let words = "the queue's state changed while it was being deleted (a failover, or another delete); look, and try again";
-                    return Err(ErrorBody::not_done(ErrorCode::NotLeader, words));
-                }
-                Decision::Refused { index: 3, conflict: Conflict::Missing } => {
-                    self.make_folders(&[paths::deleted(queue)]).await?;
-                }
-                // The bindings changed meanwhile.
-                Decision::Refused { .. } => {}
-            }
-        }
-        let error = raced();
-        Err(if doubt { ErrorBody { outcome: Outcome::Unknown, ..error } } else { error })
-    }
-
-    /// Bindings that came in while the queue was being deleted lead nowhere; they would only lie about.
-    async fn sweep_bindings(&self, bindings: &Path) {
-        let Some(session) = self.shared.connected() else { return };
-        let delete = Write::Delete { path: bindings.clone(), version: None };
-        if let Ok(Some(_)) = session.read(bindings).await
-            && let Err(error) = session.write(vec![delete]).await
-        {
-            info!(path = %bindings, %error, "bindings of a deleted queue were left behind; they lead nowhere");
-        }
-    }
-
-    /// The version of a document, if it is there.
-    async fn read_version(
-        &self,
-        path: &Path,
-        deadline: Instant,
-    ) -> Result<Option<Version>, ErrorBody> {
-        let document =
-            self.reading(deadline, |session| async move { session.read(path).await }).await?;
-        Ok(document.map(|document| document.version))
     }
 
     /// The queue of that name, if this broker leads it.
@@ -430,15 +286,6 @@ fn fewer_brokers(options: QueueOptions, found: u8) -> Result<Option<String>, Err
     }
 }
 
-fn tombstone(queue: QueueId, host: &VirtualHost, name: &QueueName) -> TombstoneRecord {
-    TombstoneRecord {
-        queue,
-        virtual_host: host.clone(),
-        name: name.clone(),
-        unknown: UnknownFields::new(),
-    }
-}
-
 pub(super) fn create(path: &Path, bytes: bytes::Bytes) -> Write {
     Write::Create { path: path.clone(), bytes, ephemeral: false }
 }
@@ -451,12 +298,4 @@ pub(super) fn no_such_queue(host: &VirtualHost, name: &QueueName) -> ErrorBody {
 pub(super) fn raced() -> ErrorBody {
     let words = "others kept changing the same thing at the same time; try again";
     ErrorBody::not_done(ErrorCode::CoordinatorUnavailable, words)
-}
-
-/// The shard that should have answered has stopped.
-fn not_served(name: &QueueName) -> ErrorBody {
-    ErrorBody::not_done(
-        ErrorCode::ShuttingDown,
-        format!("this broker is stopping; ask another one about queue {name}"),
-    )
 }
