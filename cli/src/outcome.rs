@@ -51,7 +51,9 @@ impl From<io::Error> for Failure {
 /// Says on standard error what went wrong, and gives the exit code.
 pub fn report(ended: Result<(), Failure>) -> ExitCode {
     let (code, words) = match ended {
-        Ok(()) | Err(Failure::OutputClosed) => return ExitCode::SUCCESS,
+        Ok(()) => return ExitCode::SUCCESS,
+        // As a process that SIGPIPE ends: not zero, and no words.
+        Err(Failure::OutputClosed) => return ExitCode::FAILURE,
         Err(Failure::NotDone(why)) => (1, why),
         Err(Failure::Interrupted) => (1, "stopped by a signal".to_owned()),
         Err(Failure::Usage(why)) => (2, why),

@@ -1,4 +1,4 @@
-//! SIGTERM and SIGINT, and the end of the process that started this one.
+//! SIGTERM, SIGINT and SIGHUP, and the end of the process that started this one.
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -9,6 +9,8 @@ use crate::outcome::Failure;
 pub struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    /// The terminal was closed.
+    hangup: Signal,
 }
 
 impl Signals {
@@ -20,6 +22,7 @@ impl Signals {
         Ok(Signals {
             terminate: catch(SignalKind::terminate())?,
             interrupt: catch(SignalKind::interrupt())?,
+            hangup: catch(SignalKind::hangup())?,
         })
     }
 
@@ -28,6 +31,7 @@ impl Signals {
         tokio::select! {
             _ = self.terminate.recv() => (),
             _ = self.interrupt.recv() => (),
+            _ = self.hangup.recv() => (),
         }
     }
 }

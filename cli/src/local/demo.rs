@@ -1,19 +1,18 @@
 //! `bellwether demo`: the promise, shown. A leader is killed in the middle of the work, and everything is counted.
 
 use std::io::Write as _;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bellwether_client::{BrokerId, Client, Consumer, Described, ExchangeKind, Producer};
-use bytes::{BufMut as _, Bytes, BytesMut};
 use clap::Args;
 use futures::FutureExt as _;
 use indicatif::{MultiProgress, ProgressBar};
 use serde_json::json;
-use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
-use super::tally::{Count, Tally};
+use super::score::{STAMP_BYTES, Score};
+use super::tally::Count;
 use super::{LocalArgs, LocalCluster, with_cluster};
 use crate::commands::confirms::{Confirms, Outcomes};
 use crate::commands::table::{grouped, listed, print_json};
@@ -23,8 +22,6 @@ use crate::values::ByteSize;
 
 /// Name of the exchange, the queue and the routing key.
 const DEMO: &str = "demo";
-/// In front of each body: which run, and which message.
-const STAMP_BYTES: usize = 16;
 /// Deliveries acknowledged together.
 const ACKS_MAX: usize = 500;
 /// When nothing more has arrived for so long, what is missing is lost.
@@ -75,88 +72,6 @@ impl Stage {
         })?;
         Ok(())
     }
-}
-
-/// What the producing, the consuming and the killing side share.
-struct Score {
-    seen: Mutex<Seen>,
-    /// Half of the messages are confirmed.
-    half: Notify,
-    run: u64,
-    messages: u32,
-}
-
-struct Seen {
-    tally: Tally,
-    killed_at: Option<Instant>,
-    last_confirm: Option<Instant>,
-    /// The longest time without a confirm since the kill.
-    silence: Duration,
-    last_arrival: Instant,
-}
-
-impl Score {
-    fn new(messages: u32) -> Arc<Score> {
-        let seen = Seen {
-            tally: Tally::new(messages as usize),
-            killed_at: None,
-            last_confirm: None,
-            silence: Duration::ZERO,
-            last_arrival: Instant::now(),
-        };
-        Arc::new(Score {
-            seen: Mutex::new(seen),
-            half: Notify::new(),
-            run: rand::random(),
-            messages,
-        })
-    }
-
-    fn seen(&self) -> MutexGuard<'_, Seen> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn confirmed(&self, number: u64) {
-        let mut seen = self.seen();
-        seen.tally.confirm(usize::try_from(number).unwrap_or(usize::MAX));
-        let now = Instant::now();
-        if let (Some(killed_at), Some(last)) = (seen.killed_at, seen.last_confirm) {
-            seen.silence = seen.silence.max(now - last.max(killed_at));
-        }
-        seen.last_confirm = Some(now);
-        if seen.tally.count().confirmed == u64::from(self.messages / 2) {
-            self.half.notify_one();
-        }
-    }
-
-    fn received(&self, body: &[u8]) {
-        let mut seen = self.seen();
-        seen.last_arrival = Instant::now();
-        if let Some((run, number)) = read_stamp(body)
-            && run == self.run
-        {
-            // A number that was never sent cannot bear the stamp of this run.
-            let _known = seen.tally.receive(usize::try_from(number).unwrap_or(usize::MAX));
-        }
-    }
-
-    fn count(&self) -> Count {
-        self.seen().tally.count()
-    }
-}
-
-fn stamped(run: u64, number: u64, filler: &[u8]) -> Bytes {
-    let mut body = BytesMut::with_capacity(STAMP_BYTES + filler.len());
-    body.put_u64(run);
-    body.put_u64(number);
-    body.put_slice(filler);
-    body.freeze()
-}
-
-fn read_stamp(body: &[u8]) -> Option<(u64, u64)> {
-    let (run, rest) = body.split_first_chunk()?;
-    let (number, _) = rest.split_first_chunk()?;
-    Some((u64::from_be_bytes(*run), u64::from_be_bytes(*number)))
 }
 
 async fn perform(
@@ -272,7 +187,7 @@ async fn produce(
     });
     for number in 0..u64::from(score.messages) {
         let sent = Instant::now();
-        let receipt = producer.send(stamped(score.run, number, &filler)).await?;
+        let receipt = producer.send(score.body(number, &filler)).await?;
         confirms.expect(receipt, sent).await?;
     }
     confirms.finish().await
@@ -378,29 +293,4 @@ fn conclude(score: &Score, outcomes: Outcomes, stage: &Stage) -> Result<(), Fail
     }
     outcomes.verdict()?;
     stage.say("Nothing was lost.")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_body_says_which_run_and_which_message_it_belongs_to() {
-        assert_eq!(read_stamp(&stamped(7, 9, b"xyz")), Some((7, 9)));
-        assert_eq!(read_stamp(b"short"), None);
-    }
-
-    #[test]
-    fn silence_is_counted_from_the_kill_on() {
-        let score = Score::new(1_000);
-        score.confirmed(0);
-        score.seen().last_confirm = Some(Instant::now() - Duration::from_secs(60));
-        score.seen().killed_at = Some(Instant::now() - Duration::from_secs(1));
-        score.confirmed(1);
-        let silence = score.seen().silence;
-        assert!(
-            (Duration::from_secs(1)..Duration::from_secs(30)).contains(&silence),
-            "{silence:?}"
-        );
-    }
 }

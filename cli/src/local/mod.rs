@@ -5,6 +5,7 @@ pub mod child;
 pub mod demo;
 pub mod dev;
 mod folder;
+mod score;
 mod tally;
 
 use std::path::{Path, PathBuf};
