@@ -114,6 +114,7 @@ impl Shards {
 
 impl ShardMailboxes {
     /// Starts every shard with its logs.
+    #[expect(clippy::too_many_arguments, reason = "the front door: each is another part of the broker")]
     pub(crate) fn start(
         self,
         logs: Vec<Logs>,
