@@ -93,9 +93,13 @@ impl Leading {
             })
     }
 
-    pub fn departed(&mut self, life: BrokerLife) {
+    /// The life is over, or its process is taken for dead; `proven` when nothing it says can contradict that.
+    pub fn departed(&mut self, life: BrokerLife, proven: bool) {
         for other in &mut self.others {
-            if other.member.broker == life.broker && other.life.is_none_or(|known| known == life) {
+            let is_it = other.member.broker == life.broker && other.life.is_none_or(|known| known == life);
+            // Whose connection is up is not dead. It has nothing to say while nothing is appended, and nothing
+            // would be appended while it is taken for dead: the queue would refuse publishes for ever.
+            if is_it && (proven || !other.subscribed) {
                 other.dead = true;
                 other.subscribed = false;
             }
@@ -325,14 +329,19 @@ impl Replica {
 
     pub(crate) fn accepted_down(&mut self, now: Instant, peer: BrokerLife, effects: &mut Vec<Effect>) {
         self.early.retain(|(life, _)| *life != peer);
+        let taken_for_dead = self.taken_for_dead.contains(&peer);
         let Role::Leading(leading) = &mut self.role else { return };
         if let Some(other) = leading.others.iter_mut().find(|other| other.life == Some(peer)) {
             if other.subscribed && other.durable >= Some(self.log.end) {
                 other.caught_up_at = now;
             }
             other.subscribed = false;
+            other.dead |= taken_for_dead;
             effects.push(Effect::StopStream { to: peer });
             effects.push(Effect::LeaseChanged);
+            if taken_for_dead {
+                self.consider_isr(now, effects);
+            }
         }
     }
 

@@ -172,11 +172,11 @@ impl Replica {
             Event::State { state, version, synced } => self.read(now, state, version, synced, effects),
             Event::Gone { life } => {
                 remember(&mut self.departed, life);
-                self.depart(now, life, effects);
+                self.depart(now, life, true, effects);
             }
             Event::Dead { life } => {
                 remember(&mut self.taken_for_dead, life);
-                self.depart(now, life, effects);
+                self.depart(now, life, false, effects);
             }
             Event::Dialed { peer } => self.dialed(now, peer, effects),
             Event::DialedDown { peer } => self.dialed_down(now, peer),
@@ -463,9 +463,9 @@ impl Replica {
         }
     }
 
-    fn depart(&mut self, now: Instant, life: BrokerLife, effects: &mut Vec<Effect>) {
+    fn depart(&mut self, now: Instant, life: BrokerLife, proven: bool, effects: &mut Vec<Effect>) {
         if let Role::Leading(leading) = &mut self.role {
-            leading.departed(life);
+            leading.departed(life, proven);
             return self.consider_isr(now, effects);
         }
         self.consider_standing(now, effects);

@@ -416,3 +416,14 @@ fn a_leader_that_handed_over_and_ended_is_not_waited_for() {
     two.later(Duration::from_millis(50));
     assert_eq!(brokers(&two.cas().expect("broker 1 leaves the set at once").1.isr), [2, 3]);
 }
+
+/// A leader that took a follower for dead, wrongly, waited for ever for a word of it: there was nothing to say.
+#[test]
+fn a_follower_whose_connection_is_up_is_not_dead() {
+    let mut one = Given::leader_of_three();
+    one.happens(Event::Dead { life: life(2) });
+    assert_eq!(one.cas(), None);
+    assert!(!one.starved());
+    one.happens(Event::AcceptedDown { peer: life(2) });
+    assert_eq!(brokers(&one.cas().expect("now the evidence counts").1.isr), [1, 3]);
+}
