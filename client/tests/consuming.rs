@@ -285,6 +285,35 @@ async fn a_queue_declared_anew_under_the_same_name_ends_the_stream() {
     assert!(soon("the end", given.consumer.next()).await.is_none());
 }
 
+/// A leader was killed and started again within a moment; it took clients before it had read the catalog, knew of no
+/// queue, and the stream ended although nothing was lost.
+#[tokio::test]
+async fn a_broker_that_does_not_know_the_queue_after_a_failover_is_asked_twice() {
+    let [broker] = brokers().await;
+    let mut given = given(&broker, 1).await;
+    drop(given.session);
+    let mut session = broker.accept().await;
+    let (id, _) = session.request().await;
+    session.refuse(id, ErrorCode::NoSuchQueue, "there is no queue orders").await;
+    let handle = session.attach_consumer(2).await;
+    session.deliver(handle, 2, 100, &["a"]).await;
+    assert_eq!(next(&mut given.consumer).await.epoch(), 2);
+}
+
+#[tokio::test]
+async fn a_queue_that_is_gone_after_a_failover_ends_the_stream() {
+    let [broker] = brokers().await;
+    let mut given = given(&broker, 1).await;
+    drop(given.session);
+    let mut session = broker.accept().await;
+    for _ in 0..2 {
+        let (id, _) = session.request().await;
+        session.refuse(id, ErrorCode::NoSuchQueue, "there is no queue orders").await;
+    }
+    let end = soon("the end of the stream", given.consumer.next()).await.unwrap();
+    assert!(matches!(end, Err(ConsumeError::NoSuchQueue { .. })), "{end:?}");
+}
+
 #[tokio::test]
 async fn a_deleted_queue_ends_the_stream_with_its_reason() {
     let [broker] = brokers().await;

@@ -24,6 +24,8 @@ pub(super) struct Driver {
     pub(super) prefetch_bytes: u64,
     /// The queue's identity, once it is known: one declared anew under the same name is another.
     pub(super) id: Option<QueueId>,
+    /// A broker has said that there is no such queue, since it was last attached.
+    pub(super) missed: bool,
 }
 
 impl Driver {
@@ -74,13 +76,25 @@ impl Driver {
         };
         match attached {
             Ok(link) => {
-                tracing::debug!(queue.name = %self.queue, broker.id = %link.broker(), "subscribed again")
+                self.missed = false;
+                tracing::debug!(queue.name = %self.queue, broker.id = %link.broker(), "subscribed again");
             }
             Err(Trouble::TooLate { last, .. } | Trouble::Unknown(last)) => {
                 tracing::warn!(queue.name = %self.queue, obstacle = last, "no leader found yet");
             }
+            // A broker that has just come back may not know yet what it should. Ending the stream of a queue that is
+            // there would stop an application for nothing, so it has to be said twice.
+            Err(Trouble::Refused(error))
+                if error.code == ErrorCode::NoSuchQueue && !self.missed =>
+            {
+                self.missed = true;
+                tokio::select! {
+                    () = tokio::time::sleep(SECOND_LOOK) => {}
+                    () = closed(&self.inbox) => {}
+                }
+            }
             Err(trouble @ (Trouble::Refused(_) | Trouble::Closed)) => {
-                self.inbox.end(trouble.into())
+                self.inbox.end(trouble.into());
             }
         }
     }
@@ -161,6 +175,9 @@ impl Question for Attach<'_> {
 /// How long to wait for a queue's identity. Without it only a queue that was deleted and declared anew is not
 /// told from a deposed leader's.
 const IDENTIFY_PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long after "no such queue" it is asked for again.
+const SECOND_LOOK: Duration = Duration::from_millis(300);
 
 fn declared_anew(queue: &QueueName) -> ErrorBody {
     let message = format!("queue {queue} was deleted, and another was declared under its name");

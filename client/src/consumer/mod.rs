@@ -71,6 +71,7 @@ impl ConsumerBuilder {
             prefetch: self.prefetch,
             prefetch_bytes: self.prefetch_bytes,
             id: None,
+            missed: false,
         };
         driver.start().await?;
         self.cluster.track_consumer(&inbox);
