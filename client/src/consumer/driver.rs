@@ -114,7 +114,9 @@ impl Driver {
             if let (Some(known), Some(found)) = (self.id, self.identify(&link).await)
                 && known != found
             {
-                return Err(Trouble::Refused(declared_anew(&self.queue)));
+                // Known for sure, so it ends the stream here; whatever is told after this is too late.
+                self.inbox.end(Trouble::Refused(declared_anew(&self.queue)).into());
+                return Err(Trouble::Closed);
             }
             tokio::time::sleep(backoff.next()).await;
             at = At::Anywhere;
