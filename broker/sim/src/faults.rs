@@ -142,6 +142,7 @@ impl World {
             }
         }
         self.disconnect(leader);
+        self.drop_some_clients_of(leader);
         self.schedule.at(until, Happening::Reconnect { node: leader });
         if self.random.chance(60) {
             for node in (0..self.nodes.len()).filter(|node| *node != leader) {

@@ -96,6 +96,8 @@ pub struct World {
     clients: Vec<Client>,
     /// Numbers of the clients' connections, and when their lanes are free: to the broker, from it.
     client_links: Vec<(u64, u64, u64)>,
+    /// Until when each looks for no broker.
+    clients_away_until_us: Vec<u64>,
     numbers: Numbers,
     next_incarnation: u64,
     next_store: u128,
@@ -138,6 +140,7 @@ impl World {
             ensemble_away: false,
             clients: Vec::new(),
             client_links: Vec::new(),
+            clients_away_until_us: Vec::new(),
             numbers: Numbers::default(),
             next_incarnation: 0,
             next_store: 100,
@@ -176,6 +179,7 @@ impl World {
         let index = self.clients.len();
         self.clients.push(Client { id: ClientId(index as u32), broker: None, kind });
         self.client_links.push((0, 0, 0));
+        self.clients_away_until_us.push(0);
         self.schedule.after(2_000, Happening::ClientTurn(index));
     }
 
@@ -454,7 +458,10 @@ impl World {
         let delay = self.random.delay(if self.quiet { 1_000 } else { 4_000 });
         self.schedule.after(delay, Happening::ClientTurn(client));
         if self.clients[client].broker.is_none() {
-            return self.client_connects(client);
+            if self.schedule.now_us() >= self.clients_away_until_us[client] {
+                self.client_connects(client);
+            }
+            return;
         }
         if !self.quiet && self.random.one_in(2_000) {
             return self.client_lost(client);
@@ -506,6 +513,17 @@ impl World {
         let lane = &mut self.client_links[client];
         *lane = (lane.0 + 1, now, now);
         self.clients[client].hears(Reply::Lost, &mut self.witness);
+    }
+
+    /// Some clients of a broker lose it, and look for another when the dust has settled.
+    pub(crate) fn drop_some_clients_of(&mut self, node: usize) {
+        for client in 0..self.clients.len() {
+            if self.clients[client].broker == Some(node) && self.random.chance(50) {
+                self.client_lost(client);
+                let away = self.random.between(20_000, 200_000);
+                self.clients_away_until_us[client] = self.schedule.now_us() + away;
+            }
+        }
     }
 
     pub(crate) fn drop_clients_of(&mut self, node: usize) {
