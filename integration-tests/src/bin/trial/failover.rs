@@ -54,9 +54,13 @@ impl Case {
     }
 }
 
-pub async fn run(mut cluster: Cluster, case: Case, options: &Options) -> Result<bool> {
+pub async fn run(
+    mut cluster: Cluster,
+    recorder: Arc<Recorder>,
+    case: Case,
+    options: &Options,
+) -> Result<bool> {
     cluster.driver().await?.declare_queue(QUEUE, 3, None).await?;
-    let recorder = Arc::new(Recorder::new(None)?);
     let queue = QueueSpec { name: QUEUE.to_owned(), consumers: vec![ConsumerSpec::default()] };
     let producer = ProducerSpec {
         per_second: options.rate,
@@ -119,6 +123,7 @@ async fn blow(
         .map(|broker| broker.id())
         .find(|&id| id != leader)
         .context("no follower")?;
+    recorder.note(&format!("{} {leader} leads, {follower} follows", case.name()));
     recorder.watch();
     let back = tokio::time::sleep(back_after);
     match case {

@@ -6,10 +6,13 @@ mod failover;
 mod outage;
 mod throughput;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::Result;
 use bellwether_integration_tests::cluster::{Cluster, Setup};
+use bellwether_integration_tests::recorder::Recorder;
 use clap::{Parser, Subcommand};
 
 /// Exit code when a message was lost, or any other promise broken.
@@ -19,6 +22,9 @@ const VIOLATED: u8 = 2;
 #[derive(Debug, Parser)]
 #[command(name = "trial")]
 struct Options {
+    /// Keep data, logs and history in this folder; without it they go with the trial
+    #[arg(long, global = true)]
+    folder: Option<PathBuf>,
     #[command(subcommand)]
     trial: Trial,
 }
@@ -48,7 +54,7 @@ fn main() -> Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let clean = runtime.block_on(async {
         tokio::select! {
-            ended = run(options.trial) => ended,
+            ended = run(options) => ended,
             interrupted = tokio::signal::ctrl_c() => {
                 interrupted?;
                 anyhow::bail!("interrupted");
@@ -59,22 +65,24 @@ fn main() -> Result<ExitCode> {
 }
 
 /// `false` when a promise was broken.
-async fn run(trial: Trial) -> Result<bool> {
-    let cluster = Cluster::start_with(Setup::default()).await?;
+async fn run(Options { folder, trial }: Options) -> Result<bool> {
+    let cluster = Cluster::start_with(Setup { folder: folder.clone(), ..Setup::default() }).await?;
+    let recorder =
+        Arc::new(Recorder::new(folder.map(|folder| folder.join("history.txt")).as_deref())?);
     match trial {
         Trial::KillLeader(options) => {
-            failover::run(cluster, failover::Case::KillLeader, &options).await
+            failover::run(cluster, recorder, failover::Case::KillLeader, &options).await
         }
         Trial::KillFollower(options) => {
-            failover::run(cluster, failover::Case::KillFollower, &options).await
+            failover::run(cluster, recorder, failover::Case::KillFollower, &options).await
         }
         Trial::FreezeLeader(options) => {
-            failover::run(cluster, failover::Case::FreezeLeader, &options).await
+            failover::run(cluster, recorder, failover::Case::FreezeLeader, &options).await
         }
         Trial::FreezeFollower(options) => {
-            failover::run(cluster, failover::Case::FreezeFollower, &options).await
+            failover::run(cluster, recorder, failover::Case::FreezeFollower, &options).await
         }
-        Trial::EnsembleDown(options) => outage::run(cluster, &options).await,
+        Trial::EnsembleDown(options) => outage::run(cluster, recorder, &options).await,
         Trial::Throughput(options) => throughput::run(cluster, &options).await,
         Trial::Backlog(options) => backlog::run(cluster, &options).await,
         Trial::Churn(options) => backlog::churn(cluster, &options).await,

@@ -32,10 +32,9 @@ pub struct Options {
     size: usize,
 }
 
-pub async fn run(mut cluster: Cluster, options: &Options) -> Result<bool> {
+pub async fn run(mut cluster: Cluster, recorder: Arc<Recorder>, options: &Options) -> Result<bool> {
     let driver = cluster.driver().await?;
     driver.declare_queue(QUEUE, 3, None).await?;
-    let recorder = Arc::new(Recorder::new(None)?);
     let queue = QueueSpec {
         name: QUEUE.to_owned(),
         consumers: vec![ConsumerSpec { prefetch: 1_000, ..ConsumerSpec::default() }],
