@@ -5,8 +5,13 @@ use std::io::{self, IoSlice};
 use bytes::Bytes;
 
 use crate::disk::DiskFile;
-use crate::format::{BLOCK, EntryHeader, GROUP_HEADER_BYTES, Nonce, frame_group, group_length};
+use crate::format::{BLOCK, EntryHeader, Nonce, frame_group, group_length};
 use crate::shared::Entry;
+
+/// Most zeros written behind a group, in bytes.
+pub const ZEROS_MAX: u64 = 1024 * 1024;
+
+static ZEROS: [u8; ZEROS_MAX as usize] = [0; ZEROS_MAX as usize];
 
 /// Where an entry came from, and so who is to hear of it.
 #[derive(Clone, Copy, Debug)]
@@ -65,31 +70,34 @@ impl Group {
         self.payloads.push(entry.payload);
     }
 
-    /// Writes the group, in one vectored write; answers where each payload lies and where the next group goes.
+    /// Bytes it takes on the disk.
+    pub fn length(&self) -> u64 {
+        group_length(self.headers.len() as u64, self.payload_bytes)
+    }
+
+    /// Writes the group and so many zeros behind it, in one vectored write; answers where each payload lies.
     pub fn write(
         &self,
         file: &dyn DiskFile,
         nonce: Nonce,
         position: u64,
-    ) -> io::Result<(Vec<u32>, u64)> {
+        zeros: u64,
+    ) -> io::Result<Vec<u32>> {
         let (head, tail) =
             frame_group(nonce, position, position, &self.headers, self.payload_bytes);
-        let mut parts = Vec::with_capacity(self.payloads.len() + 2);
+        let mut parts = Vec::with_capacity(self.payloads.len() + 3);
         parts.push(IoSlice::new(&head));
         parts.extend(self.payloads.iter().map(|payload| IoSlice::new(payload)));
         parts.push(IoSlice::new(&tail));
+        parts.push(IoSlice::new(&ZEROS[..zeros.min(ZEROS_MAX) as usize]));
         file.write_at(&parts, position)?;
 
-        debug_assert_eq!(
-            head.len(),
-            GROUP_HEADER_BYTES + self.headers.len() * crate::format::ENTRY_BYTES
-        );
         let mut at = position + head.len() as u64;
         let mut positions = Vec::with_capacity(self.payloads.len());
         for payload in &self.payloads {
             positions.push(u32::try_from(at).expect("segments are shorter than 4 GiB"));
             at += payload.len() as u64;
         }
-        Ok((positions, at + tail.len() as u64))
+        Ok(positions)
     }
 }

@@ -9,7 +9,7 @@ use bellwether_protocol::ids::StoreId;
 use tracing::{debug, warn};
 use uuid::Uuid;
 
-use super::group::Group;
+use super::group::{Group, ZEROS_MAX};
 use crate::DiskLevel;
 use crate::disk::Disk;
 use crate::format::{BLOCK, FORMAT, Nonce, SegmentHeader, SegmentSeq, frame_group};
@@ -41,7 +41,7 @@ pub struct Segments {
     disk_low_bytes: u64,
     active: Active,
     pub sealed: BTreeMap<SegmentSeq, SealedSegment>,
-    spares: VecDeque<String>,
+    spares: VecDeque<Spare>,
     next_spare: u32,
     next_seq: SegmentSeq,
     pub free_bytes: u64,
@@ -57,9 +57,18 @@ struct Active {
     nonce: Nonce,
     /// Where the next group goes. Everything before is synced, but for a group being written.
     position: u64,
+    /// Everything before has been written to since the file was made, if only with zeros.
+    written: u64,
     found: Vec<Found>,
     /// Whether a mark stands at `position`.
     marked: bool,
+}
+
+/// A file that waits to be a segment.
+struct Spare {
+    name: String,
+    /// Everything before has been written to.
+    written: u64,
 }
 
 /// What the segments begin with.
@@ -80,13 +89,21 @@ impl Segments {
     ) -> io::Result<Segments> {
         let numbers = start.spares.iter().filter_map(|name| number_in(name, "spare"));
         let next_spare = numbers.max().map_or(0, |last| last.wrapping_add(1));
-        let mut spares: VecDeque<String> = start.spares.into();
+        let mut spares = VecDeque::new();
+        for name in start.spares {
+            if disk.open(&name)?.length()? == segment_bytes {
+                spares.push_back(Spare { name, written: 0 });
+            } else {
+                // Made by a process that did not get to its end, or with other settings.
+                disk.remove(&name)?;
+            }
+        }
         let mut made = next_spare;
         if spares.is_empty() {
             spares.push_back(make_spare(&*disk, &mut made, segment_bytes)?);
         }
-        let name = spares.pop_front().expect("one was made when there was none");
-        let active = activate(&*disk, store, segment_bytes, &name, start.next_seq)?;
+        let spare = spares.pop_front().expect("one was made when there was none");
+        let active = activate(&*disk, store, &spare, start.next_seq)?;
         Ok(Segments {
             disk,
             store,
@@ -114,15 +131,28 @@ impl Segments {
 
     /// Writes a group; it is durable only after [`Segments::sync`]. Answers where its payloads lie and how long it is.
     pub fn write(&mut self, group: &Group) -> io::Result<(Vec<u32>, u64)> {
-        let Active { segment, nonce, position, found, marked } = &mut self.active;
+        let zeros = self.zeros_behind(group);
+        let Active { segment, nonce, position, written, found, marked } = &mut self.active;
         *marked = false;
-        let (positions, end) = group.write(&*segment.file, *nonce, *position)?;
+        let positions = group.write(&*segment.file, *nonce, *position, zeros)?;
+        let end = *position + group.length();
+        *written = (end + zeros).max(*written);
         let lines = group.headers.iter().zip(&positions);
         found
             .extend(lines.map(|(header, position)| Found { header: *header, position: *position }));
         let length = end - *position;
         *position = end;
         Ok((positions, length))
+    }
+
+    /// A file system has to note in its own journal, at every sync, which blocks of a new file have been written. Small groups
+    /// that each went to blocks never written would each wait for that too; so the first of them writes a stretch ahead.
+    fn zeros_behind(&self, group: &Group) -> u64 {
+        let end = self.active.position + group.length();
+        if end <= self.active.written || group.length() > ZEROS_MAX / 4 {
+            return 0;
+        }
+        ZEROS_MAX.min(self.segment_bytes - end)
     }
 
     pub fn sync(&mut self) -> io::Result<()> {
@@ -153,13 +183,13 @@ impl Segments {
             self.stalled = true;
             return Ok(false);
         }
-        let Some(name) = self.spares.pop_front() else {
+        let Some(spare) = self.spares.pop_front() else {
             self.stalled = true;
             return Ok(false);
         };
         self.stalled = false;
         self.seal()?;
-        let next = activate(&*self.disk, self.store, self.segment_bytes, &name, self.next_seq)?;
+        let next = activate(&*self.disk, self.store, &spare, self.next_seq)?;
         self.next_seq = SegmentSeq(self.next_seq.0 + 1);
         let last = std::mem::replace(&mut self.active, next);
         let length = last.position + BLOCK;
@@ -187,18 +217,19 @@ impl Segments {
         debug!(segment = seq.0, "segment freed");
         let name = segment_name(seq);
         // Somebody who still reads from it must not find another segment's bytes: then it is not used again.
-        let unused = Arc::into_inner(sealed.segment).is_some();
-        if unused && self.spares.len() < SPARES_MAX {
-            let spare = spare_name(self.next_spare);
-            self.next_spare = self.next_spare.wrapping_add(1);
-            self.disk.rename(&name, &spare)?;
-            self.spares.push_back(spare);
-        } else {
-            self.disk.remove(&name)?;
+        let unused = Arc::into_inner(sealed.segment).filter(|_| self.spares.len() < SPARES_MAX);
+        let spare = spare_name(self.next_spare);
+        match unused {
+            Some(_) => self.disk.rename(&name, &spare)?,
+            None => self.disk.remove(&name)?,
         }
         // In this order, and before the next is freed: a log that was dropped must not come back because the segment
         // that says so went before one that still holds it.
         self.disk.sync_names()?;
+        if let Some(segment) = unused {
+            self.next_spare = self.next_spare.wrapping_add(1);
+            self.reuse(&segment, spare, sealed.length)?;
+        }
         if let Err(error) = self.disk.remove(&side_name(seq)) {
             debug!(segment = seq.0, %error, "side file not removed");
         }
@@ -206,11 +237,24 @@ impl Segments {
         Ok(())
     }
 
+    /// A freed segment's file becomes a spare one, now that no restart takes it for a segment any more. What its seal cut off
+    /// is reserved again: on a full disk it would be too late when the file is needed.
+    fn reuse(&mut self, segment: &Segment, name: String, written: u64) -> io::Result<()> {
+        match segment.file.allocate(self.segment_bytes) {
+            Ok(()) => self.spares.push_back(Spare { name, written }),
+            Err(error) => {
+                debug!(name, %error, "freed file not used again");
+                self.disk.remove(&name)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Makes spare files as long as there is room, and says how much there is.
     pub fn refill(&mut self) -> io::Result<DiskLevel> {
         while self.spares.len() < SPARES {
             match make_spare(&*self.disk, &mut self.next_spare, self.segment_bytes) {
-                Ok(name) => self.spares.push_back(name),
+                Ok(spare) => self.spares.push_back(spare),
                 Err(error) if error.kind() == io::ErrorKind::StorageFull => break,
                 Err(error) => return Err(error),
             }
@@ -248,11 +292,11 @@ impl Segments {
     }
 }
 
-fn make_spare(disk: &dyn Disk, next: &mut u32, bytes: u64) -> io::Result<String> {
+fn make_spare(disk: &dyn Disk, next: &mut u32, bytes: u64) -> io::Result<Spare> {
     let name = spare_name(*next);
     *next = next.wrapping_add(1);
     match disk.create(&name).and_then(|file| file.allocate(bytes)) {
-        Ok(()) => Ok(name),
+        Ok(()) => Ok(Spare { name, written: 0 }),
         Err(error) => {
             // What was allocated of it before the disk was full is given back.
             if let Err(error) = disk.remove(&name) {
@@ -265,18 +309,9 @@ fn make_spare(disk: &dyn Disk, next: &mut u32, bytes: u64) -> io::Result<String>
 
 /// Makes a spare file the segment to write to. It gets a nonce of its own, durably, before it gets its name: what it held
 /// before can then never be read as part of it.
-fn activate(
-    disk: &dyn Disk,
-    store: StoreId,
-    bytes: u64,
-    name: &str,
-    seq: SegmentSeq,
-) -> io::Result<Active> {
+fn activate(disk: &dyn Disk, store: StoreId, spare: &Spare, seq: SegmentSeq) -> io::Result<Active> {
+    let Spare { name, written } = spare;
     let file = disk.open(name)?;
-    if file.length()? != bytes {
-        file.cut(file.length()?.min(bytes))?;
-        file.allocate(bytes)?;
-    }
     let nonce = Uuid::new_v4().into_bytes();
     let header = SegmentHeader { format: FORMAT, store, seq, nonce };
     file.write_at(&[IoSlice::new(&header.encode())], 0)?;
@@ -284,5 +319,6 @@ fn activate(
     disk.rename(name, &segment_name(seq))?;
     disk.sync_names()?;
     let segment = Segment::new(seq, file);
-    Ok(Active { segment, nonce, position: BLOCK, found: Vec::new(), marked: false })
+    let (position, found, marked) = (BLOCK, Vec::new(), false);
+    Ok(Active { segment, nonce, position, written: *written, found, marked })
 }
