@@ -352,6 +352,21 @@ async fn a_dropped_consumer_settles_what_it_was_told_and_detaches() {
 }
 
 #[tokio::test]
+async fn a_closed_consumer_waits_for_its_confirms_and_then_detaches() {
+    let [broker] = brokers().await;
+    let mut given = given(&broker, 1).await;
+    let acked = next(&mut given.consumer).await.ack();
+    let closing = tokio::spawn(given.consumer.close());
+    given.session.settle().await;
+    assert!(!closing.is_finished());
+    given.session.settled(given.handle, 1).await;
+    soon("the ack", acked).await.unwrap();
+    soon("the close", closing).await.unwrap();
+    let (_, request) = given.session.request().await;
+    assert_eq!(request, Request::DetachConsumer { consumer: given.handle });
+}
+
+#[tokio::test]
 async fn a_settle_that_nobody_confirms_is_unknown_at_the_deadline() {
     let [broker] = brokers().await;
     let deadline = Duration::from_millis(200);

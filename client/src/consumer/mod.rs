@@ -148,8 +148,10 @@ impl Consumer {
         Settled::of_many(Arc::clone(&self.inbox), tickets, stale)
     }
 
-    /// Waits until every settle so far is confirmed or has failed, and ends the consumer. What is unsettled goes back.
+    /// Ends the consumer: waits until every settle so far is confirmed or has failed, at most for the client's deadline.
+    /// What is unsettled goes back.
     pub async fn close(self) {
+        self.inbox.close();
         self.inbox.settled_all().await;
     }
 }
