@@ -369,7 +369,8 @@ async fn a_closed_consumer_waits_for_its_confirms_and_then_detaches() {
 #[tokio::test]
 async fn a_settle_that_nobody_confirms_is_unknown_at_the_deadline() {
     let [broker] = brokers().await;
-    let deadline = Duration::from_millis(200);
+    // Long enough to connect on a busy machine.
+    let deadline = Duration::from_secs(1);
     let connecting = patient().deadline(deadline).connect([broker.socket().to_string()]);
     let (client, mut session) = tokio::join!(connecting, broker.accept());
     let client = client.unwrap();

@@ -22,10 +22,10 @@ struct Given {
 }
 
 async fn given_with(broker: &FakeBroker, deadline: Duration) -> Given {
-    let connecting = patient().deadline(deadline).connect([broker.socket().to_string()]);
+    let connecting = patient().connect([broker.socket().to_string()]);
     let (client, mut session) = tokio::join!(connecting, broker.accept());
     let client = client.unwrap();
-    let starting = client.producer().to_queue("orders").window(1000).start();
+    let starting = client.producer().to_queue("orders").deadline(deadline).start();
     let (producer, (handle, name, next)) = tokio::join!(starting, session.attach_producer());
     assert_eq!(next.0, 1);
     Given { client, producer: producer.unwrap(), session, handle, name }
