@@ -148,8 +148,14 @@ pub async fn run(
     ));
 
     let registrant = Registrant { record: record(&config, store), cluster };
-    let living =
-        tokio::spawn(session::live(connector, registrant, coordinator, lives_sender, coming_sender, stop.clone()));
+    let living = tokio::spawn(session::live(
+        connector,
+        registrant,
+        coordinator,
+        lives_sender,
+        coming_sender,
+        stop.clone(),
+    ));
     let service = Service::new(
         catalog,
         Arc::new(shards.clone()),

@@ -36,8 +36,21 @@ pub struct Log {
 pub struct SinceCheckpoint {
     pub bytes: u64,
     pub batches: u64,
-    /// Whether the shard has been told that it is long.
-    pub told: bool,
+    /// How long it was when the shard was last told that it is long.
+    told_bytes: u64,
+    told_batches: u64,
+}
+
+impl SinceCheckpoint {
+    /// Whether the shard should be told that it has become long, and has not been for as long again.
+    pub fn is_long(&mut self, bytes_max: u64, batches_max: u64) -> bool {
+        let long = self.bytes - self.told_bytes > bytes_max
+            || self.batches - self.told_batches > batches_max;
+        if long {
+            (self.told_bytes, self.told_batches) = (self.bytes, self.batches);
+        }
+        long
+    }
 }
 
 #[derive(Debug)]

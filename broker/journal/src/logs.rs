@@ -196,10 +196,7 @@ impl Logs {
         assert_eq!(log.condition, Condition::Ok, "queue {queue} is corrupt");
         log.append(&batch);
         let generation = log.lineage.last();
-        let since = &mut log.since_checkpoint;
-        let long = since.bytes > thresholds.bytes || since.batches > thresholds.batches;
-        if long && !since.told {
-            since.told = true;
+        if log.since_checkpoint.is_long(thresholds.bytes, thresholds.batches) {
             self.long.push(queue);
         }
         self.gather_batch(EntryKind::Batch, generation, &batch);
@@ -245,8 +242,8 @@ impl Logs {
         self.gather_register(made, SentWhat::Checkpoint);
     }
 
-    /// Takes the queues whose log since the last checkpoint has become long; each is named once until it is
-    /// checkpointed.
+    /// Takes the queues whose log since the last checkpoint has become long; one that is not checkpointed then is
+    /// named again when its log has grown as much again.
     pub fn wants_checkpoint(&mut self) -> Vec<QueueId> {
         std::mem::take(&mut self.long)
     }

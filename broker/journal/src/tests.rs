@@ -7,4 +7,5 @@ mod crashes;
 mod history;
 mod identity;
 mod limits;
+mod real;
 mod story;

@@ -55,16 +55,12 @@ impl Replica {
     }
 
     /// Whether batches from `base` to `end`, streamed by `from` in `epoch`, may be appended.
-    pub fn admit(
-        &mut self,
-        now: Instant,
-        from: BrokerLife,
-        epoch: Epoch,
-        base: Offset,
-    ) -> Admit {
+    pub fn admit(&mut self, now: Instant, from: BrokerLife, epoch: Epoch, base: Offset) -> Admit {
         let end = self.log.end;
         match &self.role {
-            Role::Following(f) if f.leader == from && f.epoch == epoch && f.phase == Phase::Agreed => {
+            Role::Following(f)
+                if f.leader == from && f.epoch == epoch && f.phase == Phase::Agreed =>
+            {
                 if base <= end {
                     return Admit::From(end);
                 }
@@ -87,8 +83,15 @@ impl Replica {
         self.log.end = end;
     }
 
-    pub(crate) fn follow(&mut self, now: Instant, leader: BrokerLife, epoch: Epoch, effects: &mut Vec<Effect>) {
-        self.role = Role::Following(Following { epoch, leader, phase: Phase::Waiting { retry_at: None } });
+    pub(crate) fn follow(
+        &mut self,
+        now: Instant,
+        leader: BrokerLife,
+        epoch: Epoch,
+        effects: &mut Vec<Effect>,
+    ) {
+        self.role =
+            Role::Following(Following { epoch, leader, phase: Phase::Waiting { retry_at: None } });
         self.subscribe(now, effects);
     }
 
@@ -207,7 +210,11 @@ impl Replica {
         if let Role::Following(f) = &self.role
             && f.phase == Phase::Agreed
         {
-            effects.push(Effect::ReportDurable { leader: f.leader, epoch: f.epoch, end: self.log.durable });
+            effects.push(Effect::ReportDurable {
+                leader: f.leader,
+                epoch: f.epoch,
+                end: self.log.durable,
+            });
         }
     }
 
@@ -232,7 +239,12 @@ impl Replica {
         }
     }
 
-    pub(crate) fn snapshot_needed(&mut self, from: BrokerLife, epoch: Epoch, effects: &mut Vec<Effect>) {
+    pub(crate) fn snapshot_needed(
+        &mut self,
+        from: BrokerLife,
+        epoch: Epoch,
+        effects: &mut Vec<Effect>,
+    ) {
         if matches!(self.phase_with(from, epoch), Some(Phase::Asked | Phase::Agreed)) {
             self.set_phase(Phase::Fetching);
             effects.push(Effect::FetchSnapshot { leader: from, epoch });
@@ -249,7 +261,10 @@ impl Replica {
     ) {
         match bellwether_log::EpochHistory::new(epochs) {
             Ok(epochs) => self.log.epochs = epochs,
-            Err(error) => return self.stop(format!("a snapshot's epochs are not in order: {error:?}"), effects),
+            Err(error) => {
+                return self
+                    .stop(format!("a snapshot's epochs are not in order: {error:?}"), effects);
+            }
         }
         self.log.start = at;
         self.log.end = at;

@@ -31,7 +31,8 @@ pub fn next_isr(
     let well: Vec<Member> = std::iter::once(me)
         .chain(members.iter().filter(|m| m.in_sync && !m.gone).map(|m| m.member))
         .collect();
-    let fit: Vec<Member> = members.iter().filter(|m| m.fit && !m.in_sync).map(|m| m.member).collect();
+    let fit: Vec<Member> =
+        members.iter().filter(|m| m.fit && !m.in_sync).map(|m| m.member).collect();
 
     let mut next = well.clone();
     if well.len() == committed.len() {
@@ -45,9 +46,11 @@ pub fn next_isr(
             }
         }
     }
-    let place = |member: &Member| order.iter().position(|b| *b == member.broker).unwrap_or(usize::MAX);
+    let place =
+        |member: &Member| order.iter().position(|b| *b == member.broker).unwrap_or(usize::MAX);
     next.sort_by_key(place);
-    let changed = next.len() != committed.len() || next.iter().any(|member| !committed.contains(member));
+    let changed =
+        next.len() != committed.len() || next.iter().any(|member| !committed.contains(member));
     (changed && next.len() >= min_isr.min(committed.len())).then_some(next)
 }
 
@@ -68,7 +71,8 @@ mod tests {
 
     #[test]
     fn a_dead_member_leaves_while_enough_remain() {
-        let members = [health(copy(2, 2), true, true, false), health(copy(3, 3), true, false, false)];
+        let members =
+            [health(copy(2, 2), true, true, false), health(copy(3, 3), true, false, false)];
         assert_eq!(next_isr(copy(1, 1), &members, 2, &ORDER), Some(vec![copy(1, 1), copy(3, 3)]));
     }
 
@@ -80,21 +84,28 @@ mod tests {
 
     #[test]
     fn a_dead_member_is_swapped_for_a_fit_one_when_it_could_not_just_leave() {
-        let members = [health(copy(2, 2), true, true, false), health(copy(3, 3), false, false, true)];
+        let members =
+            [health(copy(2, 2), true, true, false), health(copy(3, 3), false, false, true)];
         assert_eq!(next_isr(copy(1, 1), &members, 2, &ORDER), Some(vec![copy(1, 1), copy(3, 3)]));
     }
 
     #[test]
     fn a_broker_with_a_new_disk_takes_its_own_place_when_there_are_but_two_replicas() {
-        let members = [health(copy(2, 2), true, true, false), health(copy(2, 22), false, false, true)];
+        let members =
+            [health(copy(2, 2), true, true, false), health(copy(2, 22), false, false, true)];
         assert_eq!(next_isr(copy(1, 1), &members, 2, &ORDER), Some(vec![copy(1, 1), copy(2, 22)]));
     }
 
     #[test]
     fn a_fit_copy_joins_only_when_nobody_has_to_leave() {
-        let joins = [health(copy(2, 2), true, false, false), health(copy(3, 3), false, false, true)];
-        assert_eq!(next_isr(copy(1, 1), &joins, 2, &ORDER), Some(vec![copy(1, 1), copy(2, 2), copy(3, 3)]));
-        let whole = [health(copy(2, 2), true, false, false), health(copy(3, 3), true, false, false)];
+        let joins =
+            [health(copy(2, 2), true, false, false), health(copy(3, 3), false, false, true)];
+        assert_eq!(
+            next_isr(copy(1, 1), &joins, 2, &ORDER),
+            Some(vec![copy(1, 1), copy(2, 2), copy(3, 3)])
+        );
+        let whole =
+            [health(copy(2, 2), true, false, false), health(copy(3, 3), true, false, false)];
         assert_eq!(next_isr(copy(1, 1), &whole, 2, &ORDER), None);
     }
 

@@ -70,7 +70,8 @@ impl Progress {
 
     fn is_gone(&self, now: Instant, timing: &Timing, log_end: Offset) -> bool {
         let caught_up = self.subscribed && self.durable >= Some(log_end);
-        self.dead || !caught_up && now.saturating_duration_since(self.caught_up_at) > timing.lag_limit
+        self.dead
+            || !caught_up && now.saturating_duration_since(self.caught_up_at) > timing.lag_limit
     }
 }
 
@@ -96,7 +97,8 @@ impl Leading {
     /// The life is over, or its process is taken for dead; `proven` when nothing it says can contradict that.
     pub fn departed(&mut self, life: BrokerLife, proven: bool) {
         for other in &mut self.others {
-            let is_it = other.member.broker == life.broker && other.life.is_none_or(|known| known == life);
+            let is_it =
+                other.member.broker == life.broker && other.life.is_none_or(|known| known == life);
             // Whose connection is up is not dead. It has nothing to say while nothing is appended, and nothing
             // would be appended while it is taken for dead: the queue would refuse publishes for ever.
             if is_it && (proven || !other.subscribed) {
@@ -114,15 +116,19 @@ impl Leading {
     }
 
     pub fn pending_cas(&self) -> Option<Effect> {
-        self.pending
-            .as_ref()
-            .map(|pending| Effect::Cas { version: pending.version, state: pending.proposal.clone() })
+        self.pending.as_ref().map(|pending| Effect::Cas {
+            version: pending.version,
+            state: pending.proposal.clone(),
+        })
     }
 
     /// The committed ISR united with the undecided one: everyone whose word a confirm needs.
     fn maximal_isr(&self) -> impl Iterator<Item = Member> + '_ {
         let pending = self.pending.iter().flat_map(|pending| pending.proposal.isr.iter().copied());
-        self.committed.iter().copied().chain(pending.filter(|member| !self.committed.contains(member)))
+        self.committed
+            .iter()
+            .copied()
+            .chain(pending.filter(|member| !self.committed.contains(member)))
     }
 
     fn progress(&self, member: Member) -> Option<&Progress> {
@@ -131,7 +137,13 @@ impl Leading {
 }
 
 impl Replica {
-    pub(crate) fn lead(&mut self, now: Instant, state: QueueState, won: bool, effects: &mut Vec<Effect>) {
+    pub(crate) fn lead(
+        &mut self,
+        now: Instant,
+        state: QueueState,
+        won: bool,
+        effects: &mut Vec<Effect>,
+    ) {
         let promised_until = match &self.role {
             // The old leader may deliver until what was promised to it has passed, unless it resigned.
             Role::Standing(standing) if won && !standing.after_resignation => {
@@ -159,7 +171,9 @@ impl Replica {
             start: self.log.end,
             serves: false,
             // A restarted broker has forgotten what it promised in its last life.
-            deliver_from: promised_until.unwrap_or(now).max(self.identity.started + self.timing.promise),
+            deliver_from: promised_until
+                .unwrap_or(now)
+                .max(self.identity.started + self.timing.promise),
             min_isr: usize::from(state.min_isr),
             committed: state.isr.clone(),
             pending: None,
@@ -187,7 +201,10 @@ impl Replica {
             .maximal_isr()
             .filter(|member| *member != self.identity.member)
             .map(|member| {
-                leading.progress(member).filter(|other| other.subscribed).and_then(|other| other.life)
+                leading
+                    .progress(member)
+                    .filter(|other| other.subscribed)
+                    .and_then(|other| other.life)
             })
             .collect()
     }
@@ -197,7 +214,9 @@ impl Replica {
     pub fn starved(&self, now: Instant) -> bool {
         let Role::Leading(leading) = &self.role else { return false };
         let gone = |member: &Member| {
-            leading.progress(*member).is_some_and(|other| other.is_gone(now, &self.timing, self.log.end))
+            leading
+                .progress(*member)
+                .is_some_and(|other| other.is_gone(now, &self.timing, self.log.end))
         };
         let well = leading.committed.iter().filter(|member| !gone(member)).count();
         // With the coordinator away, a member that is lost cannot be taken out either.
@@ -256,7 +275,11 @@ impl Replica {
                     self.keep_early(from, subscription);
                 }
             }
-            _ => effects.push(Effect::TellNotLeading { to: from, epoch: subscription.epoch, seen: known }),
+            _ => effects.push(Effect::TellNotLeading {
+                to: from,
+                epoch: subscription.epoch,
+                seen: known,
+            }),
         }
     }
 
@@ -268,7 +291,13 @@ impl Replica {
     }
 
     /// Says where this log parts from the follower's; streams when the follower's is a part of it.
-    fn answer(&mut self, now: Instant, from: BrokerLife, subscription: Subscription, effects: &mut Vec<Effect>) {
+    fn answer(
+        &mut self,
+        now: Instant,
+        from: BrokerLife,
+        subscription: Subscription,
+        effects: &mut Vec<Effect>,
+    ) {
         let Role::Leading(leading) = &mut self.role else { return };
         let epoch = leading.epoch;
         let answer = match subscription.last_epoch {
@@ -296,7 +325,9 @@ impl Replica {
         }
         let committed = &leading.committed;
         leading.others.retain(|other| {
-            other.member.broker != member.broker || other.member == member || committed.contains(&other.member)
+            other.member.broker != member.broker
+                || other.member == member
+                || committed.contains(&other.member)
         });
         if leading.progress(member).is_none() {
             leading.others.push(Progress::new(member, now, self.log.end));
@@ -312,7 +343,13 @@ impl Replica {
         effects.push(Effect::LeaseChanged);
     }
 
-    pub(crate) fn unsubscribed(&mut self, now: Instant, from: BrokerLife, epoch: Epoch, effects: &mut Vec<Effect>) {
+    pub(crate) fn unsubscribed(
+        &mut self,
+        now: Instant,
+        from: BrokerLife,
+        epoch: Epoch,
+        effects: &mut Vec<Effect>,
+    ) {
         self.early.retain(|(life, subscription)| *life != from || subscription.epoch != epoch);
         let Role::Leading(leading) = &mut self.role else { return };
         if leading.epoch != epoch {
@@ -327,7 +364,12 @@ impl Replica {
         }
     }
 
-    pub(crate) fn accepted_down(&mut self, now: Instant, peer: BrokerLife, effects: &mut Vec<Effect>) {
+    pub(crate) fn accepted_down(
+        &mut self,
+        now: Instant,
+        peer: BrokerLife,
+        effects: &mut Vec<Effect>,
+    ) {
         self.early.retain(|(life, _)| *life != peer);
         let taken_for_dead = self.taken_for_dead.contains(&peer);
         let Role::Leading(leading) = &mut self.role else { return };
@@ -358,7 +400,8 @@ impl Replica {
         if leading.epoch != epoch {
             return;
         }
-        let Some(other) = leading.others.iter_mut().find(|other| other.life == Some(from) && other.subscribed)
+        let Some(other) =
+            leading.others.iter_mut().find(|other| other.life == Some(from) && other.subscribed)
         else {
             return;
         };
@@ -416,7 +459,8 @@ impl Replica {
     /// and the pending ISR each have `min_isr` members.
     fn advance(&mut self, effects: &mut Vec<Effect>) {
         let Role::Leading(leading) = &mut self.role else { return };
-        let pending_len = leading.pending.as_ref().map_or(usize::MAX, |pending| pending.proposal.isr.len());
+        let pending_len =
+            leading.pending.as_ref().map_or(usize::MAX, |pending| pending.proposal.isr.len());
         if leading.committed.len().min(pending_len) < leading.min_isr {
             return;
         }
@@ -437,7 +481,8 @@ impl Replica {
         }
         if !leading.serves && self.log.high_watermark > leading.start {
             leading.serves = true;
-            effects.push(Effect::Serve { epoch: leading.epoch, deliver_from: leading.deliver_from });
+            effects
+                .push(Effect::Serve { epoch: leading.epoch, deliver_from: leading.deliver_from });
             effects.push(Effect::LeaseChanged);
         }
     }
@@ -447,11 +492,17 @@ impl Replica {
         let members = self.members(now);
         let Role::Leading(leading) = &mut self.role else { return };
         let Some(seen) = &self.seen else { return };
-        if leading.pending.is_some() || leading.leaving || self.log.durable <= leading.start || !self.connected {
+        if leading.pending.is_some()
+            || leading.leaving
+            || self.log.durable <= leading.start
+            || !self.connected
+        {
             return;
         }
         let order = &self.identity.replica_set;
-        let Some(isr) = next_isr(self.identity.member, &members, leading.min_isr, order) else { return };
+        let Some(isr) = next_isr(self.identity.member, &members, leading.min_isr, order) else {
+            return;
+        };
         let proposal = QueueState { isr, ..seen.state.clone() };
         leading.pending = Some(Pending {
             version: seen.version,
@@ -484,7 +535,12 @@ impl Replica {
         self.consider_isr(now, effects);
     }
 
-    pub(crate) fn isr_answered(&mut self, now: Instant, outcome: CasOutcome, effects: &mut Vec<Effect>) {
+    pub(crate) fn isr_answered(
+        &mut self,
+        now: Instant,
+        outcome: CasOutcome,
+        effects: &mut Vec<Effect>,
+    ) {
         let Role::Leading(leading) = &mut self.role else { return };
         let Some(pending) = &mut leading.pending else { return };
         match outcome {
@@ -536,7 +592,10 @@ impl Replica {
         let Role::Leading(leading) = &self.role else { return false };
         leading.leaving
             && self.connected
-            && leading.others.iter().any(|other| other.subscribed && leading.committed.contains(&other.member))
+            && leading
+                .others
+                .iter()
+                .any(|other| other.subscribed && leading.committed.contains(&other.member))
     }
 
     /// When all that was appended is committed, names a member that holds everything as the next leader.

@@ -169,7 +169,9 @@ impl Replica {
         match event {
             Event::Life(life) => self.live(now, life, effects),
             Event::Connected(connected) => self.connect(now, connected, effects),
-            Event::State { state, version, synced } => self.read(now, state, version, synced, effects),
+            Event::State { state, version, synced } => {
+                self.read(now, state, version, synced, effects)
+            }
             Event::Gone { life } => {
                 remember(&mut self.departed, life);
                 self.depart(now, life, true, effects);
@@ -181,13 +183,17 @@ impl Replica {
             Event::Dialed { peer } => self.dialed(now, peer, effects),
             Event::DialedDown { peer } => self.dialed_down(now, peer),
             Event::AcceptedDown { peer } => self.accepted_down(now, peer, effects),
-            Event::Subscribe { from, subscription } => self.subscribed(now, from, subscription, effects),
+            Event::Subscribe { from, subscription } => {
+                self.subscribed(now, from, subscription, effects)
+            }
             Event::Unsubscribe { from, epoch } => self.unsubscribed(now, from, epoch, effects),
             Event::Durable { from, epoch, end } => self.reported(now, from, epoch, end, effects),
             Event::EpochEnd { from, epoch, last_epoch, end } => {
                 self.reconcile(now, from, epoch, last_epoch, end, effects);
             }
-            Event::NotLeading { from, epoch, seen } => self.rebuffed(now, from, epoch, seen, effects),
+            Event::NotLeading { from, epoch, seen } => {
+                self.rebuffed(now, from, epoch, seen, effects)
+            }
             Event::SnapshotNeeded { from, epoch } => self.snapshot_needed(from, epoch, effects),
             Event::SnapshotInstalled { epoch, at, epochs } => {
                 self.snapshot_installed(now, epoch, at, epochs, effects);
@@ -199,7 +205,9 @@ impl Replica {
             Event::Position { position } => self.heard_position(now, position, effects),
             Event::Appended { end } => self.appended(now, end),
             Event::LocalDurable { end } => self.local_durable(now, end, effects),
-            Event::Cas { version, state, outcome } => self.cas_answered(now, version, &state, outcome, effects),
+            Event::Cas { version, state, outcome } => {
+                self.cas_answered(now, version, &state, outcome, effects)
+            }
             Event::HandOver => self.hand_over(now, effects),
             Event::StoreFailed { why } => self.store_failed(now, why, effects),
             Event::Broken { why } => self.stop(why, effects),
@@ -316,7 +324,8 @@ impl Replica {
         match std::mem::replace(&mut self.role, Role::Idle) {
             Role::Idle => {}
             Role::Following(following) => {
-                effects.push(Effect::Unsubscribe { leader: following.leader, epoch: following.epoch });
+                effects
+                    .push(Effect::Unsubscribe { leader: following.leader, epoch: following.epoch });
             }
             Role::Standing(standing) => {
                 // Until the state is read anew on another session, the old epoch stays unanswered.
@@ -414,7 +423,9 @@ impl Replica {
                 }
                 // Only this broker writes the state in its epoch: it has resigned.
             }
-            Role::Leading(leading) if leading.epoch == epoch => return self.leaving_read(now, effects),
+            Role::Leading(leading) if leading.epoch == epoch => {
+                return self.leaving_read(now, effects);
+            }
             Role::Standing(standing) => {
                 if seen.version <= standing.version {
                     // The CAS may apply yet: a read of the old version decides nothing.
@@ -427,7 +438,9 @@ impl Replica {
                     self.role = Role::Idle;
                 }
             }
-            Role::Following(following) if following.epoch == epoch && Some(following.leader) == seen.state.leader => {
+            Role::Following(following)
+                if following.epoch == epoch && Some(following.leader) == seen.state.leader =>
+            {
                 return self.consider_standing(now, effects);
             }
             Role::Idle | Role::Following(_) | Role::Leading(_) => {}
@@ -435,7 +448,13 @@ impl Replica {
         self.take_role(now, &seen.state, life, effects);
     }
 
-    fn take_role(&mut self, now: Instant, state: &QueueState, life: BrokerLife, effects: &mut Vec<Effect>) {
+    fn take_role(
+        &mut self,
+        now: Instant,
+        state: &QueueState,
+        life: BrokerLife,
+        effects: &mut Vec<Effect>,
+    ) {
         let won = matches!(&self.role, Role::Standing(standing) if standing.old_epoch < state.epoch && state.leader == Some(life));
         match state.leader {
             Some(leader) if leader == life => {
@@ -485,7 +504,9 @@ impl Replica {
 
     fn store_failed(&mut self, now: Instant, why: String, effects: &mut Vec<Effect>) {
         let resignation = match (&self.role, &self.seen) {
-            (Role::Leading(leading), Some(seen)) if !leading.is_leaving() && leading.pending.is_none() => {
+            (Role::Leading(leading), Some(seen))
+                if !leading.is_leaving() && leading.pending.is_none() =>
+            {
                 let state = QueueState { leader: None, ..seen.state.clone() };
                 Some(Effect::Cas { version: seen.version, state })
             }
@@ -500,7 +521,8 @@ impl Replica {
         match &self.role {
             Role::Leading(leading) => effects.push(Effect::StopLeading { epoch: leading.epoch }),
             Role::Following(following) => {
-                effects.push(Effect::Unsubscribe { leader: following.leader, epoch: following.epoch });
+                effects
+                    .push(Effect::Unsubscribe { leader: following.leader, epoch: following.epoch });
             }
             Role::Idle | Role::Standing(_) | Role::Stopped { .. } => {}
         }
@@ -533,7 +555,9 @@ impl Replica {
     ) {
         // An answer to what was asked for in a role or a life that was left since means nothing: what is read decides.
         match &self.role {
-            Role::Standing(standing) if standing.version == version && standing.proposal == *state => {
+            Role::Standing(standing)
+                if standing.version == version && standing.proposal == *state =>
+            {
                 self.stand_answered(now, outcome, effects);
             }
             Role::Leading(leading) if leading.awaits(version, state) => {

@@ -74,7 +74,8 @@ impl Replica {
             if !others.is_empty() {
                 effects.push(Effect::AskPositions { brokers: others.clone() });
             }
-            self.candidacy = Some(Candidacy { version, since: now, unheard: others, heard: Vec::new() });
+            self.candidacy =
+                Some(Candidacy { version, since: now, unheard: others, heard: Vec::new() });
         }
         self.stand_when_due(now, effects);
     }
@@ -90,7 +91,12 @@ impl Replica {
             .collect()
     }
 
-    pub(crate) fn heard_position(&mut self, now: Instant, position: Position, effects: &mut Vec<Effect>) {
+    pub(crate) fn heard_position(
+        &mut self,
+        now: Instant,
+        position: Position,
+        effects: &mut Vec<Effect>,
+    ) {
         let known = self.highest_epoch();
         if position.seen > known {
             self.doubt(now, effects);
@@ -137,8 +143,10 @@ impl Replica {
         let old_epoch = seen.state.epoch;
         let after_resignation = seen.state.leader.is_none();
         let me = self.identity.member;
-        let leader = seen.state.leader.map(|leader| leader.broker).filter(|leader| *leader != me.broker);
-        let Ok(proposal) = elected(&seen.state, life, me, |member| Some(member.broker) == leader) else {
+        let leader =
+            seen.state.leader.map(|leader| leader.broker).filter(|leader| *leader != me.broker);
+        let Ok(proposal) = elected(&seen.state, life, me, |member| Some(member.broker) == leader)
+        else {
             return;
         };
         let answered_before = self.stopped_answering;
@@ -161,7 +169,12 @@ impl Replica {
         self.role = Role::Standing(standing);
     }
 
-    pub(crate) fn stand_answered(&mut self, now: Instant, outcome: CasOutcome, effects: &mut Vec<Effect>) {
+    pub(crate) fn stand_answered(
+        &mut self,
+        now: Instant,
+        outcome: CasOutcome,
+        effects: &mut Vec<Effect>,
+    ) {
         let Role::Standing(standing) = &mut self.role else { return };
         match outcome {
             CasOutcome::Done { version } => {

@@ -72,7 +72,11 @@ fn a_cas_whose_answer_was_lost_is_found_by_reading() {
     let again = two.cas().expect("the same CAS is sent again");
     assert_eq!(again, stand);
     two.answers(&again, CasOutcome::Refused);
-    assert_eq!(two.leads(), None, "refused by its own first sending, or by another: only the state tells");
+    assert_eq!(
+        two.leads(),
+        None,
+        "refused by its own first sending, or by another: only the state tells"
+    );
     two.reads(stand.1.clone(), 1);
     assert_eq!(two.leads(), Some(Epoch(2)));
 }
@@ -110,7 +114,8 @@ fn a_candidate_stops_answering_before_it_asks_to_lead() {
     two.happens(Event::Dead { life: life(1) });
     two.positions_agree(&[3]);
     let effects = two.effects();
-    let unsubscribes = effects.iter().position(|e| matches!(e, Effect::Unsubscribe { epoch: Epoch(1), .. }));
+    let unsubscribes =
+        effects.iter().position(|e| matches!(e, Effect::Unsubscribe { epoch: Epoch(1), .. }));
     let asks = effects.iter().position(|e| matches!(e, Effect::Cas { .. }));
     assert!(unsubscribes.expect("it stops answering") < asks.expect("it stands"));
 }
@@ -229,7 +234,11 @@ fn a_leader_serves_only_when_its_epoch_start_is_committed() {
 fn no_follower_is_answered_before_the_epoch_start_is_synced() {
     let mut one = Given::fresh_leader();
     one.follower_joins(2, None, 0);
-    assert!(!one.effects().iter().any(|e| matches!(e, Effect::TellEpochEnd { .. } | Effect::Stream { .. })));
+    assert!(
+        !one.effects()
+            .iter()
+            .any(|e| matches!(e, Effect::TellEpochEnd { .. } | Effect::Stream { .. }))
+    );
     one.durable_here();
     assert!(one.effects().iter().any(|e| matches!(e, Effect::Stream { .. })));
 }
@@ -262,7 +271,12 @@ fn a_log_is_cut_to_where_the_leaders_ends() {
     let mut three = Given::follower(3, &[1, 2, 3]);
     three.holds(&[(1, 0)], 8, 2);
     three.reads(state(2, Some(2), &[2, 3]), 1);
-    three.happens(Event::EpochEnd { from: life(2), epoch: Epoch(2), last_epoch: Some(Epoch(1)), end: Offset(5) });
+    three.happens(Event::EpochEnd {
+        from: life(2),
+        epoch: Epoch(2),
+        last_epoch: Some(Epoch(1)),
+        end: Offset(5),
+    });
     assert!(three.effects().contains(&Effect::Truncate { to: Offset(5) }));
     let asked = three.subscription().expect("it asks again");
     assert_eq!((asked.last_epoch, asked.log_end), (Some(Epoch(1)), Offset(5)));
@@ -273,7 +287,12 @@ fn epochs_that_the_leader_never_had_are_cut_whole() {
     let mut three = Given::follower(3, &[1, 2, 3]);
     three.holds(&[(1, 0), (2, 4), (3, 6)], 8, 2);
     three.reads(state(4, Some(2), &[2, 3]), 5);
-    three.happens(Event::EpochEnd { from: life(2), epoch: Epoch(4), last_epoch: Some(Epoch(1)), end: Offset(7) });
+    three.happens(Event::EpochEnd {
+        from: life(2),
+        epoch: Epoch(4),
+        last_epoch: Some(Epoch(1)),
+        end: Offset(7),
+    });
     assert!(three.effects().contains(&Effect::Truncate { to: Offset(4) }));
 }
 
@@ -282,7 +301,12 @@ fn a_log_is_never_cut_below_what_is_known_committed() {
     let mut three = Given::follower(3, &[1, 2, 3]);
     three.holds(&[(1, 0)], 8, 6);
     three.reads(state(2, Some(2), &[2, 3]), 1);
-    three.happens(Event::EpochEnd { from: life(2), epoch: Epoch(2), last_epoch: Some(Epoch(1)), end: Offset(5) });
+    three.happens(Event::EpochEnd {
+        from: life(2),
+        epoch: Epoch(2),
+        last_epoch: Some(Epoch(1)),
+        end: Offset(5),
+    });
     assert!(three.stopped().is_some());
     assert!(!three.effects().iter().any(|e| matches!(e, Effect::Truncate { .. })));
 }
@@ -310,7 +334,11 @@ fn a_coordinator_restored_to_an_older_state_stops_the_queue() {
 fn an_older_state_that_was_not_read_after_a_sync_stops_nothing() {
     let mut three = Given::follower(3, &[1, 2, 3]);
     three.holds(&[(1, 0), (5, 4)], 8, 2);
-    three.happens(Event::State { state: state(3, Some(2), &[2, 3]), version: version(9), synced: false });
+    three.happens(Event::State {
+        state: state(3, Some(2), &[2, 3]),
+        version: version(9),
+        synced: false,
+    });
     assert_eq!(three.stopped(), None);
     three.reads(state(5, Some(1), &[1, 2, 3]), 12);
     assert_eq!(three.follows(), Some((life(1), Epoch(5))));
@@ -381,7 +409,11 @@ fn a_delivery_needs_the_promise_of_every_other_member_also_of_one_that_is_about_
 fn a_restarted_broker_answers_nobody_and_stands_for_nothing_before_a_synced_read() {
     let mut two = Given::follower(2, &[1, 2, 3]);
     two.holds(&[(1, 0)], 4, 2);
-    two.happens(Event::State { state: state(1, None, &[1, 2, 3]), version: version(3), synced: false });
+    two.happens(Event::State {
+        state: state(1, None, &[1, 2, 3]),
+        version: version(3),
+        synced: false,
+    });
     two.later(Duration::from_secs(1));
     assert_eq!(two.cas(), None);
     assert_eq!(two.follows(), None);

@@ -16,9 +16,9 @@ impl World {
         self.schedule.after(pause, Happening::Fault);
         let node = self.random.between(0, self.nodes.len() as u64 - 1) as usize;
         match self.random.between(0, 99) {
-            0..10 => self.kill_for_a_while(node),
-            10..14 => self.isolate_leader(),
-            14..18 => self.slow_down(node),
+            0..7 => self.kill_for_a_while(node),
+            7..15 => self.isolate_leader(),
+            15..18 => self.slow_down(node),
             18..24 => {
                 if let Some(leader) =
                     self.serving().map(|(life, _)| life).and_then(|l| self.node_of(l))

@@ -123,7 +123,7 @@ impl World {
             brokers,
             min_isr,
             producers: random.between(1, 3) as u32,
-            consumers: random.between(1, 3) as u32,
+            consumers: random.between(1, 5) as u32,
         };
         let nodes: Vec<Node> = (0..brokers).map(|node| Node::new(node as u128 + 1)).collect();
         let isr = (0..brokers).map(|node| member_of(node, &nodes[node].disk)).collect();

@@ -74,7 +74,11 @@ pub async fn live(
         match registered {
             Ok(()) => {
                 info!(life = %life, session.timeout_ms = coordinator.session().timeout.as_millis() as u64, "broker registered");
-                lives.send_replace(Some(Life { life, coordinator: coordinator.clone(), connected: true }));
+                lives.send_replace(Some(Life {
+                    life,
+                    coordinator: coordinator.clone(),
+                    connected: true,
+                }));
                 watch_session(&coordinator, &lives, &shutdown).await;
                 lives.send_replace(None);
                 if shutdown.is_cancelled() {
@@ -134,7 +138,9 @@ async fn watch_session(
             if connected {
                 info!("the coordinator session is connected again");
             } else {
-                warn!("the coordinator is out of reach: serving goes on, elections and declarations wait");
+                warn!(
+                    "the coordinator is out of reach: serving goes on, elections and declarations wait"
+                );
             }
         }
     }

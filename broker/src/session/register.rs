@@ -22,9 +22,13 @@ pub enum RegisterError {
         "broker id {id} is in use by a broker on host {theirs} with another data folder; this one runs on host {ours}. Give one of them another --id, or stop the other"
     )]
     IdInUse { id: u32, theirs: String, ours: String },
-    #[error("the data folder belongs to cluster {folder}, the coordinator holds cluster {coordinator}: use the folder of this cluster, or the coordinator of that one")]
+    #[error(
+        "the data folder belongs to cluster {folder}, the coordinator holds cluster {coordinator}: use the folder of this cluster, or the coordinator of that one"
+    )]
     OtherCluster { folder: ClusterId, coordinator: ClusterId },
-    #[error("the coordinator's tree has format {found}, this version knows {FORMAT}: upgrade this broker")]
+    #[error(
+        "the coordinator's tree has format {found}, this version knows {FORMAT}: upgrade this broker"
+    )]
     NewerFormat { found: u32 },
     #[error("a document in the coordinator cannot be read: {0}")]
     Unreadable(String),
@@ -89,7 +93,8 @@ async fn try_join(
         warn!(%cluster, "the coordinator holds no cluster although this data folder has one: was it restored empty? The cluster's id is written again; queues that only the logs know stay stopped");
     }
     let record = ClusterRecord { cluster, format: FORMAT, unknown: UnknownFields::new() };
-    let create = Write::Create { path: paths::cluster(), bytes: record.to_bytes(), ephemeral: false };
+    let create =
+        Write::Create { path: paths::cluster(), bytes: record.to_bytes(), ephemeral: false };
     settled(coordinator.write(vec![create]).await)?;
     // Another broker may have been first: what is read now decides.
     Box::pin(try_join(coordinator, expected)).await
@@ -118,7 +123,11 @@ pub(super) async fn register(
         let id = paths::broker_id(life.broker);
         let writes = vec![
             Write::Create { path: id.clone(), bytes: record.to_bytes(), ephemeral: true },
-            Write::Create { path: paths::live_broker(life), bytes: record.to_bytes(), ephemeral: true },
+            Write::Create {
+                path: paths::live_broker(life),
+                bytes: record.to_bytes(),
+                ephemeral: true,
+            },
         ];
         match coordinator.write(writes).await {
             Ok(_) => return Ok(()),

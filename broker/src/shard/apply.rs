@@ -65,7 +65,9 @@ impl LocalQueue {
     fn apply_one(&mut self, tools: &mut Tools, batch: &Batch) -> Result<(), String> {
         let record = batch.record().map_err(|error| error.to_string())?;
         let mut effects = Vec::new();
-        self.machine.apply(batch.base(), &record, &mut effects).map_err(|error| error.to_string())?;
+        self.machine
+            .apply(batch.base(), &record, &mut effects)
+            .map_err(|error| error.to_string())?;
         for effect in effects {
             match effect {
                 Effect::Gone { run } => tools.logs.settled(self.id, run),
@@ -110,7 +112,12 @@ impl LocalQueue {
     }
 
     /// Serves once the state is that of the whole committed log; a long log may have to be read from the disk first.
-    pub(super) fn serve_when_applied(&mut self, tools: &mut Tools, epoch: Epoch, deliver_from: Instant) {
+    pub(super) fn serve_when_applied(
+        &mut self,
+        tools: &mut Tools,
+        epoch: Epoch,
+        deliver_from: Instant,
+    ) {
         if let Some(leader) = &mut self.leader {
             leader.serve_at = Some((epoch, deliver_from, self.replica.log().high_watermark));
         }
@@ -121,7 +128,9 @@ impl LocalQueue {
         self.apply_committed(tools);
         let applied = self.machine.applied();
         let Some(leader) = &mut self.leader else { return };
-        if let Some((epoch, deliver_from, _)) = leader.serve_at.take_if(|(_, _, end)| applied >= *end) {
+        if let Some((epoch, deliver_from, _)) =
+            leader.serve_at.take_if(|(_, _, end)| applied >= *end)
+        {
             self.begin_serving(tools, epoch, deliver_from);
         }
     }

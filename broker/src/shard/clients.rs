@@ -53,7 +53,12 @@ impl LocalQueue {
         self.wait_for(tools, end, waiter);
     }
 
-    fn enqueue(&mut self, tools: &mut Tools, publish: &QueuePublish, skip: u32) -> bellwether_protocol::ids::Offset {
+    fn enqueue(
+        &mut self,
+        tools: &mut Tools,
+        publish: &QueuePublish,
+        skip: u32,
+    ) -> bellwether_protocol::ids::Offset {
         let messages = match skip {
             0 => publish.messages.clone(),
             _ => publish.messages.slice(skip, publish.messages.count() - skip),
@@ -82,7 +87,12 @@ impl LocalQueue {
         leader.time_ms
     }
 
-    pub fn wait_for(&mut self, tools: &mut Tools, end: bellwether_protocol::ids::Offset, who: Waiter) {
+    pub fn wait_for(
+        &mut self,
+        tools: &mut Tools,
+        end: bellwether_protocol::ids::Offset,
+        who: Waiter,
+    ) {
         if let Some(leader) = &mut self.leader {
             leader.waiting.push_back(Waiting { end, who });
         }
@@ -114,7 +124,9 @@ impl LocalQueue {
         if tools.logs.disk() != bellwether_journal::DiskLevel::Ok {
             return Err(ErrorBody::not_done(
                 ErrorCode::DiskFull,
-                format!("the disk of the broker that leads queue {name} is nearly full; settles and deletes go on. Consume or free space, then send again"),
+                format!(
+                    "the disk of the broker that leads queue {name} is nearly full; settles and deletes go on. Consume or free space, then send again"
+                ),
             ));
         }
         Ok(())
@@ -154,7 +166,9 @@ impl LocalQueue {
     }
 
     pub fn drained(&mut self, tools: &mut Tools, key: ConsumerKey) {
-        if let Some(consumer) = self.leader.as_mut().and_then(|leader| leader.consumers.get_mut(&key)) {
+        if let Some(consumer) =
+            self.leader.as_mut().and_then(|leader| leader.consumers.get_mut(&key))
+        {
             consumer.held_back = false;
             tools.touch(self.id);
         }
@@ -167,7 +181,9 @@ impl LocalQueue {
         let Some(consumer) = leader.consumers.get_mut(&settle.consumer) else { return };
         if leader.deleting || self.replica.leads().is_none() {
             let words = format!("queue {} is being handed over or deleted", self.definition.name);
-            return consumer.sink.settle_failed(settle.number, ErrorBody::not_done(ErrorCode::Stale, words));
+            return consumer
+                .sink
+                .settle_failed(settle.number, ErrorBody::not_done(ErrorCode::Stale, words));
         }
         match self.machine.settle(settle.consumer.0, settle.epoch, &settle.ranges) {
             Ok(ranges) => {
@@ -198,7 +214,8 @@ impl LocalQueue {
         for record in [
             settled(SettleKind::Ack, settling.acks),
             settled(SettleKind::Reject, settling.rejects),
-            (!settling.returns.is_empty()).then(|| Record::Return { ranges: merged(settling.returns) }),
+            (!settling.returns.is_empty())
+                .then(|| Record::Return { ranges: merged(settling.returns) }),
         ]
         .into_iter()
         .flatten()

@@ -77,7 +77,11 @@ impl LocalQueue {
     pub(super) fn deliver(&mut self, tools: &mut Tools) {
         let now = tools.now;
         let Some(leader) = &mut self.leader else { return };
-        if !leader.serves || leader.deleting || leader.consumers.is_empty() || now < leader.deliver_from {
+        if !leader.serves
+            || leader.deleting
+            || leader.consumers.is_empty()
+            || now < leader.deliver_from
+        {
             return;
         }
         if !leader.lease.as_ref().is_some_and(|lease| lease.holds(now)) {
@@ -90,7 +94,9 @@ impl LocalQueue {
                 return;
             }
             for effect in effects.drain(..) {
-                let Effect::Deliver { consumer, run, redelivered, returns } = effect else { continue };
+                let Effect::Deliver { consumer, run, redelivered, returns } = effect else {
+                    continue;
+                };
                 let key = ConsumerKey(consumer);
                 if let Some(consumer) =
                     self.leader.as_mut().and_then(|leader| leader.consumers.get_mut(&key))
@@ -107,7 +113,10 @@ impl LocalQueue {
 
     /// Lets the machine give this consumer more, or not.
     pub(super) fn regulate(&mut self, key: ConsumerKey) {
-        let Some(consumer) = self.leader.as_ref().and_then(|leader| leader.consumers.get(&key)) else { return };
+        let Some(consumer) = self.leader.as_ref().and_then(|leader| leader.consumers.get(&key))
+        else {
+            return;
+        };
         if consumer.has_room() {
             self.machine.resume(key.0);
         } else {
@@ -138,10 +147,15 @@ impl LocalQueue {
                 Read::Ready(batches) => self.hand_over_batches(tools, key, &batches),
                 Read::OnDisk(request) => {
                     consumer.reading = true;
-                    return tools.read_on_disk(self.id, ReadPurpose::Deliver { consumer: key }, request);
+                    return tools.read_on_disk(
+                        self.id,
+                        ReadPurpose::Deliver { consumer: key },
+                        request,
+                    );
                 }
                 Read::Gone => {
-                    let why = format!("unsettled messages {:?} are missing from the log", next.range);
+                    let why =
+                        format!("unsettled messages {:?} are missing from the log", next.range);
                     return self.step(tools, Event::Broken { why });
                 }
             }
@@ -149,7 +163,9 @@ impl LocalQueue {
     }
 
     pub(super) fn deliver_read(&mut self, tools: &mut Tools, key: ConsumerKey, batches: &[Batch]) {
-        if let Some(consumer) = self.leader.as_mut().and_then(|leader| leader.consumers.get_mut(&key)) {
+        if let Some(consumer) =
+            self.leader.as_mut().and_then(|leader| leader.consumers.get_mut(&key))
+        {
             consumer.reading = false;
         }
         self.hand_over_batches(tools, key, batches);
@@ -189,7 +205,8 @@ impl LocalQueue {
         let Some(lease) = lease else {
             // Without a lease nothing is handed over: back to their places, without a mark.
             for run in runs {
-                let range = OffsetRange::new(run.first, run.first.plus(u64::from(run.messages.count())));
+                let range =
+                    OffsetRange::new(run.first, run.first.plus(u64::from(run.messages.count())));
                 self.machine.untake(key.0, range);
             }
             return;
@@ -240,7 +257,9 @@ impl LocalQueue {
         epoch: bellwether_protocol::ids::Epoch,
         ranges: &[OffsetRange],
     ) {
-        let Some(leader) = self.leader.as_mut().filter(|leader| leader.epoch == epoch) else { return };
+        let Some(leader) = self.leader.as_mut().filter(|leader| leader.epoch == epoch) else {
+            return;
+        };
         let Some(consumer) = leader.consumers.get_mut(&key) else { return };
         for range in ranges {
             consumer.released(range.count());

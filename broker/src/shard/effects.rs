@@ -22,7 +22,9 @@ impl LocalQueue {
                 // Until that was in the outbox the connection went on promising, however long ago this turn began.
                 self.replica.promised_until(std::time::Instant::now());
             }
-            Effect::ReportDurable { leader, epoch, end } => tools.report_durable(leader, queue, epoch, end),
+            Effect::ReportDurable { leader, epoch, end } => {
+                tools.report_durable(leader, queue, epoch, end)
+            }
             Effect::FetchSnapshot { leader, epoch } => self.fetch_snapshot(tools, leader, epoch),
             Effect::TellEpochEnd { to, epoch, last_epoch, end } => {
                 tools.to_follower(to, PeerFrame::EpochEnd { queue, epoch, last_epoch, end });
@@ -85,7 +87,9 @@ impl LocalQueue {
             self.step(
                 tools,
                 bellwether_replication::Event::Broken {
-                    why: format!("the log was to be cut at {to}, which lies inside the batch at {cut}"),
+                    why: format!(
+                        "the log was to be cut at {to}, which lies inside the batch at {cut}"
+                    ),
                 },
             );
         }

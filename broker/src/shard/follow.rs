@@ -13,7 +13,9 @@ use super::tools::Tools;
 impl Shard {
     pub(super) fn peer(&mut self, news: PeerNews) {
         match news {
-            PeerNews::Up { peer, side: Side::Dialed, .. } => self.each(|queue, tools| queue.step(tools, Event::Dialed { peer })),
+            PeerNews::Up { peer, side: Side::Dialed, .. } => {
+                self.each(|queue, tools| queue.step(tools, Event::Dialed { peer }))
+            }
             PeerNews::Up { peer, side: Side::Accepted, promises, .. } => {
                 if let Some(promises) = promises {
                     self.tools.promises.insert(peer, promises);
@@ -55,17 +57,23 @@ impl Shard {
                         self.tools.reread(id);
                         continue;
                     }
-                    self.on(id, |queue, tools| queue.step(tools, Event::Subscribe { from: peer, subscription }));
+                    self.on(id, |queue, tools| {
+                        queue.step(tools, Event::Subscribe { from: peer, subscription })
+                    });
                 }
             }
             PeerFrame::Unsubscribe(queues) => {
                 for (id, epoch) in queues {
-                    self.on(id, |queue, tools| queue.step(tools, Event::Unsubscribe { from: peer, epoch }));
+                    self.on(id, |queue, tools| {
+                        queue.step(tools, Event::Unsubscribe { from: peer, epoch })
+                    });
                 }
             }
             PeerFrame::Durable(ends) => {
                 for (id, epoch, end) in ends {
-                    self.on(id, |queue, tools| queue.step(tools, Event::Durable { from: peer, epoch, end }));
+                    self.on(id, |queue, tools| {
+                        queue.step(tools, Event::Durable { from: peer, epoch, end })
+                    });
                 }
             }
             PeerFrame::Committed(ends) => {
@@ -80,9 +88,11 @@ impl Shard {
                     self.on(run.queue, |queue, tools| queue.streamed(tools, peer, run));
                 }
             }
-            PeerFrame::EpochEnd { queue, epoch, last_epoch, end } => self.on(queue, |queue, tools| {
-                queue.step(tools, Event::EpochEnd { from: peer, epoch, last_epoch, end });
-            }),
+            PeerFrame::EpochEnd { queue, epoch, last_epoch, end } => {
+                self.on(queue, |queue, tools| {
+                    queue.step(tools, Event::EpochEnd { from: peer, epoch, last_epoch, end });
+                })
+            }
             PeerFrame::NotLeading { queue, epoch, seen } => self.on(queue, |queue, tools| {
                 queue.step(tools, Event::NotLeading { from: peer, epoch, seen });
             }),
@@ -92,7 +102,9 @@ impl Shard {
             PeerFrame::PositionAsk(ids) => self.tell_positions(peer, side, &ids),
             PeerFrame::Positions(positions) => {
                 for position in positions {
-                    self.on(position.queue, |queue, tools| queue.step(tools, Event::Position { position }));
+                    self.on(position.queue, |queue, tools| {
+                        queue.step(tools, Event::Position { position })
+                    });
                 }
             }
             PeerFrame::StateChanged(ids) => {
@@ -119,7 +131,12 @@ impl Shard {
         }
     }
 
-    fn tell_positions(&mut self, peer: BrokerLife, side: Side, ids: &[bellwether_protocol::ids::QueueId]) {
+    fn tell_positions(
+        &mut self,
+        peer: BrokerLife,
+        side: Side,
+        ids: &[bellwether_protocol::ids::QueueId],
+    ) {
         let positions = ids
             .iter()
             .filter_map(|id| self.queues.get(id).and_then(|queue| queue.replica.position()))
@@ -145,7 +162,10 @@ impl LocalQueue {
                 Err(error) => {
                     // Its checksum was right when the leader wrote it: nothing of it is taken, and it is asked for again.
                     tracing::error!(peer = %from, queue = %self.definition.name, %error, "a streamed batch is damaged");
-                    return self.step(tools, Event::NotLeading { from, epoch: run.epoch, seen: run.epoch });
+                    return self.step(
+                        tools,
+                        Event::NotLeading { from, epoch: run.epoch, seen: run.epoch },
+                    );
                 }
             };
             match self.replica.admit(tools.now, from, run.epoch, batch.base()) {
@@ -158,7 +178,10 @@ impl LocalQueue {
                     self.replica.followed(&starts, end);
                 }
                 Admit::From(end) => {
-                    let why = format!("the leader streamed a batch at {} where the log ends at {end}", batch.base());
+                    let why = format!(
+                        "the leader streamed a batch at {} where the log ends at {end}",
+                        batch.base()
+                    );
                     return self.step(tools, Event::Broken { why });
                 }
                 Admit::Drop | Admit::Gap => return,

@@ -7,9 +7,7 @@ use bellwether_coordinator::coordinator::Version;
 use bellwether_coordinator::records::{BrokerRecord, QueueDefinition, QueueState};
 use bellwether_protocol::client::{DeliveredRun, QueueCounts, Settlement};
 use bellwether_protocol::error::ErrorBody;
-use bellwether_protocol::ids::{
-    BrokerId, BrokerLife, Epoch, OffsetRange, QueueId, Seq, StoreId,
-};
+use bellwether_protocol::ids::{BrokerId, BrokerLife, Epoch, OffsetRange, QueueId, Seq, StoreId};
 use bellwether_protocol::message::MessageBlock;
 use bellwether_protocol::names::{ExchangeName, ProducerName, RoutingKey};
 use bellwether_protocol::peer::PeerFrame;
@@ -34,7 +32,12 @@ pub enum ShardInput {
     Purge { queue: QueueId, reply: oneshot::Sender<Result<u64, ErrorBody>> },
     /// Stops the queue for its deletion, checking the conditions first. On `Ok` the leader accepts nothing
     /// more for this queue; the caller then carries out the delete in the coordinator and says how it went with [`ShardInput::DeleteDecided`].
-    PrepareDelete { queue: QueueId, if_unused: bool, if_empty: bool, reply: oneshot::Sender<Result<Deletable, ErrorBody>> },
+    PrepareDelete {
+        queue: QueueId,
+        if_unused: bool,
+        if_empty: bool,
+        reply: oneshot::Sender<Result<Deletable, ErrorBody>>,
+    },
     /// How the delete went: `true` when the tombstone stands, `false` when it was refused.
     DeleteDecided { queue: QueueId, deleted: bool },
     /// A queue's counts, if it is led here.
@@ -179,7 +182,9 @@ impl Lease {
 /// takes the next frame: else a promise that comes behind the `Unsubscribe`, and no longer covers that queue, would
 /// prolong its lease until the shard gets round to it.
 #[derive(Default)]
-pub struct Leases(std::sync::RwLock<std::collections::HashMap<QueueId, Arc<std::sync::atomic::AtomicBool>>>);
+pub struct Leases(
+    std::sync::RwLock<std::collections::HashMap<QueueId, Arc<std::sync::atomic::AtomicBool>>>,
+);
 
 impl Leases {
     /// A lease is out: `leads` ends it.
@@ -189,7 +194,9 @@ impl Leases {
 
     /// Ends the lease of this queue, at once.
     pub fn revoke(&self, queue: QueueId) {
-        if let Some(leads) = self.0.read().unwrap_or_else(std::sync::PoisonError::into_inner).get(&queue) {
+        if let Some(leads) =
+            self.0.read().unwrap_or_else(std::sync::PoisonError::into_inner).get(&queue)
+        {
             leads.store(false, std::sync::atomic::Ordering::Release);
         }
     }

@@ -59,10 +59,11 @@ impl ShardHandle {
     /// The input, when there is no room now.
     pub fn try_send(&self, input: ShardInput) -> Result<(), ShardInput> {
         self.sender.try_send(input).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(input) | mpsc::error::TrySendError::Closed(input) => input,
+            mpsc::error::TrySendError::Full(input) | mpsc::error::TrySendError::Closed(input) => {
+                input
+            }
         })
     }
-
 }
 
 /// All shards of a broker.
@@ -114,7 +115,10 @@ impl Shards {
 
 impl ShardMailboxes {
     /// Starts every shard with its logs.
-    #[expect(clippy::too_many_arguments, reason = "the front door: each is another part of the broker")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the front door: each is another part of the broker"
+    )]
     pub(crate) fn start(
         self,
         logs: Vec<Logs>,
@@ -129,7 +133,9 @@ impl ShardMailboxes {
         for log in recovered {
             by_shard[shards.index_of(log.queue)].push(log);
         }
-        for (index, ((mailbox, logs), recovered)) in self.0.into_iter().zip(logs).zip(by_shard).enumerate() {
+        for (index, ((mailbox, logs), recovered)) in
+            self.0.into_iter().zip(logs).zip(by_shard).enumerate()
+        {
             let (internal_sender, internal) = mpsc::channel(INTERNAL_MAX);
             let shard = Shard {
                 mailbox,

@@ -22,7 +22,9 @@ impl Shard {
                 for publish in publishes {
                     match self.queues.get_mut(&publish.queue) {
                         Some(queue) => queue.publish(&mut self.tools, publish),
-                        None => self.tools.outcome(&publish.origin, publish.token, Err(unknown_here())),
+                        None => {
+                            self.tools.outcome(&publish.origin, publish.token, Err(unknown_here()))
+                        }
                     }
                 }
             }
@@ -30,7 +32,9 @@ impl Shard {
                 Some(queue) => queue.attach(&mut self.tools, attach),
                 None => answer(attach.reply, Err(unknown_here())),
             },
-            ShardInput::Detach { queue, consumer } => self.on(queue, |queue, tools| queue.detach(tools, consumer)),
+            ShardInput::Detach { queue, consumer } => {
+                self.on(queue, |queue, tools| queue.detach(tools, consumer))
+            }
             ShardInput::Settle(settles) => {
                 for settle in settles {
                     self.on(settle.queue, |queue, tools| queue.settle(tools, settle));
@@ -39,14 +43,18 @@ impl Shard {
             ShardInput::Undelivered { queue, consumer, epoch, ranges } => {
                 self.on(queue, |queue, tools| queue.unwritten(tools, consumer, epoch, &ranges));
             }
-            ShardInput::Drained { queue, consumer } => self.on(queue, |queue, tools| queue.drained(tools, consumer)),
+            ShardInput::Drained { queue, consumer } => {
+                self.on(queue, |queue, tools| queue.drained(tools, consumer))
+            }
             ShardInput::Purge { queue, reply } => match self.queues.get_mut(&queue) {
                 Some(queue) => queue.purge(&mut self.tools, reply),
                 None => answer(reply, Err(unknown_here())),
             },
             ShardInput::PrepareDelete { queue, if_unused, if_empty, reply } => {
                 match self.queues.get_mut(&queue) {
-                    Some(queue) => queue.prepare_delete(&mut self.tools, if_unused, if_empty, reply),
+                    Some(queue) => {
+                        queue.prepare_delete(&mut self.tools, if_unused, if_empty, reply)
+                    }
                     None => answer(reply, Err(unknown_here())),
                 }
             }
@@ -93,7 +101,10 @@ impl Shard {
                 if begin {
                     self.each(|queue, tools| queue.step(tools, Event::HandOver));
                 }
-                answer(reply, self.queues.values().filter(|queue| queue.replica.hands_over()).count());
+                answer(
+                    reply,
+                    self.queues.values().filter(|queue| queue.replica.hands_over()).count(),
+                );
             }
         }
     }
@@ -166,7 +177,9 @@ impl Shard {
         self.tools.brokers = live.clone();
         self.each(|queue, tools| {
             let leader = queue.replica.state().and_then(|(state, _)| state.leader);
-            if let Some(life) = leader.filter(|leader| live.brokers.iter().all(|broker| broker.life != *leader)) {
+            if let Some(life) =
+                leader.filter(|leader| live.brokers.iter().all(|broker| broker.life != *leader))
+            {
                 queue.step(tools, Event::Gone { life });
             }
         });
@@ -176,7 +189,9 @@ impl Shard {
     pub(super) fn recover(&mut self, log: RecoveredLog) {
         let id = log.queue;
         let machine = match &log.checkpoint {
-            Some(checkpoint) => Queue::restore(&checkpoint.state).map_err(|error| error.to_string()),
+            Some(checkpoint) => {
+                Queue::restore(&checkpoint.state).map_err(|error| error.to_string())
+            }
             None => Ok(Queue::new()),
         };
         let mut trouble = match &log.condition {
@@ -194,7 +209,10 @@ impl Shard {
                 start: log.start,
                 end: log.end,
                 durable: self.tools.logs.durable(id),
-                high_watermark: log.checkpoint.as_ref().map_or(Offset(0), |checkpoint| checkpoint.high_watermark),
+                high_watermark: log
+                    .checkpoint
+                    .as_ref()
+                    .map_or(Offset(0), |checkpoint| checkpoint.high_watermark),
             },
         };
         if trouble.is_none() {

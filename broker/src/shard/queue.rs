@@ -212,23 +212,38 @@ impl LocalQueue {
         }
     }
 
-    fn fate_unknown(&self, tools: &mut Tools, consumers: &BTreeMap<ConsumerKey, Consumer>, who: Waiter) {
+    fn fate_unknown(
+        &self,
+        tools: &mut Tools,
+        consumers: &BTreeMap<ConsumerKey, Consumer>,
+        who: Waiter,
+    ) {
         let name = &self.definition.name;
         match who {
             Waiter::Publish { origin, token } => {
                 let words = format!(
                     "the leadership of queue {name} was lost after the message was appended; it may be stored. Send it again with the same sequence number"
                 );
-                tools.outcome(&origin, token, Err(ErrorBody::unknown(ErrorCode::Unconfirmed, words)));
+                tools.outcome(
+                    &origin,
+                    token,
+                    Err(ErrorBody::unknown(ErrorCode::Unconfirmed, words)),
+                );
             }
             Waiter::Settle { consumer, number } => {
                 if let Some(consumer) = consumers.get(&consumer) {
-                    let words = format!("the leadership of queue {name} was lost; the settle may be done or not");
-                    consumer.sink.settle_failed(number, ErrorBody::unknown(ErrorCode::Unsettled, words));
+                    let words = format!(
+                        "the leadership of queue {name} was lost; the settle may be done or not"
+                    );
+                    consumer
+                        .sink
+                        .settle_failed(number, ErrorBody::unknown(ErrorCode::Unsettled, words));
                 }
             }
             Waiter::Purge { reply } => {
-                let words = format!("the leadership of queue {name} was lost; the purge may be done or not");
+                let words = format!(
+                    "the leadership of queue {name} was lost; the purge may be done or not"
+                );
                 answer(reply, Err(ErrorBody::unknown(ErrorCode::NotLeader, words)));
             }
         }
@@ -250,7 +265,9 @@ impl LocalQueue {
             .filter(|leader| Some(*leader) != tools.life)
             .and_then(|leader| tools.address_of(leader.broker));
         let words = match &leader {
-            Some(leader) => format!("queue {name} is led by broker {} at {}", leader.broker, leader.address),
+            Some(leader) => {
+                format!("queue {name} is led by broker {} at {}", leader.broker, leader.address)
+            }
             None => format!("queue {name} has no leader at the moment; try again shortly"),
         };
         ErrorBody { leader, ..ErrorBody::not_done(ErrorCode::NotLeader, words) }

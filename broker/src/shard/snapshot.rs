@@ -26,12 +26,17 @@ pub(crate) struct Incoming {
 
 impl LocalQueue {
     /// The beginning of a snapshot: the state as of what is applied, which is committed.
-    pub(super) fn snapshot_head(&self, tools: &Tools, epoch: Epoch) -> Result<SnapshotHead, ErrorBody> {
+    pub(super) fn snapshot_head(
+        &self,
+        tools: &Tools,
+        epoch: Epoch,
+    ) -> Result<SnapshotHead, ErrorBody> {
         if self.replica.leads() != Some(epoch) {
             return Err(self.not_leader(tools));
         }
         let at = self.machine.applied();
-        let epochs = self.replica.log().epochs.starts().iter().copied().filter(|(_, start)| *start < at);
+        let epochs =
+            self.replica.log().epochs.starts().iter().copied().filter(|(_, start)| *start < at);
         Ok(SnapshotHead {
             at,
             high_watermark: at,
@@ -41,7 +46,11 @@ impl LocalQueue {
         })
     }
 
-    pub(super) fn snapshot_more(&self, tools: &Tools, ranges: &[OffsetRange]) -> Result<SnapshotMore, ErrorBody> {
+    pub(super) fn snapshot_more(
+        &self,
+        tools: &Tools,
+        ranges: &[OffsetRange],
+    ) -> Result<SnapshotMore, ErrorBody> {
         match tools.logs.read_live(self.id, ranges, LIVE_BYTES_MAX) {
             bellwether_journal::Read::Ready(batches) => Ok(SnapshotMore::Ready(batches)),
             bellwether_journal::Read::OnDisk(request) => Ok(SnapshotMore::OnDisk(request)),
@@ -124,7 +133,9 @@ impl LocalQueue {
 
     /// The snapshot has durably replaced the log.
     pub(super) fn snapshot_installed(&mut self, tools: &mut Tools, end: Offset) {
-        let Some(incoming) = self.incoming.take_if(|incoming| incoming.complete && incoming.at == end) else {
+        let Some(incoming) =
+            self.incoming.take_if(|incoming| incoming.complete && incoming.at == end)
+        else {
             return;
         };
         tracing::info!(queue = %self.definition.name, end = %end, "a snapshot replaced the log");

@@ -117,7 +117,13 @@ impl LocalQueue {
         !batches.is_empty()
     }
 
-    pub(super) fn stream_read(&mut self, tools: &mut Tools, to: BrokerLife, from: Offset, batches: &[Batch]) {
+    pub(super) fn stream_read(
+        &mut self,
+        tools: &mut Tools,
+        to: BrokerLife,
+        from: Offset,
+        batches: &[Batch],
+    ) {
         let Some(leader) = &mut self.leader else { return };
         let Some(stream) = leader.streams.get_mut(&to) else { return };
         stream.reading = false;
@@ -140,6 +146,11 @@ impl LocalQueue {
     }
 }
 
-fn run(queue: bellwether_protocol::ids::QueueId, epoch: Epoch, high_watermark: Offset, batch: &Batch) -> AppendRun {
+fn run(
+    queue: bellwether_protocol::ids::QueueId,
+    epoch: Epoch,
+    high_watermark: Offset,
+    batch: &Batch,
+) -> AppendRun {
     AppendRun { queue, epoch, high_watermark, batches: batch.bytes().clone() }
 }

@@ -81,7 +81,11 @@ pub(crate) struct Tools {
 const STREAM_BYTES_MAX: usize = bellwether_protocol::peer::CHUNK_BYTES_MAX;
 
 impl Tools {
-    pub fn new(logs: Logs, environment: Arc<Environment>, internal: mpsc::Sender<Internal>) -> Tools {
+    pub fn new(
+        logs: Logs,
+        environment: Arc<Environment>,
+        internal: mpsc::Sender<Internal>,
+    ) -> Tools {
         Tools {
             now: Instant::now(),
             time_ms: 0,
@@ -115,16 +119,37 @@ impl Tools {
         std::mem::take(&mut self.touched)
     }
 
-    pub fn outcome(&mut self, origin: &Arc<dyn PublishOrigin>, token: u64, result: Result<(), ErrorBody>) {
+    pub fn outcome(
+        &mut self,
+        origin: &Arc<dyn PublishOrigin>,
+        token: u64,
+        result: Result<(), ErrorBody>,
+    ) {
         let key = Arc::as_ptr(origin).cast::<()>() as usize;
-        self.outcomes.entry(key).or_insert_with(|| (origin.clone(), Vec::new())).1.push((token, result));
+        self.outcomes
+            .entry(key)
+            .or_insert_with(|| (origin.clone(), Vec::new()))
+            .1
+            .push((token, result));
     }
 
-    pub fn report_durable(&mut self, leader: BrokerLife, queue: QueueId, epoch: Epoch, end: Offset) {
+    pub fn report_durable(
+        &mut self,
+        leader: BrokerLife,
+        queue: QueueId,
+        epoch: Epoch,
+        end: Offset,
+    ) {
         self.durable.entry(leader).or_default().push((queue, epoch, end));
     }
 
-    pub fn tell_committed(&mut self, follower: BrokerLife, queue: QueueId, epoch: Epoch, end: Offset) {
+    pub fn tell_committed(
+        &mut self,
+        follower: BrokerLife,
+        queue: QueueId,
+        epoch: Epoch,
+        end: Offset,
+    ) {
         self.committed.entry(follower).or_default().push((queue, epoch, end));
     }
 
@@ -154,7 +179,11 @@ impl Tools {
 
     /// Where clients reach this broker, if it is live.
     pub fn address_of(&self, broker: BrokerId) -> Option<BrokerAddress> {
-        self.brokers.brokers.iter().find(|record| record.life.broker == broker).map(|record| record.address())
+        self.brokers
+            .brokers
+            .iter()
+            .find(|record| record.life.broker == broker)
+            .map(|record| record.address())
     }
 
     /// Reads on a thread that may block; the answer comes as [`Internal::Read`].

@@ -82,7 +82,9 @@ impl Shard {
             if need.checkpoint_wanted {
                 self.checkpoint(need.queue);
             }
-            if let Some(queue) = self.queues.get(&need.queue).filter(|queue| queue.replica.stopped().is_none()) {
+            if let Some(queue) =
+                self.queues.get(&need.queue).filter(|queue| queue.replica.stopped().is_none())
+            {
                 let unsettled = queue.machine.unsettled_in(need.offsets);
                 live.push(QueueLive { queue: need.queue, unsettled });
             }
@@ -101,7 +103,9 @@ impl Shard {
             Internal::Cas { queue, version, state, outcome } => self.on(queue, |queue, tools| {
                 queue.step(tools, Event::Cas { version, state, outcome });
             }),
-            Internal::Read { queue, purpose, result: Ok(batches) } => self.read_done(queue, purpose, &batches),
+            Internal::Read { queue, purpose, result: Ok(batches) } => {
+                self.read_done(queue, purpose, &batches)
+            }
             Internal::Read { queue, purpose: _, result: Err(error) } => {
                 if let ReadError::Damaged { .. } = &error {
                     self.tools.logs.quarantine(queue, error.to_string());

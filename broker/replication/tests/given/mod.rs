@@ -118,10 +118,19 @@ impl Given {
     pub fn follower_with_store(broker: u32, store: u128, isr: &[u32]) -> Given {
         let mut given = Given::replica(broker, store, LogFacts::default());
         given.reads(state(1, Some(1), isr), 0);
-        given.happens(Event::EpochEnd { from: life(1), epoch: Epoch(1), last_epoch: None, end: Offset(0) });
+        given.happens(Event::EpochEnd {
+            from: life(1),
+            epoch: Epoch(1),
+            last_epoch: None,
+            end: Offset(0),
+        });
         given.streamed(1, 1);
         given.happens(Event::LocalDurable { end: Offset(1) });
-        given.happens(Event::Committed { from: life(1), epoch: Epoch(1), high_watermark: Offset(1) });
+        given.happens(Event::Committed {
+            from: life(1),
+            epoch: Epoch(1),
+            high_watermark: Offset(1),
+        });
         given.take_effects();
         given
     }
@@ -154,7 +163,8 @@ impl Given {
     pub fn happens(&mut self, event: Event) {
         let from = self.effects.len();
         self.replica.step(self.now, event, &mut self.effects);
-        let starts = self.effects[from..].iter().any(|e| matches!(e, Effect::AppendEpochStart { .. }));
+        let starts =
+            self.effects[from..].iter().any(|e| matches!(e, Effect::AppendEpochStart { .. }));
         if starts {
             self.end = self.end.plus(1);
             let end = self.end;
@@ -184,7 +194,13 @@ impl Given {
         self.follower_joins_epoch(broker, Epoch(1), last_epoch, log_end);
     }
 
-    pub fn follower_joins_epoch(&mut self, broker: u32, epoch: Epoch, last_epoch: Option<u64>, log_end: u64) {
+    pub fn follower_joins_epoch(
+        &mut self,
+        broker: u32,
+        epoch: Epoch,
+        last_epoch: Option<u64>,
+        log_end: u64,
+    ) {
         let subscription = Subscription {
             queue: QueueId(Uuid::from_u128(7)),
             epoch,

@@ -17,6 +17,9 @@ struct Arguments {
     /// Only this many histories.
     #[arg(long)]
     histories: Option<u64>,
+    /// Tell the story of the first history, whether a promise was broken or not.
+    #[arg(long)]
+    tell: bool,
     /// Lines of the story of a history that failed.
     #[arg(long, default_value_t = 400)]
     story_lines: usize,
@@ -28,6 +31,12 @@ fn main() -> ExitCode {
     let first = arguments
         .seed
         .unwrap_or_else(|| clock().map_or(1, |since| since.as_nanos() as u64 & 0xffff_ffff));
+    if arguments.tell {
+        for line in bellwether_sim::story(first, arguments.story_lines) {
+            println!("{line}");
+        }
+        return ExitCode::SUCCESS;
+    }
     let until = Instant::now() + Duration::from_secs(arguments.seconds);
     let (mut lived, mut confirmed, mut epochs) = (0, 0, 0);
     println!("simulating from seed {first} on");
