@@ -1,7 +1,8 @@
 //! A broker played by the test: a listener that speaks frames and does exactly what the test says.
 #![allow(dead_code, reason = "each test file plays another part")]
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use bellwether_client::{Client, ClientBuilder};
@@ -52,11 +53,20 @@ pub fn patient() -> ClientBuilder {
     Client::builder().heartbeat(Duration::from_secs(600))
 }
 
+/// A loopback address that no other test has: a port that one test has closed may be opened by another one, whose broker
+/// would then get clients that look for the first.
+fn own_address() -> Ipv4Addr {
+    static NEXT: AtomicU16 = AtomicU16::new(1);
+    let [high, low] = NEXT.fetch_add(1, Ordering::Relaxed).to_be_bytes();
+    let process = std::process::id() % 62_500;
+    Ipv4Addr::new(127, 1 + (process / 250) as u8, (process % 250) as u8 ^ high, low)
+}
+
 /// A cluster of fakes that know each other.
 pub async fn brokers<const N: usize>() -> [FakeBroker; N] {
     let mut brokers = Vec::new();
     for id in 1..=N as u32 {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = TcpListener::bind((own_address(), 0)).await.unwrap();
         brokers.push(FakeBroker { id, listener, peers: Vec::new(), message_bytes_max: 1 << 20 });
     }
     let addresses: Vec<BrokerAddress> = brokers.iter().map(FakeBroker::address).collect();
