@@ -151,6 +151,14 @@ impl Ensemble {
         self.configure(server)
     }
 
+    /// Copies the servers' logs into `folder`: they go with the ensemble.
+    pub fn keep_logs(&self, folder: &Path) -> Result<()> {
+        for (number, server) in self.servers.iter().enumerate() {
+            std::fs::copy(server.log(), folder.join(format!("zookeeper-{number}.log")))?;
+        }
+        Ok(())
+    }
+
     /// The server that leads, or stands alone, now.
     pub async fn leader(&self) -> Result<usize> {
         for server in 0..self.servers.len() {

@@ -1,5 +1,6 @@
 //! Carries faults out, heals them, and measures how long the flows stood still meanwhile.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -88,6 +89,11 @@ impl Injector {
     pub async fn heal(&mut self) -> Result<()> {
         self.cluster.start_brokers().await?;
         self.whole().await
+    }
+
+    /// Puts the logs of the ensemble beside those of the brokers.
+    pub fn keep_logs(&mut self, folder: &Path) -> Result<()> {
+        self.cluster.ensemble().keep_logs(folder)
     }
 
     async fn carry_out(&mut self, fault: &Fault) -> Result<()> {

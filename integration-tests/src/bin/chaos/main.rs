@@ -57,6 +57,10 @@ struct Options {
     /// Folder for data, logs and history; removed at the end when nothing was violated. Default: chaos-SEED
     #[arg(long)]
     folder: Option<PathBuf>,
+    /// Makes every sync of the brokers do nothing. With power-loss among the faults the run must then end with
+    /// violations, or it would prove nothing
+    #[arg(long)]
+    without_syncs: bool,
     /// Keep the folder in any case
     #[arg(long)]
     keep: bool,
@@ -104,8 +108,11 @@ async fn run(options: &Options, seed: u64, folder: &Path) -> Result<ExitCode> {
     for evidence in verdict.evidence.iter().take(20) {
         println!("VIOLATED {evidence}");
     }
-    drop(injector);
     let kept = !clean || options.keep;
+    if kept {
+        injector.keep_logs(&folder)?;
+    }
+    drop(injector);
     if kept {
         println!("kept: {}", folder.display());
     } else {
@@ -119,7 +126,8 @@ async fn run(options: &Options, seed: u64, folder: &Path) -> Result<ExitCode> {
 
 async fn start_cluster(options: &Options, folder: &Path) -> Result<Cluster> {
     println!("starting an ensemble of 3 and {} brokers", options.brokers);
-    let power_loss = options.faults.contains(&FaultKind::PowerLoss).then_some(Syncs::Kept);
+    let syncs = if options.without_syncs { Syncs::Ignored } else { Syncs::Kept };
+    let power_loss = options.faults.contains(&FaultKind::PowerLoss).then_some(syncs);
     let setup = Setup {
         brokers: options.brokers,
         options: BrokerOptions { power_loss, ..BrokerOptions::default() },
