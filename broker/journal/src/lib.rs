@@ -144,8 +144,23 @@ impl Journal {
 
         let writer = Writer::new(Arc::clone(&shared), segments, registers, config.dead_bytes_max);
         let thread = std::thread::Builder::new().name("journal".to_owned());
-        let thread = thread.spawn(move || writer.run())?;
+        let obituary = Obituary(Arc::clone(&shared));
+        let thread = thread.spawn(move || {
+            let _obituary = obituary;
+            writer.run();
+        })?;
         Ok((logs, JournalThread { shared, thread, _folder: folder }))
+    }
+}
+
+/// Says so when the journal thread panics: shards that waited for it for ever would go on leading their queues.
+struct Obituary(Arc<Shared>);
+
+impl Drop for Obituary {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.tell_failed("the journal thread panicked");
+        }
     }
 }
 

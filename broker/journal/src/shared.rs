@@ -177,6 +177,12 @@ impl Shared {
         }
     }
 
+    /// The journal thread is gone, or as good as gone.
+    pub fn tell_failed(&self, failure: &str) {
+        let failed = |shard| (shard, Outcome::Failed(failure.to_owned()));
+        self.tell((0..self.shards()).map(failed));
+    }
+
     pub fn heard(&self, shard: usize) -> Vec<Outcome> {
         std::mem::take(&mut locked(&self.outboxes[shard]))
     }

@@ -15,6 +15,8 @@ use crate::segment::number_in;
 
 const NAME: &str = "store.json";
 const NEW_NAME: &str = "store.json.new";
+/// There when a sync has failed.
+const FAILED_NAME: &str = "failed";
 
 /// Why the data folder cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +37,11 @@ pub enum OpenError {
     Newer { dir: PathBuf, found: u32, known: u32 },
     #[error("data folder {dir}: {what}")]
     Damaged { dir: PathBuf, what: String },
+    /// The kernel may have thrown away what it could not write, and shows it all the same until the machine restarts.
+    #[error(
+        "data folder {dir}: a sync failed ({what}), so what is in it cannot be trusted. Move the folder away and start with an empty one: it is filled from the other replicas"
+    )]
+    SyncFailed { dir: PathBuf, what: String },
     #[error("journal setting {0}")]
     Config(String),
 }
@@ -92,8 +99,14 @@ impl StoreFolder {
             LockError::Io(error) => OpenError::io(&dir, "locking it", error),
         })?;
         let names = disk.names().map_err(|error| OpenError::io(&dir, "listing it", error))?;
+        if names.iter().any(|name| name == FAILED_NAME) {
+            let bytes = read_all(&*disk, FAILED_NAME);
+            let bytes = bytes.map_err(|error| OpenError::io(&dir, FAILED_NAME, error))?;
+            let what = String::from_utf8_lossy(&bytes).trim().to_owned();
+            return Err(OpenError::SyncFailed { dir, what });
+        }
         let document = if names.iter().any(|name| name == NAME) {
-            let bytes = read_all(&*disk).map_err(|error| OpenError::io(&dir, NAME, error))?;
+            let bytes = read_all(&*disk, NAME).map_err(|error| OpenError::io(&dir, NAME, error))?;
             parse(&dir, &bytes)?
         } else if names.iter().any(|name| number_in(name, "segment").is_some()) {
             let what = format!("there are segments, but no {NAME} that says whose they are");
@@ -156,8 +169,16 @@ impl StoreFolder {
     }
 }
 
-fn read_all(disk: &dyn Disk) -> io::Result<Vec<u8>> {
-    let file = disk.open(NAME)?;
+/// Notes that a sync failed, as well as that disk still can, so that no later life of the broker trusts the folder.
+pub(crate) fn condemn(disk: &dyn Disk, what: &str) -> io::Result<()> {
+    let file = disk.create(FAILED_NAME)?;
+    file.write_at(&[IoSlice::new(what.as_bytes())], 0)?;
+    file.sync()?;
+    disk.sync_names()
+}
+
+fn read_all(disk: &dyn Disk, name: &str) -> io::Result<Vec<u8>> {
+    let file = disk.open(name)?;
     let mut bytes = vec![0; file.length()? as usize];
     file.read_at(&mut bytes, 0)?;
     Ok(bytes)

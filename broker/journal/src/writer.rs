@@ -71,6 +71,7 @@ impl Writer {
     pub fn run(mut self) {
         if let Err(failure) = self.serve() {
             error!(error = %failure, "the journal failed; nothing more will be durable");
+            self.segments.condemn(&failure.to_string());
             self.refuse_everything(&failure.to_string());
         }
     }
@@ -240,8 +241,7 @@ impl Writer {
     }
 
     fn refuse_everything(&mut self, failure: &str) {
-        let shards = 0..self.shared.shards();
-        self.shared.tell(shards.map(|shard| (shard, Outcome::Failed(failure.to_owned()))));
+        self.shared.tell_failed(failure);
         let costs = self.queue.drain(..).map(|queued| match queued {
             Queued::Entry(_, entry) => entry.cost(),
             Queued::Plan { .. } => 0,

@@ -26,6 +26,12 @@ fn a_failed_sync_is_reported_once_and_nothing_is_durable_after_it() {
     assert_eq!(story.disk.syncs(), syncs);
     assert!(story.logs.completed().is_empty());
     assert_eq!(story.logs.durable(orders), Offset(1));
+
+    // Nor does a later life of the broker trust the folder.
+    let Err(error) = Story::try_on(story.disk.restarted(), super::story::config()) else {
+        panic!("it was opened");
+    };
+    assert!(error.to_string().contains("a sync failed"), "{error}");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use bellwether_protocol::ids::StoreId;
-use tracing::{debug, warn};
+use tracing::{debug, error, warn};
 use uuid::Uuid;
 
 use super::group::{Group, ZEROS_MAX};
@@ -18,6 +18,7 @@ use crate::recovery::SealedSegment;
 use crate::recovery::scan::Found;
 use crate::recovery::side;
 use crate::segment::{Segment, number_in, segment_name, side_name, spare_name};
+use crate::store;
 
 /// Spare files wanted: the next segment, and one in reserve, so that settles, checkpoints and deletes find room when
 /// publishes have filled the disk.
@@ -49,6 +50,7 @@ pub struct Segments {
     pub stalled: bool,
     /// A segment was sealed or freed since somebody last looked after them.
     pub changed: bool,
+    sync_failed: bool,
 }
 
 /// The segment that is written to.
@@ -117,6 +119,7 @@ impl Segments {
             free_bytes: 0,
             stalled: false,
             changed: true,
+            sync_failed: false,
         })
     }
 
@@ -149,14 +152,30 @@ impl Segments {
     /// that each went to blocks never written would each wait for that too; so the first of them writes a stretch ahead.
     fn zeros_behind(&self, group: &Group) -> u64 {
         let end = self.active.position + group.length();
-        if end <= self.active.written || group.length() > ZEROS_MAX / 4 {
+        if end <= self.active.written || group.length() > ZEROS_MAX / 2 {
             return 0;
         }
         ZEROS_MAX.min(self.segment_bytes - end)
     }
 
     pub fn sync(&mut self) -> io::Result<()> {
-        self.active.segment.file.sync()
+        let synced = self.active.segment.file.sync();
+        self.note(synced)
+    }
+
+    /// Remembers that a sync failed: nothing on this disk can be trusted then.
+    fn note(&mut self, synced: io::Result<()>) -> io::Result<()> {
+        self.sync_failed |= synced.is_err();
+        synced
+    }
+
+    /// Marks the folder when a sync failed, so that no later life of the broker trusts it.
+    pub fn condemn(&self, failure: &str) {
+        if self.sync_failed
+            && let Err(error) = store::condemn(&*self.disk, failure)
+        {
+            error!(%error, "the folder could not be marked as not to be trusted");
+        }
     }
 
     /// Says behind the last group that it is synced, so that damage to it is never taken for a torn write. The
@@ -208,7 +227,7 @@ impl Segments {
         self.mark()?;
         let file = &self.active.segment.file;
         file.cut(self.active.position + BLOCK)?;
-        file.sync()
+        self.sync()
     }
 
     /// Nothing in a segment is needed any more, and no shard refers to it.
