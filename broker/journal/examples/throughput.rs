@@ -1,5 +1,5 @@
-//! How fast the journal is here: `cargo run --release -p bellwether-journal --example throughput -- FOLDER [MESSAGES]`.
-//! Appends 1 KiB messages in batches of 100, then one by one, then restarts with all of them waiting.
+//! How fast the journal is here: `cargo run --release -p bellwether-journal --example throughput -- FOLDER [MESSAGES [BATCH]]`.
+//! Appends 1 KiB messages in batches (of 100), then one by one, then restarts with all of them waiting.
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TrySendError, sync_channel};
 use std::time::{Duration, Instant};
@@ -16,15 +16,17 @@ const QUEUE: QueueId = QueueId(Uuid::from_u128(1));
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
-    let folder = arguments.next().ok_or("usage: throughput FOLDER [MESSAGES]")?;
+    let folder = arguments.next().ok_or("usage: throughput FOLDER [MESSAGES [BATCH]]")?;
     let messages: u64 = arguments.next().map_or(Ok(1_000_000), |count| count.parse())?;
+
+    let batch: u64 = arguments.next().map_or(Ok(100), |count| count.parse())?;
 
     let mut running = Running::open(&folder)?;
     if !running.logs.contains(QUEUE) {
         running.logs.create(QUEUE);
     }
-    running.append(messages, 100)?;
-    running.append(2_000, 1)?;
+    running.append(messages, batch, false)?;
+    running.append(2_000, 1, true)?;
     running.thread.stop();
 
     let began = Instant::now();
@@ -64,8 +66,13 @@ impl Running {
         Ok(Running { logs, woken, thread })
     }
 
-    /// Appends so many messages, so many a batch; at one a batch each waits for the one before.
-    fn append(&mut self, messages: u64, batch: u64) -> Result<(), Box<dyn std::error::Error>> {
+    /// Appends so many messages, so many a batch; `patient` waits for each batch.
+    fn append(
+        &mut self,
+        messages: u64,
+        batch: u64,
+        patient: bool,
+    ) -> Result<(), Box<dyn std::error::Error>> {
         let body = Bytes::from(vec![7; 1024]);
         let block = MessageBlock::from_messages((0..batch).map(|_| (None, body.clone())));
         let record = Record::Enqueue(Enqueue {
@@ -76,11 +83,11 @@ impl Running {
             messages: block,
         });
         let began = Instant::now();
-        for _ in 0..messages / batch {
+        for _ in 0..messages / batch.max(1) {
             self.logs.append(Batch::encode(QUEUE, Epoch(1), self.logs.end(QUEUE), &record));
             self.logs.flush();
             while !self.logs.has_room()
-                || (batch == 1 && self.logs.durable(QUEUE) < self.logs.end(QUEUE))
+                || (patient && self.logs.durable(QUEUE) < self.logs.end(QUEUE))
             {
                 self.hear()?;
             }

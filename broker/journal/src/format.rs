@@ -131,7 +131,8 @@ impl GroupHeader {
             entries: u32_at(bytes, 44),
             payload_bytes: u64::from_be_bytes(array_at(bytes, 48)),
         };
-        (header.nonce == *nonce).then_some(header)
+        let possible = header.payload_bytes <= u64::from(u32::MAX);
+        (header.nonce == *nonce && possible).then_some(header)
     }
 
     pub fn directory_bytes(&self) -> u64 {

@@ -122,7 +122,10 @@ fn directory(segment: &Bytes, header: &GroupHeader) -> Option<Vec<EntryHeader>> 
         if crc32c::crc32c(copy) != header.directory_crc {
             return None;
         }
-        copy.chunks_exact(ENTRY_BYTES).map(EntryHeader::decode).collect()
+        let entries = copy.chunks_exact(ENTRY_BYTES).map(EntryHeader::decode);
+        let entries: Vec<EntryHeader> = entries.collect::<Option<_>>()?;
+        let payloads: u64 = entries.iter().map(|entry| u64::from(entry.length)).sum();
+        (payloads == header.payload_bytes).then_some(entries)
     })
 }
 
@@ -158,4 +161,86 @@ pub fn check_payload(header: &EntryHeader, mut payload: Bytes) -> Result<(), Str
         return Err(format!("another batch stands there: {batch:?}"));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use bellwether_protocol::ids::{Offset, QueueId};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::format::{EntryKind, Stamp, frame_group};
+
+    const NONCE: Nonce = [5; 16];
+
+    fn register(payload: &[u8]) -> EntryHeader {
+        EntryHeader {
+            kind: EntryKind::Shape,
+            record_kind: 0,
+            length: payload.len() as u32,
+            crc: crc32c::crc32c(payload),
+            count: 0,
+            queue: QueueId(uuid::Uuid::nil()),
+            generation: Stamp(1),
+            base: Offset(0),
+            version: 1,
+        }
+    }
+
+    /// A segment with one group for each list of payloads.
+    fn segment(groups: &[Vec<Vec<u8>>]) -> Vec<u8> {
+        let mut bytes = vec![0; BLOCK as usize];
+        for payloads in groups {
+            let position = bytes.len() as u64;
+            let entries: Vec<_> = payloads.iter().map(|payload| register(payload)).collect();
+            let length = payloads.iter().map(|payload| payload.len() as u64).sum();
+            let (head, tail) = frame_group(NONCE, position, position, &entries, length);
+            bytes.extend(head);
+            bytes.extend(payloads.concat());
+            bytes.extend(tail);
+        }
+        bytes
+    }
+
+    fn groups() -> impl Strategy<Value = Vec<Vec<Vec<u8>>>> {
+        let payload = prop::collection::vec(any::<u8>(), 0..600);
+        prop::collection::vec(prop::collection::vec(payload, 0..4), 0..5)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { rng_seed: prop::test_runner::RngSeed::Fixed(3), ..ProptestConfig::with_cases(300) })]
+
+        #[test]
+        fn what_was_written_is_found(groups in groups()) {
+            let bytes = Bytes::from(segment(&groups));
+            let scan = scan(&bytes, &NONCE, 0);
+            prop_assert_eq!(scan.end, bytes.len() as u64);
+            prop_assert!(scan.damage.is_empty());
+            let written: Vec<_> = groups.iter().flatten().collect();
+            prop_assert_eq!(scan.found.len(), written.len());
+            for (found, payload) in scan.found.iter().zip(written) {
+                let at = found.position as usize;
+                prop_assert_eq!(&bytes[at..at + payload.len()], payload.as_slice());
+            }
+        }
+
+        #[test]
+        fn whatever_is_overwritten_nothing_else_is_found(
+            groups in groups(),
+            at in any::<prop::sample::Index>(),
+            junk in prop::collection::vec(any::<u8>(), 1..1500),
+        ) {
+            let whole = segment(&groups);
+            let before = scan(&Bytes::from(whole.clone()), &NONCE, 0);
+            let mut bytes = whole;
+            let at = at.index(bytes.len());
+            let end = (at + junk.len()).min(bytes.len());
+            bytes[at..end].copy_from_slice(&junk[..end - at]);
+            let after = scan(&Bytes::from(bytes), &NONCE, 0);
+            prop_assert!(after.found.iter().all(|found| before.found.contains(found)));
+            // All of it is there, or it is said that something is not.
+            let short = after.found.len() < before.found.len();
+            prop_assert!(!short || !after.damage.is_empty() || after.end < before.end);
+        }
+    }
 }
