@@ -130,6 +130,8 @@ impl DiskFile for RealFile {
         for chunk in parts.chunks(PARTS_MAX) {
             let mut left: Vec<IoSlice<'_>> = chunk.to_vec();
             let mut left = left.as_mut_slice();
+            // Empty parts are done already; a call with nothing else would write nothing, which is an error.
+            IoSlice::advance_slices(&mut left, 0);
             while !left.is_empty() {
                 match rustix::io::pwritev(&self.file, left, position) {
                     Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
@@ -159,6 +161,26 @@ impl DiskFile for RealFile {
             // Not every file system can; there a full disk shows at the write, and is fatal.
             Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(rustix::fs::ftruncate(&self.file, length)?),
             Err(error) => Err(error.into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_number_of_parts_of_any_length_is_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = RealDisk::new(dir.path()).unwrap();
+        for parts in [0, 1, 2, PARTS_MAX - 1, PARTS_MAX, PARTS_MAX + 1, 3 * PARTS_MAX] {
+            let file = disk.create("file").unwrap();
+            let mut slices: Vec<IoSlice<'_>> = (0..parts).map(|_| IoSlice::new(b"ab")).collect();
+            // As a group without zeros behind it ends: with nothing.
+            slices.push(IoSlice::new(&[]));
+            file.write_at(&slices, 10).unwrap();
+            let length = if parts == 0 { 0 } else { 10 + 2 * parts as u64 };
+            assert_eq!(file.length().unwrap(), length, "{parts} parts");
         }
     }
 }
