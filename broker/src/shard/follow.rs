@@ -90,14 +90,18 @@ impl Shard {
             }
             PeerFrame::EpochEnd { queue, epoch, last_epoch, end } => {
                 self.on(queue, |queue, tools| {
-                    queue.step(tools, Event::EpochEnd { from: peer, epoch, last_epoch, end });
+                    if !queue.is_installing() {
+                        queue.step(tools, Event::EpochEnd { from: peer, epoch, last_epoch, end });
+                    }
                 })
             }
             PeerFrame::NotLeading { queue, epoch, seen } => self.on(queue, |queue, tools| {
                 queue.step(tools, Event::NotLeading { from: peer, epoch, seen });
             }),
             PeerFrame::SnapshotNeeded { queue, epoch } => self.on(queue, |queue, tools| {
-                queue.step(tools, Event::SnapshotNeeded { from: peer, epoch });
+                if !queue.is_installing() {
+                    queue.step(tools, Event::SnapshotNeeded { from: peer, epoch });
+                }
             }),
             PeerFrame::PositionAsk(ids) => self.tell_positions(peer, side, &ids),
             PeerFrame::Positions(positions) => {
@@ -154,6 +158,9 @@ impl Shard {
 impl LocalQueue {
     /// Takes what the leader streamed, if it joins the log.
     fn streamed(&mut self, tools: &mut Tools, from: BrokerLife, run: AppendRun) {
+        if self.is_installing() {
+            return;
+        }
         let mut bytes = run.batches;
         let mut starts: Vec<(Epoch, Offset)> = Vec::new();
         while !bytes.is_empty() {

@@ -63,16 +63,29 @@ impl LocalQueue {
 
     pub(super) fn fetch_snapshot(&mut self, tools: &mut Tools, leader: BrokerLife, epoch: Epoch) {
         tracing::info!(queue = %self.definition.name, leader = %leader, "the log is too far behind the leader's: fetching a snapshot");
-        tools.logs.abandon_snapshot(self.id);
-        self.incoming = None;
+        self.abandon_snapshot(tools);
         tools.environment.peers.fetch_snapshot(leader, self.id, epoch);
     }
 
-    pub(super) fn snapshot_part(&mut self, tools: &mut Tools, epoch: Epoch, part: SnapshotPart) {
-        if self.replica.follows().map(|(_, followed)| followed) != Some(epoch) {
+    /// Whether a snapshot is on its way to the disk, to take the log's place: it can no longer be stopped, and
+    /// nothing else may change the log meanwhile, which would then be another than the journal's.
+    pub(super) fn is_installing(&self) -> bool {
+        self.incoming.as_ref().is_some_and(|incoming| incoming.complete)
+    }
+
+    fn abandon_snapshot(&mut self, tools: &mut Tools) {
+        if !self.is_installing() {
             tools.logs.abandon_snapshot(self.id);
             self.incoming = None;
+        }
+    }
+
+    pub(super) fn snapshot_part(&mut self, tools: &mut Tools, epoch: Epoch, part: SnapshotPart) {
+        if self.is_installing() {
             return;
+        }
+        if self.replica.follows().map(|(_, followed)| followed) != Some(epoch) {
+            return self.abandon_snapshot(tools);
         }
         let taken = match part {
             SnapshotPart::Head { at, high_watermark, epochs, state } => {
@@ -84,8 +97,7 @@ impl LocalQueue {
         };
         if let Err(why) = taken {
             tracing::warn!(queue = %self.definition.name, %why, "a snapshot could not be fetched; it is tried again");
-            tools.logs.abandon_snapshot(self.id);
-            self.incoming = None;
+            self.abandon_snapshot(tools);
             self.step(tools, Event::SnapshotFailed { epoch });
         }
     }
@@ -143,5 +155,9 @@ impl LocalQueue {
         self.applying_from_disk = false;
         let Incoming { epoch, at, epochs, .. } = incoming;
         self.step(tools, Event::SnapshotInstalled { epoch, at, epochs });
+        // What a leader of another epoch said meanwhile was not heard: it is asked again.
+        if let Some((from, followed)) = self.replica.follows().filter(|(_, f)| *f != epoch) {
+            self.step(tools, Event::NotLeading { from, epoch: followed, seen: followed });
+        }
     }
 }
