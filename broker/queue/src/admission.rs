@@ -33,9 +33,13 @@ impl Queue {
         count: u32,
         resent: bool,
     ) -> Admission {
+        if count == 0 {
+            let message = "a publish carries at least one message";
+            return refused(ErrorCode::InvalidOption, message.to_owned());
+        }
         let Some(producer) = producer else { return Admission::Append { skip: 0 } };
         let last_sent = first.0.checked_add(u64::from(count)).map(|end| end - 1);
-        let (Some(last_sent), false) = (last_sent, first == Seq(0) || count == 0) else {
+        let (Some(last_sent), false) = (last_sent, first == Seq(0)) else {
             let message = "a producer's messages are numbered from 1 on, up to 2^64 - 2";
             return refused(ErrorCode::InvalidOption, message.to_owned());
         };

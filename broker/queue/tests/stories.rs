@@ -177,6 +177,20 @@ fn the_shell_hears_which_messages_are_gone() {
 }
 
 #[test]
+fn a_publish_without_messages_or_numbered_from_zero_is_refused() {
+    use bellwether_protocol::ids::Seq;
+    let queue = Given::queue();
+    let named = given::producer("p");
+    for (producer, first, count) in
+        [(None, 1, 0), (Some(&named), 1, 0), (Some(&named), 0, 1), (Some(&named), u64::MAX, 1)]
+    {
+        let admission = queue.queue.admit(producer, Seq(0), false, Seq(first), count, false);
+        let Admission::Refused(error) = admission else { panic!("{producer:?} {first} {count}") };
+        assert_eq!(error.code, ErrorCode::InvalidOption);
+    }
+}
+
+#[test]
 fn a_retry_is_stored_once() {
     let mut queue = Given::queue().holding_commits_back();
     assert_eq!(queue.sends("p", 1, 3, Sent::New), Admission::Append { skip: 0 });
