@@ -85,6 +85,8 @@ pub struct Fault {
     pub victim: usize,
     /// How long until it is healed.
     pub lasts: Duration,
+    /// Something that goes wrong while it lasts.
+    pub meanwhile: Option<(FaultKind, usize)>,
 }
 
 /// An endless plan.
@@ -105,6 +107,24 @@ impl Plan {
     pub fn new(seed: u64, kinds: &[FaultKind], brokers: usize, servers: usize) -> Plan {
         assert!(!kinds.is_empty() && brokers > 0 && servers > 0, "nothing to draw faults from");
         Plan { random: StdRng::seed_from_u64(seed), kinds: kinds.to_vec(), brokers, servers }
+    }
+
+    /// Now and then a second fault on top: of the kinds that leave all disks alone, and not to the same process.
+    fn meanwhile(&mut self, first: FaultKind, victim: usize) -> Option<(FaultKind, usize)> {
+        let simple = |kind: &FaultKind| {
+            matches!(kind, FaultKind::Kill | FaultKind::Pause | FaultKind::ZkKill)
+        };
+        if !(simple(&first) || first == FaultKind::ZkAll) || self.random.random_bool(0.7) {
+            return None;
+        }
+        let kinds: Vec<FaultKind> = self.kinds.iter().copied().filter(simple).collect();
+        let second = *kinds.choose(&mut self.random)?;
+        let among = if second == FaultKind::ZkKill { self.servers } else { self.brokers };
+        let other = self.random.random_range(0..among);
+        let of_ensemble = |kind| matches!(kind, FaultKind::ZkKill | FaultKind::ZkAll);
+        let same = of_ensemble(first) == of_ensemble(second)
+            && (other == victim || first == FaultKind::ZkAll);
+        (!same).then_some((second, other))
     }
 
     fn lasts(&mut self, kind: FaultKind) -> Duration {
@@ -133,7 +153,8 @@ impl Iterator for Plan {
         // Often before the last fault has quite healed, sometimes in peace.
         let after = if self.random.random_bool(0.3) { 0..=400 } else { 1_000..=4_000 };
         let after = Duration::from_millis(self.random.random_range(after));
-        Some(Fault { after, kind, victim, lasts: self.lasts(kind) })
+        let lasts = self.lasts(kind);
+        Some(Fault { after, kind, victim, lasts, meanwhile: self.meanwhile(kind, victim) })
     }
 }
 
@@ -154,6 +175,24 @@ mod tests {
         let drawn: Vec<Fault> = Plan::new(1, &kinds, 3, 3).take(100).collect();
         assert!(kinds.iter().all(|kind| drawn.iter().any(|fault| fault.kind == *kind)));
         assert!(drawn.iter().all(|fault| kinds.contains(&fault.kind) && fault.victim < 3));
+    }
+
+    #[test]
+    fn a_second_fault_never_strikes_the_same_process() {
+        let of_broker = |kind| matches!(kind, FaultKind::Kill | FaultKind::Pause);
+        let both: Vec<Fault> = Plan::new(3, &FaultKind::ALL, 3, 3)
+            .take(500)
+            .filter(|f| f.meanwhile.is_some())
+            .collect();
+        assert!(both.len() > 20);
+        for fault in both {
+            let (second, victim) = fault.meanwhile.unwrap();
+            assert!(
+                of_broker(fault.kind) != of_broker(second) || victim != fault.victim,
+                "{fault:?}"
+            );
+            assert!(fault.kind != FaultKind::Wipe && second != FaultKind::Wipe, "{fault:?}");
+        }
     }
 
     #[test]

@@ -33,7 +33,8 @@ struct State {
     names: Vec<String>,
     history: Option<History>,
     confirms: Vec<Flow>,
-    deliveries: Vec<Flow>,
+    /// None for queues that nobody consumes from for now.
+    deliveries: Vec<Option<Flow>>,
     settles: u64,
 }
 
@@ -82,8 +83,13 @@ impl Recorder {
     pub fn queue(&self, name: &str, consumers: Consumers) -> QueueIndex {
         let mut state = self.state();
         state.names.push(name.to_owned());
-        state.deliveries.push(Flow::watch(Instant::now()));
+        state.deliveries.push(Some(Flow::watch(Instant::now())));
         state.checker.queue(name, consumers)
+    }
+
+    /// Nobody consumes from this queue for now: that nothing is delivered from it is no gap.
+    pub fn rests(&self, queue: QueueIndex) {
+        self.state().deliveries[queue.0] = None;
     }
 
     /// A producer joins, whose messages go to each of `routes`.
@@ -122,7 +128,9 @@ impl Recorder {
     ) {
         let mut state = self.state();
         let at = self.begun.elapsed();
-        state.deliveries[queue.0].event(Instant::now());
+        if let Some(flow) = &mut state.deliveries[queue.0] {
+            flow.event(Instant::now());
+        }
         let State { names, history, .. } = &mut *state;
         if let Some(history) = history {
             let (name, mark) = (&names[queue.0], if redelivered { "again" } else { "first" });
@@ -179,7 +187,10 @@ impl Recorder {
         let mut state = self.state();
         let now = Instant::now();
         let State { confirms, deliveries, .. } = &mut *state;
-        confirms.iter_mut().chain(deliveries).for_each(|flow| *flow = Flow::watch(now));
+        confirms
+            .iter_mut()
+            .chain(deliveries.iter_mut().flatten())
+            .for_each(|flow| *flow = Flow::watch(now));
     }
 
     /// The longest gaps since [`Recorder::watch`].
@@ -187,16 +198,16 @@ impl Recorder {
     pub fn gaps(&self) -> Gaps {
         let state = self.state();
         let now = Instant::now();
-        let longest =
-            |flows: &[Flow]| flows.iter().map(|flow| flow.longest(now)).max().unwrap_or_default();
-        Gaps { confirms: longest(&state.confirms), deliveries: longest(&state.deliveries) }
+        let confirms = state.confirms.iter().map(|flow| flow.longest(now)).max();
+        let deliveries = state.deliveries.iter().flatten().map(|flow| flow.longest(now)).max();
+        Gaps { confirms: confirms.unwrap_or_default(), deliveries: deliveries.unwrap_or_default() }
     }
 
     /// Whether every producer and every queue has had an event since [`Recorder::watch`].
     #[must_use]
     pub fn all_flow(&self) -> bool {
         let state = self.state();
-        state.confirms.iter().chain(&state.deliveries).all(|flow| flow.events() > 0)
+        state.confirms.iter().chain(state.deliveries.iter().flatten()).all(|flow| flow.events() > 0)
     }
 
     /// How much has flowed.

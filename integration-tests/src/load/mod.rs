@@ -27,13 +27,24 @@ const DRAINED_WITHIN: Duration = Duration::from_secs(90);
 pub struct QueueSpec {
     pub name: String,
     pub consumers: Vec<ConsumerSpec>,
+    /// Nobody consumes from it until the producers have stopped: its messages wait.
+    pub rests: bool,
+}
+
+impl QueueSpec {
+    /// With these consumers from the beginning.
+    #[must_use]
+    pub fn new(name: &str, consumers: Vec<ConsumerSpec>) -> QueueSpec {
+        QueueSpec { name: name.to_owned(), consumers, rests: false }
+    }
 }
 
 /// A running load.
 pub struct Load {
     recorder: Arc<Recorder>,
     driver: Driver,
-    queues: Vec<(String, QueueIndex)>,
+    addresses: Vec<String>,
+    queues: Vec<(QueueSpec, QueueIndex)>,
     producers: JoinSet<Result<()>>,
     consumers: JoinSet<Result<()>>,
     stop_producers: CancellationToken,
@@ -52,6 +63,7 @@ impl Load {
         let mut load = Load {
             driver: Driver::connect(addresses, "load").await?,
             recorder,
+            addresses: addresses.to_vec(),
             queues: Vec::new(),
             producers: JoinSet::new(),
             consumers: JoinSet::new(),
@@ -59,10 +71,10 @@ impl Load {
             stop_consumers: CancellationToken::new(),
         };
         for spec in queues {
-            load.start_queue(addresses, spec).await?;
+            load.start_queue(spec).await?;
         }
         for (spec, routes) in producers {
-            load.start_producer(addresses, spec, &routes).await?;
+            load.start_producer(spec, &routes).await?;
         }
         Ok(load)
     }
@@ -79,8 +91,13 @@ impl Load {
         self.stop_producers.cancel();
         join(&mut self.producers).await.context("a producer failed")?;
         self.recorder.note("draining");
+        for (spec, queue) in self.queues.clone() {
+            if spec.rests {
+                self.start_consumers(&spec, queue).await?;
+            }
+        }
         let mut counts = Vec::new();
-        for (name, queue) in self.queues.clone() {
+        for (QueueSpec { name, .. }, queue) in self.queues.clone() {
             match self.drained(&name).await {
                 Ok(count) => counts.push((queue, count)),
                 Err(error) => {
@@ -97,12 +114,20 @@ impl Load {
         self.recorder.finish(&counts)
     }
 
-    async fn start_queue(&mut self, addresses: &[String], spec: &QueueSpec) -> Result<()> {
+    async fn start_queue(&mut self, spec: &QueueSpec) -> Result<()> {
         let among = if spec.consumers.len() > 1 { Consumers::Several } else { Consumers::One };
         let queue = self.recorder.queue(&spec.name, among);
-        self.queues.push((spec.name.clone(), queue));
+        self.queues.push((spec.clone(), queue));
+        if spec.rests {
+            self.recorder.rests(queue);
+            return Ok(());
+        }
+        self.start_consumers(spec, queue).await
+    }
+
+    async fn start_consumers(&mut self, spec: &QueueSpec, queue: QueueIndex) -> Result<()> {
         for consumer in &spec.consumers {
-            let driver = Driver::connect(addresses, "consumer").await?;
+            let driver = Driver::connect(&self.addresses, "consumer").await?;
             let (recorder, stop) = (Arc::clone(&self.recorder), self.stop_consumers.clone());
             let (name, consumer) = (spec.name.clone(), consumer.clone());
             self.consumers.spawn(async move {
@@ -112,15 +137,10 @@ impl Load {
         Ok(())
     }
 
-    async fn start_producer(
-        &mut self,
-        addresses: &[String],
-        spec: ProducerSpec,
-        routes: &[usize],
-    ) -> Result<()> {
+    async fn start_producer(&mut self, spec: ProducerSpec, routes: &[usize]) -> Result<()> {
         let routes: Vec<QueueIndex> = routes.iter().map(|&route| self.queues[route].1).collect();
         let producer = self.recorder.producer(&routes);
-        let driver = Driver::connect(addresses, "producer").await?;
+        let driver = Driver::connect(&self.addresses, "producer").await?;
         let (recorder, stop) = (Arc::clone(&self.recorder), self.stop_producers.clone());
         self.producers
             .spawn(async move { produce::run(driver, recorder, producer, spec, stop).await });

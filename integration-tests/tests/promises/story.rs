@@ -107,8 +107,7 @@ impl Story {
     pub async fn under_load(&self, queue: &str, per_second: u32) -> UnderLoad {
         self.queue(queue).await;
         let recorder = Arc::new(Recorder::new(None).unwrap());
-        let queues =
-            [QueueSpec { name: queue.to_owned(), consumers: vec![ConsumerSpec::default()] }];
+        let queues = [QueueSpec::new(queue, vec![ConsumerSpec::default()])];
         let producer = ProducerSpec { per_second, ..ProducerSpec::to_queue("load", queue) };
         let addresses = self.cluster.addresses();
         let load =

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use bellwether_integration_tests::checker::Violation;
 use bellwether_integration_tests::cluster::Cluster;
 use bellwether_integration_tests::eventually::eventually;
@@ -100,15 +100,20 @@ impl Injector {
         let rest = tokio::time::sleep(fault.lasts);
         let id = fault.victim as u32 + 1;
         match fault.kind {
-            FaultKind::Kill => {
-                self.cluster.broker(id).kill()?;
+            FaultKind::Kill | FaultKind::Pause | FaultKind::ZkKill | FaultKind::ZkAll => {
+                self.begin(fault.kind, fault.victim)?;
+                if let Some((kind, victim)) = fault.meanwhile {
+                    tokio::time::sleep(fault.lasts / 3).await;
+                    self.begin(kind, victim)?;
+                }
                 rest.await;
+                if let Some((kind, victim)) = fault.meanwhile {
+                    // A broker that was killed cannot be ready before the ensemble is back: it is waited for below.
+                    self.end(kind, victim).await?;
+                }
+                self.end(fault.kind, fault.victim).await?;
+                self.cluster.ensemble().start_all().await?;
                 self.cluster.start_brokers().await
-            }
-            FaultKind::Pause => {
-                self.cluster.broker(id).pause()?;
-                rest.await;
-                self.cluster.broker(id).resume()
             }
             FaultKind::Term => {
                 let broker = self.cluster.broker(id);
@@ -117,16 +122,6 @@ impl Injector {
                 ensure!(status.success(), "broker {id} ended with {status}:\n{}", broker.tail());
                 rest.await;
                 self.cluster.start_brokers().await
-            }
-            FaultKind::ZkKill => {
-                self.cluster.ensemble().kill(fault.victim)?;
-                rest.await;
-                self.cluster.ensemble().restart(fault.victim).await
-            }
-            FaultKind::ZkAll => {
-                self.cluster.ensemble().kill_all()?;
-                rest.await;
-                self.cluster.ensemble().start_all().await
             }
             FaultKind::RestartAll => {
                 for broker in self.cluster.brokers() {
@@ -147,6 +142,30 @@ impl Injector {
                 broker.wipe()?;
                 rest.await;
                 self.cluster.start_brokers().await
+            }
+        }
+    }
+
+    fn begin(&mut self, kind: FaultKind, victim: usize) -> Result<()> {
+        match kind {
+            FaultKind::Kill => self.cluster.broker(victim as u32 + 1).kill(),
+            FaultKind::Pause => self.cluster.broker(victim as u32 + 1).pause(),
+            FaultKind::ZkKill => self.cluster.ensemble().kill(victim),
+            FaultKind::ZkAll => self.cluster.ensemble().kill_all(),
+            FaultKind::Term | FaultKind::RestartAll | FaultKind::PowerLoss | FaultKind::Wipe => {
+                bail!("{kind} does not begin and end")
+            }
+        }
+    }
+
+    async fn end(&mut self, kind: FaultKind, victim: usize) -> Result<()> {
+        match kind {
+            FaultKind::Kill => self.cluster.broker(victim as u32 + 1).start(),
+            FaultKind::Pause => self.cluster.broker(victim as u32 + 1).resume(),
+            FaultKind::ZkKill => self.cluster.ensemble().launch(victim),
+            FaultKind::ZkAll => self.cluster.ensemble().start_all().await,
+            FaultKind::Term | FaultKind::RestartAll | FaultKind::PowerLoss | FaultKind::Wipe => {
+                bail!("{kind} does not begin and end")
             }
         }
     }

@@ -48,7 +48,7 @@ struct Options {
     /// Faults to draw from: kill,pause,term,zk-kill,zk-all,restart-all,power-loss,wipe
     #[arg(long, value_delimiter = ',', default_values_t = FaultKind::ALL)]
     faults: Vec<FaultKind>,
-    /// Messages a second of each of the five producers
+    /// Messages a second of most producers
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=5_000))]
     rate: u32,
     /// Bytes of a message
@@ -130,11 +130,22 @@ async fn start_cluster(options: &Options, folder: &Path) -> Result<Cluster> {
     let power_loss = options.faults.contains(&FaultKind::PowerLoss).then_some(syncs);
     let setup = Setup {
         brokers: options.brokers,
-        options: BrokerOptions { power_loss, ..BrokerOptions::default() },
+        options: BrokerOptions {
+            power_loss,
+            arguments: small_storage(),
+            ..BrokerOptions::default()
+        },
         folder: Some(folder.to_owned()),
         ..Setup::default()
     };
     Cluster::start_with(setup).await
+}
+
+/// Small segments and a small cache, so that within minutes space is reclaimed many times and old messages come from the disk.
+fn small_storage() -> Vec<String> {
+    ["--segment-bytes", "34MiB", "--dead-bytes-max", "34MiB", "--cache-bytes", "1MiB"]
+        .map(str::to_owned)
+        .to_vec()
 }
 
 async fn start_load(
@@ -164,7 +175,7 @@ async fn inject_faults(
             break;
         }
         println!(
-            "{:6.1} s  {:<11} {:>8} confirmed {:>8} delivered {:>3} violations",
+            "{:6.1} s  {:<20} {:>8} confirmed {:>8} delivered {:>3} violations",
             begun.elapsed().as_secs_f64(),
             injector.describe(&fault),
             progress.confirmed,

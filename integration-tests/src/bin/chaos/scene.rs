@@ -1,5 +1,5 @@
-//! What is under load: four queues, a fanout exchange over three of them, five producers and seven consumers of different
-//! habits.
+//! What is under load: four queues, a fanout exchange over three of them, producers and consumers of different habits, large
+//! messages among small ones, and a fifth queue whose messages wait until the end.
 
 use anyhow::Result;
 use bellwether_integration_tests::driver::Driver;
@@ -8,10 +8,14 @@ use bellwether_integration_tests::load::{ConsumerSpec, ProducerSpec, QueueSpec};
 /// The exchange that copies to the first three queues.
 const FANOUT: &str = "chaos-fanout";
 const REPLICAS: u8 = 3;
+/// More than one chunk of the replication stream.
+const LARGE_BYTES: usize = 400_000;
 
 /// The queues' names.
 pub fn queue_names() -> Vec<String> {
-    ["steady", "shared", "restless", "alone"].map(|name| format!("chaos-{name}")).to_vec()
+    ["steady", "shared", "restless", "alone", "resting"]
+        .map(|name| format!("chaos-{name}"))
+        .to_vec()
 }
 
 /// Declares queues, exchange and bindings.
@@ -39,12 +43,12 @@ pub fn queues(seed: u64) -> Vec<QueueSpec> {
         vec![sloppy(2), sloppy(3)],
         vec![restless(4), restless(5), with_seed(6)],
         vec![ConsumerSpec { prefetch: 20, ..sloppy(7) }],
+        vec![with_seed(8)],
     ];
-    queue_names()
-        .into_iter()
-        .zip(consumers)
-        .map(|(name, consumers)| QueueSpec { name, consumers })
-        .collect()
+    let of = |(name, consumers): (&String, Vec<ConsumerSpec>)| QueueSpec::new(name, consumers);
+    let mut queues: Vec<QueueSpec> = queue_names().iter().zip(consumers).map(of).collect();
+    queues[4].rests = true;
+    queues
 }
 
 /// Who publishes, and to which of the queues.
@@ -60,5 +64,13 @@ pub fn producers(seed: u64, per_second: u32, bytes: usize) -> Vec<(ProducerSpec,
     let mut to_all = spec(ProducerSpec::to_queue(&format!("chaos-{seed}-fanout"), ""));
     to_all.exchange = FANOUT.to_owned();
     producers.push((to_all, vec![0, 1, 2]));
+    let large = ProducerSpec {
+        per_second: 4,
+        bytes: LARGE_BYTES,
+        ..ProducerSpec::to_queue(&format!("chaos-{seed}-large"), &queue_names()[3])
+    };
+    producers.push((large, vec![3]));
+    // What waits pins segments: few are enough.
+    producers[4].0.per_second = 5;
     producers
 }

@@ -61,7 +61,7 @@ pub async fn run(
     options: &Options,
 ) -> Result<bool> {
     cluster.driver().await?.declare_queue(QUEUE, 3, None).await?;
-    let queue = QueueSpec { name: QUEUE.to_owned(), consumers: vec![ConsumerSpec::default()] };
+    let queue = QueueSpec::new(QUEUE, vec![ConsumerSpec::default()]);
     let producer = ProducerSpec {
         per_second: options.rate,
         bytes: options.size,

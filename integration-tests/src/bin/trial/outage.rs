@@ -35,10 +35,8 @@ pub struct Options {
 pub async fn run(mut cluster: Cluster, recorder: Arc<Recorder>, options: &Options) -> Result<bool> {
     let driver = cluster.driver().await?;
     driver.declare_queue(QUEUE, 3, None).await?;
-    let queue = QueueSpec {
-        name: QUEUE.to_owned(),
-        consumers: vec![ConsumerSpec { prefetch: 1_000, ..ConsumerSpec::default() }],
-    };
+    let queue =
+        QueueSpec::new(QUEUE, vec![ConsumerSpec { prefetch: 1_000, ..ConsumerSpec::default() }]);
     let producer = ProducerSpec {
         per_second: options.rate,
         bytes: options.size,
