@@ -36,6 +36,8 @@ pub struct Logs {
     /// Gathered since the last flush.
     gathered: Vec<Entry>,
     gathered_bytes: u64,
+    /// What everything in `sent` costs in memory.
+    sent_bytes: u64,
     /// Gathered or flushed, and not yet heard of; oldest first. As long as the entries that wait.
     sent: VecDeque<Sent>,
     cache: Cache,
@@ -58,6 +60,7 @@ struct Sent {
     queue: QueueId,
     generation: Stamp,
     what: SentWhat,
+    cost: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -92,6 +95,7 @@ impl Logs {
             staging: HashMap::new(),
             gathered: Vec::new(),
             gathered_bytes: 0,
+            sent_bytes: 0,
             sent: VecDeque::new(),
             cache: Cache::new(config.cache_bytes / shards),
             long,
@@ -259,11 +263,12 @@ impl Logs {
         self.log_mut(queue).restored(below, unsettled);
     }
 
-    /// Whether less waits for the disk than allowed; if not, withhold publish credit.
+    /// Whether less waits for the disk, or for [`Logs::completed`] to be called, than allowed; if not, withhold
+    /// publish credit.
     #[must_use]
     pub fn has_room(&self) -> bool {
-        let waiting = self.shared.metrics.waiting_bytes.load(Relaxed);
-        waiting + self.gathered_bytes < self.shared.waiting_bytes_max
+        let waiting = self.shared.metrics.waiting_bytes.load(Relaxed) + self.gathered_bytes;
+        waiting.max(self.sent_bytes) < self.shared.waiting_bytes_max
     }
 
     /// How much room the disk has. At [`DiskLevel::Low`] refuse publishes before they are appended.
@@ -284,20 +289,19 @@ impl Logs {
     }
 
     fn gather_batch(&mut self, kind: EntryKind, generation: Stamp, batch: &Batch) {
-        let (queue, base) = (batch.queue(), batch.base());
+        let base = batch.base();
         let header = batch_header(kind, generation, batch);
-        self.gather(Entry { header, payload: batch.bytes().clone() });
+        let entry = Entry { header, payload: batch.bytes().clone() };
         let what = match kind {
             EntryKind::Copy => SentWhat::Staged { base },
             EntryKind::Batch | EntryKind::Shape | EntryKind::Checkpoint => SentWhat::Batch { base },
         };
-        self.sent.push_back(Sent { queue, generation, what });
+        self.gather(entry, what);
     }
 
     fn gather_register(&mut self, register: Register, what: SentWhat) {
         let Register { header, payload } = register;
-        self.sent.push_back(Sent { queue: header.queue, generation: header.generation, what });
-        self.gather(Entry { header, payload });
+        self.gather(Entry { header, payload }, what);
     }
 
     /// The configuration sees to it that a segment holds the largest batch there can be.
@@ -306,8 +310,12 @@ impl Logs {
         assert!(length <= self.shared.entry_bytes_max, "{batch:?} does not fit into a segment");
     }
 
-    fn gather(&mut self, entry: Entry) {
-        self.gathered_bytes += entry.cost();
+    fn gather(&mut self, entry: Entry, what: SentWhat) {
+        let EntryHeader { queue, generation, .. } = entry.header;
+        let cost = entry.cost();
+        self.sent.push_back(Sent { queue, generation, what, cost });
+        self.sent_bytes += cost;
+        self.gathered_bytes += cost;
         self.gathered.push(entry);
     }
 

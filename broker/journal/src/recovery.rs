@@ -87,13 +87,13 @@ pub fn recover(disk: &dyn Disk, store: StoreId) -> Result<Recovered, RecoveryErr
     let mut used = Vec::new();
     for mut one in opened {
         let is_newest = Some(one.segment.seq) == newest;
-        let scan = read_segment(disk, &mut one, is_newest)?;
+        let (scan, listed) = read_segment(disk, &mut one, is_newest)?;
         tally.registers(&one.segment, &scan);
         if scan.damage.is_empty() && scan.found.is_empty() && one.nonce.is_some() {
             remove_empty(disk, one.segment.seq)?;
             continue;
         }
-        if scan.damage.is_empty() && keep_side(disk, &one, &scan.found) {
+        if listed || (scan.damage.is_empty() && write_side(disk, &one, &scan.found)) {
             used.push(one);
             continue;
         }
@@ -175,20 +175,25 @@ fn open_segment(disk: &dyn Disk, store: StoreId, seq: SegmentSeq) -> Result<Open
     Ok(Opened { segment: Segment::new(seq, file), nonce, length })
 }
 
-/// What a segment holds: from its side file, or, for the newest and when there is none, from itself.
-fn read_segment(disk: &dyn Disk, one: &mut Opened, newest: bool) -> Result<Scan, RecoveryError> {
+/// What a segment holds: from its side file (then the second is true), or, for the newest and when there is none, from
+/// itself.
+fn read_segment(
+    disk: &dyn Disk,
+    one: &mut Opened,
+    newest: bool,
+) -> Result<(Scan, bool), RecoveryError> {
     if !newest {
         if let Some(found) = read_side(disk, one) {
-            return Ok(Scan { found, damage: Vec::new(), end: one.length });
+            return Ok((Scan { found, damage: Vec::new(), end: one.length }, true));
         }
         // Everything in a segment was synced before the next one was begun.
-        return whole_scan(one, one.length);
+        return Ok((whole_scan(one, one.length)?, false));
     }
     let scan = whole_scan(one, 0)?;
     if let Some(nonce) = one.nonce {
         seal(one, nonce, scan.end)?;
     }
-    Ok(scan)
+    Ok((scan, false))
 }
 
 fn read_side(disk: &dyn Disk, one: &Opened) -> Option<Vec<Found>> {
@@ -196,12 +201,9 @@ fn read_side(disk: &dyn Disk, one: &Opened) -> Option<Vec<Found>> {
     side::read(&file, &one.nonce?, one.length)
 }
 
-/// Whether the side file stands there and says this.
-fn keep_side(disk: &dyn Disk, one: &Opened, found: &[Found]) -> bool {
+/// Whether the side file could be written.
+fn write_side(disk: &dyn Disk, one: &Opened, found: &[Found]) -> bool {
     let Some(nonce) = one.nonce else { return false };
-    if read_side(disk, one).is_some_and(|known| known == found) {
-        return true;
-    }
     match side::write(disk, one.segment.seq, &nonce, one.length, found) {
         Ok(()) => true,
         Err(error) => {

@@ -57,8 +57,9 @@ impl Logs {
         progress: &mut Vec<Progress>,
     ) {
         let sent = self.sent.pop_front();
-        let Sent { queue, generation, what } =
+        let Sent { queue, generation, what, cost } =
             sent.expect("the journal thread places what was sent, once and in order");
+        self.sent_bytes -= cost;
         match what {
             SentWhat::Batch { base } => {
                 if let Some(log) = self.logs.get_mut(&queue)
