@@ -38,7 +38,8 @@ impl World {
             66..69 => self.ensemble_leaves(),
             69..75 => self.expire(node),
             75..82 => self.wrong_evidence(node),
-            82..88 => self.wipe(node),
+            82..86 => self.wipe(node),
+            86..88 => self.fail_store(node),
             88..93 => self.hand_over(node),
             _ => self.give(node, Input::Clean),
         }
@@ -72,6 +73,10 @@ impl World {
         }
         self.cut_all(node);
         self.drop_clients_of(node);
+        if self.nodes[node].store_failed {
+            // It never comes back with that store.
+            self.new_disk(node);
+        }
     }
 
     fn pause(&mut self, node: usize) {
@@ -213,21 +218,50 @@ impl World {
         }
     }
 
-    /// A disk is lost, as long as the promise still holds without it: another member of the ISR keeps its own.
-    fn wipe(&mut self, node: usize) {
+    /// Whether the promise still holds without the disk of `node`: another member of the ISR keeps its own.
+    fn may_lose_disk(&self, node: usize) -> bool {
         let keeps = |other: usize| {
-            let disk = &self.nodes[other].disk;
-            let member = crate::world::member_of(other, disk);
-            other != node && self.ensemble.state().isr.contains(&member)
+            let it = &self.nodes[other];
+            let member = crate::world::member_of(other, &it.disk);
+            other != node && !it.store_failed && self.ensemble.state().isr.contains(&member)
         };
-        if !(0..self.nodes.len()).any(keeps) {
+        (0..self.nodes.len()).any(keeps)
+    }
+
+    fn wipe(&mut self, node: usize) {
+        if !self.may_lose_disk(node) {
             return;
         }
         self.kill_for_a_while(node);
         if self.nodes[node].process.is_none() {
-            self.tell(|| format!("fault: the disk of b{} is lost", node + 1));
-            let store = self.new_store();
-            self.nodes[node].disk = Disk::new(store);
+            self.new_disk(node);
+        }
+    }
+
+    fn new_disk(&mut self, node: usize) {
+        self.tell(|| format!("fault: the disk of b{} is lost", node + 1));
+        let store = self.new_store();
+        self.nodes[node].disk = Disk::new(store);
+        self.nodes[node].store_failed = false;
+    }
+
+    /// A sync fails, and after a while an operator gives the broker another disk.
+    fn fail_store(&mut self, node: usize) {
+        let it = &self.nodes[node];
+        if it.process.is_none() || it.paused || it.store_failed || !self.may_lose_disk(node) {
+            return;
+        }
+        self.tell(|| format!("fault: a sync of b{} fails", node + 1));
+        self.nodes[node].store_failed = true;
+        self.give(node, Input::StoreFailed);
+        let generation = self.nodes[node].generation;
+        let delay = self.random.between(10_000, 4_000_000);
+        self.schedule.after(delay, Happening::Replace { node, generation });
+    }
+
+    pub(crate) fn replace_disk(&mut self, node: usize, generation: u64) {
+        if self.nodes[node].generation == generation {
+            self.kill_for_a_while(node);
         }
     }
 

@@ -77,6 +77,8 @@ pub enum Input {
         client: ClientId,
     },
     HandOver,
+    /// A sync failed: nothing more of this store is to be believed.
+    StoreFailed,
     /// Take a checkpoint and drop what lies below it.
     Clean,
     Tick,
@@ -168,6 +170,9 @@ pub struct Process {
     pub(crate) out: Vec<Output>,
 }
 
+/// Why a replica stops whose disk failed: the one reason that is no defect.
+pub const STORE_FAILED: &str = "a sync failed";
+
 /// Batches in one frame of a stream.
 const FRAME_BATCHES_MAX: usize = 3;
 
@@ -237,6 +242,9 @@ impl Process {
             Input::Client { client, request } => self.request(disk, client, request),
             Input::ClientLost { client } => self.client_lost(disk, client),
             Input::HandOver => self.step(disk, Event::HandOver),
+            Input::StoreFailed => {
+                self.step(disk, Event::StoreFailed { why: STORE_FAILED.to_owned() });
+            }
             Input::Clean => self.clean(disk),
             Input::Tick => self.tick(disk),
         }

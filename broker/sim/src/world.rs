@@ -12,7 +12,7 @@ use crate::clients::{Client, Consumer, Kind, Numbers, Producer};
 use crate::coordinator::{Cas, Ensemble};
 use crate::disk::Disk;
 use crate::network::Connection;
-use crate::process::{Fact, Input, Output, Process, QUEUE, Side};
+use crate::process::{Fact, Input, Output, Process, QUEUE, STORE_FAILED, Side};
 use crate::random::Random;
 use crate::schedule::Schedule;
 use crate::witness::Witness;
@@ -47,6 +47,8 @@ pub struct Node {
     /// CASes sent whose answer has not come.
     pub(crate) open_cas: Vec<Cas>,
     pub(crate) disk_slow_until_us: u64,
+    /// A sync failed: the disk counts as lost.
+    pub(crate) store_failed: bool,
     /// Stopped by a signal: what arrives waits here.
     pub paused: bool,
     pub(crate) backlog: VecDeque<Input>,
@@ -75,6 +77,7 @@ pub enum Happening {
     Restart { node: usize },
     Register { node: usize, generation: u64 },
     Terminate { node: usize, generation: u64 },
+    Replace { node: usize, generation: u64 },
     Resume { node: usize },
     Reconnect { node: usize },
     ReconnectAll,
@@ -289,6 +292,7 @@ impl World {
             Happening::Restart { node } => self.restart(node),
             Happening::Register { node, generation } => self.register(node, generation),
             Happening::Terminate { node, generation } => self.terminate(node, generation),
+            Happening::Replace { node, generation } => self.replace_disk(node, generation),
             Happening::Resume { node } => self.resume(node),
             Happening::Reconnect { node } => self.reconnect(node),
             Happening::ReconnectAll => self.ensemble_returns(),
@@ -376,6 +380,7 @@ impl World {
             Fact::Delivers { epoch, run, batches, redelivered } => {
                 self.witness.delivers(life, epoch, run, &batches, redelivered);
             }
+            Fact::Stopped { why } if why == STORE_FAILED => {}
             Fact::Stopped { why } => self.witness.stopped(life, &why),
         }
     }
@@ -590,6 +595,7 @@ impl Node {
             link: 0,
             open_cas: Vec::new(),
             disk_slow_until_us: 0,
+            store_failed: false,
             paused: false,
             backlog: VecDeque::new(),
             known: BTreeMap::new(),
