@@ -24,7 +24,7 @@ pub struct Checkpoint {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Condition {
     Ok,
-    /// Synced data of it is damaged, and how. It must neither answer nor stand: it is fetched anew ([`Logs::stage_snapshot`]).
+    /// Synced data of it is damaged, and how. It must neither answer nor stand: it is fetched anew ([`Logs::stage_snapshot`](crate::Logs::stage_snapshot)).
     Corrupt(String),
 }
 
@@ -46,7 +46,7 @@ pub enum Progress {
     Durable { queue: QueueId, end: Offset },
     /// The staged snapshot has durably replaced the log, which now starts and ends at `end`.
     Installed { queue: QueueId, end: Offset },
-    /// The cleaner wants to free a segment: answer with [`Logs::evacuate`], soon.
+    /// The cleaner wants to free a segment: answer with [`Logs::evacuate`](crate::Logs::evacuate), soon.
     Evacuate(Evacuation),
     /// Damage was found in synced data of this queue's log: as [`Condition::Corrupt`].
     Corrupt { queue: QueueId, what: String },
@@ -81,7 +81,7 @@ pub struct EvacuationNeed {
     pub queue: QueueId,
     /// Messages of the queue that lie there have offsets within this range: [`QueueLive::unsettled`] must be exact in it.
     pub offsets: OffsetRange,
-    /// The last checkpoint does not cover what lies there: take one ([`Logs::checkpoint`]) before answering, if possible;
+    /// The last checkpoint does not cover what lies there: take one ([`Logs::checkpoint`](crate::Logs::checkpoint)) before answering, if possible;
     /// else the log is moved as it is.
     pub checkpoint_wanted: bool,
 }
