@@ -15,7 +15,7 @@ use bellwether_replication::{
 };
 use bytes::{Bytes, BytesMut};
 
-use crate::disk::{Checkpoint, Disk, Image, Write};
+use crate::disk::{Disk, Image, Write};
 use crate::serving::Leader;
 use crate::words::{ClientId, Reply, Request};
 
@@ -163,7 +163,7 @@ pub struct Process {
     next_ask: u64,
     ask_again_at: Instant,
     /// A snapshot is on its way to the disk, to take the log's place: nothing else may change the log meanwhile.
-    installing: bool,
+    pub(crate) installing: bool,
     pub(crate) timing: Timing,
     pub(crate) now: Instant,
     last_tick: Instant,
@@ -430,88 +430,6 @@ impl Process {
         }
         let (epoch, high_watermark) = (run.epoch, run.high_watermark);
         self.step(disk, Event::Committed { from, epoch, high_watermark });
-    }
-
-    fn synced(&mut self, disk: &mut Disk) {
-        for write in disk.end_sync() {
-            if let Write::Replace(image) = write {
-                self.snapshot_installed(disk, *image);
-            }
-        }
-        let end = disk.durable().min(self.log.end);
-        self.step(disk, Event::LocalDurable { end });
-    }
-
-    fn give_snapshot(&mut self, to: BrokerLife, epoch: Epoch) {
-        let image = (self.replica.leads() == Some(epoch)).then(|| {
-            let at = self.machine.applied();
-            let checkpoint = self.checkpoint();
-            let starts = self.log.epochs.starts().iter().filter(|(_, start)| *start < at);
-            let epochs = bellwether_log::EpochHistory::new(starts.copied().collect());
-            Box::new(Image {
-                start: at,
-                end: at,
-                batches: BTreeMap::new(),
-                live: self.live_below(at).into_iter().map(|batch| (batch.base(), batch)).collect(),
-                epochs: epochs.expect("a part of a history is one"),
-                checkpoint: Some(checkpoint),
-            })
-        });
-        self.out.push(Output::GiveSnapshot { to, epoch, image });
-    }
-
-    fn snapshot(&mut self, disk: &mut Disk, epoch: Epoch, image: Option<Box<Image>>) {
-        let follows = self.replica.follows().map(|(_, followed)| followed) == Some(epoch);
-        let below = self.replica.log().high_watermark;
-        match image.filter(|image| follows && image.end >= below) {
-            // It takes the log's place when it is durable; until then the log is what it was.
-            Some(image) => {
-                self.installing = true;
-                disk.write(Write::Replace(image));
-            }
-            None => self.step(disk, Event::SnapshotFailed { epoch }),
-        }
-    }
-
-    fn snapshot_installed(&mut self, disk: &mut Disk, image: Image) {
-        self.installing = false;
-        let followed = self.replica.follows();
-        let epoch = followed.map(|(_, epoch)| epoch).unwrap_or_default();
-        let checkpoint = image.checkpoint.as_ref().expect("a snapshot has a state");
-        self.machine = Queue::restore(&checkpoint.state).expect("this build wrote it");
-        let (at, epochs) = (image.end, image.epochs.starts().to_vec());
-        self.log = image;
-        self.step(disk, Event::SnapshotInstalled { epoch, at, epochs });
-        // What the leader said meanwhile was not heard: ask again.
-        if let Some((from, epoch)) = followed {
-            self.step(disk, Event::NotLeading { from, epoch, seen: epoch });
-        }
-    }
-
-    fn checkpoint(&self) -> Checkpoint {
-        let at = self.machine.applied();
-        let high_watermark = self.replica.log().high_watermark.max(at);
-        Checkpoint { at, high_watermark, state: self.machine.checkpoint() }
-    }
-
-    fn clean(&mut self, disk: &mut Disk) {
-        let start = self.machine.applied();
-        if self.replica.stopped().is_some() || start <= self.log.start {
-            return;
-        }
-        let live = self.live_below(start);
-        self.write(disk, Write::Checkpoint(self.checkpoint()));
-        self.write(disk, Write::Clean { start, live });
-        self.replica.log_starts(start);
-    }
-
-    /// The batches below `at` that hold unsettled messages.
-    fn live_below(&self, at: Offset) -> Vec<Batch> {
-        let all =
-            self.log.live.values().chain(self.log.batches.range(..at).map(|(_, batch)| batch));
-        all.filter(|batch| !self.machine.unsettled_in(batch.offsets()).is_empty())
-            .cloned()
-            .collect()
     }
 
     fn tick(&mut self, disk: &mut Disk) {
