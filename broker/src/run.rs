@@ -239,12 +239,13 @@ fn record(config: &BrokerConfig, store: bellwether_protocol::ids::StoreId) -> Br
     }
 }
 
-/// The broker is ready when its catalog shows it among the live brokers: from then on it can declare, route and redirect.
-/// A client that comes earlier would hear that nobody is live.
+/// The broker is ready when its catalog is complete and shows it among the live brokers: from then on it can declare, route
+/// and redirect. A client that comes earlier would hear that nobody is live.
 async fn become_ready(catalog: Catalog, health: Arc<Health>, stop: CancellationToken) {
     let mut changes = catalog.changes();
     loop {
-        if catalog.addresses().iter().any(|known| known.broker == catalog.me()) {
+        let shown = catalog.addresses().iter().any(|known| known.broker == catalog.me());
+        if shown && catalog.is_complete() {
             return health.clear(&Trouble::Starting);
         }
         tokio::select! {

@@ -29,14 +29,21 @@ pub trait PeerLinks: Send + Sync {
     fn to_broker(&self, to: bellwether_protocol::ids::BrokerId, frame: PeerFrame) -> bool;
     /// Fetches a snapshot over a connection of its own; its parts come to the queue's shard as
     /// [`crate::shard::input::PeerNews::Snapshot`].
-    fn fetch_snapshot(&self, from: BrokerLife, queue: QueueId, epoch: Epoch);
+    fn fetch_snapshot(&self, from: BrokerLife, queue: QueueId, epoch: Epoch, fetch: u64);
 }
 
 /// The keeper of the queues' states in the coordinator.
 #[async_trait]
 pub trait StateKeeper: Send + Sync {
-    /// Compares and sets the state of a queue.
-    async fn cas(&self, queue: QueueId, version: Version, state: QueueState) -> CasOutcome;
+    /// Compares and sets the state of a queue, in the session of this life and in no other: what was asked for in a life
+    /// that is over must not be written in the next.
+    async fn cas(
+        &self,
+        life: BrokerLife,
+        queue: QueueId,
+        version: Version,
+        state: QueueState,
+    ) -> CasOutcome;
     /// Reads these states after a sync, then the live brokers, and tells the shards.
     fn reread(&self, queues: Vec<QueueId>);
 }

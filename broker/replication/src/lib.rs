@@ -12,6 +12,7 @@ mod stand;
 use std::time::{Duration, Instant};
 
 use bellwether_coordinator::coordinator::Version;
+use bellwether_coordinator::election::resigned;
 use bellwether_coordinator::records::QueueState;
 use bellwether_log::EpochHistory;
 use bellwether_protocol::ids::{BrokerId, BrokerLife, Epoch, Member, Offset, QueueId};
@@ -112,6 +113,8 @@ pub struct Replica {
     stopped_answering: Option<Epoch>,
     /// An epoch that it stopped answering to stand, in a session that is over, and what had been stopped before.
     abandoned: Option<(Epoch, Option<Epoch>)>,
+    /// It has stopped for a reason that concerns this copy alone: while the state names it, it resigns.
+    resigns: bool,
     /// When it last stopped answering an epoch, for the delivery lease of its successor.
     stopped_at: Option<Instant>,
     /// The last life that is proven gone or dead.
@@ -146,6 +149,7 @@ impl Replica {
             verified: false,
             stopped_answering: None,
             abandoned: None,
+            resigns: false,
             stopped_at: None,
             departed: Vec::new(),
             taken_for_dead: Vec::new(),
@@ -160,7 +164,7 @@ impl Replica {
     /// One thing happens.
     pub fn step(&mut self, now: Instant, event: Event, effects: &mut Vec<Effect>) {
         if let Role::Stopped { .. } = self.role {
-            return;
+            return self.step_stopped(now, event, effects);
         }
         if let Some(speaker) = event.speaker() {
             // Two members that went on taking each other for dead would depose each other for ever.
@@ -210,7 +214,7 @@ impl Replica {
             }
             Event::HandOver => self.hand_over(now, effects),
             Event::StoreFailed { why } => self.store_failed(now, why, effects),
-            Event::Broken { why } => self.stop(why, effects),
+            Event::Broken { why } => self.broken(now, why, effects),
             Event::Paused => self.paused(now),
             Event::Tick => self.tick(now, effects),
         }
@@ -219,6 +223,9 @@ impl Replica {
     /// Whether time alone may make it act, so that it wants [`Event::Tick`] every few milliseconds.
     #[must_use]
     pub fn wants_ticks(&self) -> bool {
+        if let Role::Stopped { .. } = self.role {
+            return self.is_named_and_resigns();
+        }
         if self.candidacy.is_some() || self.reread_after.is_some() {
             return true;
         }
@@ -503,18 +510,66 @@ impl Replica {
     }
 
     fn store_failed(&mut self, now: Instant, why: String, effects: &mut Vec<Effect>) {
-        let resignation = match (&self.role, &self.seen) {
-            (Role::Leading(leading), Some(seen))
-                if !leading.is_leaving() && leading.pending.is_none() =>
-            {
-                let state = QueueState { leader: None, ..seen.state.clone() };
-                Some(Effect::Cas { version: seen.version, state })
-            }
-            _ => None,
-        };
         self.leave_role(now, effects);
-        effects.extend(resignation);
         self.stop(why, effects);
+        self.resigns = true;
+        self.resign(now, effects);
+    }
+
+    /// Invariants of this copy are broken; the other copies may well be sound, and one of them should lead.
+    fn broken(&mut self, now: Instant, why: String, effects: &mut Vec<Effect>) {
+        self.stop(why, effects);
+        self.resigns = true;
+        self.resign(now, effects);
+    }
+
+    /// A replica that has stopped takes no part, but as long as the state names it as leader nobody else may stand.
+    fn step_stopped(&mut self, now: Instant, event: Event, effects: &mut Vec<Effect>) {
+        match event {
+            Event::Life(life) => self.life = life,
+            Event::Connected(connected) => self.connected = connected,
+            Event::State { state, version, .. } => {
+                let newer = self
+                    .seen
+                    .as_ref()
+                    .is_none_or(|seen| version > seen.version && state.epoch >= seen.state.epoch);
+                if newer {
+                    self.seen = Some(Seen { state, version });
+                    self.reread_after = None;
+                }
+            }
+            Event::Cas { outcome, .. } => {
+                if !matches!(outcome, CasOutcome::NotSent) {
+                    effects.push(Effect::ReadState);
+                }
+                return;
+            }
+            Event::Subscribe { from, subscription } => {
+                let (epoch, seen) = (subscription.epoch, self.highest_epoch());
+                effects.push(Effect::TellNotLeading { to: from, epoch, seen });
+            }
+            _ => {}
+        }
+        self.resign(now, effects);
+    }
+
+    /// Asks for a state that names nobody, again and again until it names somebody else.
+    fn resign(&mut self, now: Instant, effects: &mut Vec<Effect>) {
+        if !self.is_named_and_resigns()
+            || !self.connected
+            || self.reread_after.is_some_and(|at| now < at)
+        {
+            return;
+        }
+        if let Some(seen) = &self.seen {
+            self.reread_after = Some(now + self.timing.retry * 8);
+            effects.push(Effect::Cas { version: seen.version, state: resigned(&seen.state) });
+        }
+    }
+
+    fn is_named_and_resigns(&self) -> bool {
+        let named = self.seen.as_ref().and_then(|seen| seen.state.leader);
+        self.resigns && named.is_some() && named == self.life
     }
 
     fn stop(&mut self, why: String, effects: &mut Vec<Effect>) {

@@ -459,3 +459,18 @@ fn a_follower_whose_connection_is_up_is_not_dead() {
     one.happens(Event::AcceptedDown { peer: life(2) });
     assert_eq!(brokers(&one.cas().expect("now the evidence counts").1.isr), [1, 3]);
 }
+
+#[test]
+fn a_leader_that_stops_resigns_until_the_state_names_somebody_else() {
+    let mut one = Given::leader_of_three();
+    one.happens(Event::Broken { why: "a record is damaged".to_owned() });
+    let resigns = one.cas().expect("the other copies may be sound: one of them should lead");
+    assert_eq!((resigns.1.leader, resigns.1.epoch), (None, Epoch(1)));
+    one.answers(&resigns, CasOutcome::Undecided);
+    one.later(Duration::from_millis(500));
+    assert_eq!(one.cas().as_ref(), Some(&resigns), "nobody may stand while it is named");
+    one.reads(state(1, None, &[1, 2, 3]), 1);
+    one.take_effects();
+    one.later(Duration::from_millis(500));
+    assert_eq!(one.cas(), None);
+}

@@ -35,17 +35,34 @@ impl Catalog {
         if self.shared.connected().is_none() {
             return Err(unavailable());
         }
+        let (told, decided) = oneshot::channel();
+        let (catalog, tombstone) = (self.clone(), tombstone(queue, host, name));
+        // From the first step on in a task of its own: the caller may be dropped at any moment.
+        tokio::spawn(catalog.begin_delete(tombstone, if_unused, if_empty, told));
+        decided.await.map_err(|_| not_served(name))?
+    }
+
+    async fn begin_delete(
+        self,
+        tombstone: TombstoneRecord,
+        if_unused: bool,
+        if_empty: bool,
+        told: oneshot::Sender<Result<(), ErrorBody>>,
+    ) {
+        let queue = tombstone.queue;
         let (reply, prepared) = oneshot::channel();
         let shard = self.shared.shards.shard_of(queue);
         self.shared
             .shards
             .send(shard, ShardInput::PrepareDelete { queue, if_unused, if_empty, reply })
             .await;
-        let deletable = prepared.await.map_err(|_| not_served(name))??;
-        let (told, decided) = oneshot::channel();
-        let (catalog, tombstone) = (self.clone(), tombstone(queue, host, name));
-        tokio::spawn(async move { catalog.carry_out_delete(tombstone, deletable, told).await });
-        decided.await.map_err(|_| not_served(name))?
+        let name = tombstone.name.clone();
+        match prepared.await.unwrap_or_else(|_| Err(not_served(&name))) {
+            Ok(deletable) => self.carry_out_delete(tombstone, deletable, told).await,
+            Err(error) => {
+                let _gone = told.send(Err(error));
+            }
+        }
     }
 
     /// The multi, however long it takes to learn what became of it; `told` hears of it within the deadline.

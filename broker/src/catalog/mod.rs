@@ -26,7 +26,7 @@ use bellwether_coordinator::coordinator::{Coordinator, Version, Write, WriteErro
 use bellwether_coordinator::paths;
 use bellwether_coordinator::records::QueueState;
 use bellwether_protocol::error::{BrokerAddress, ErrorBody, ErrorCode};
-use bellwether_protocol::ids::{BrokerId, ClusterId, QueueId};
+use bellwether_protocol::ids::{BrokerId, BrokerLife, ClusterId, QueueId};
 use bellwether_protocol::names::{ExchangeName, QueueName, RoutingKey, VirtualHost};
 use bellwether_replication::CasOutcome;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
@@ -136,6 +136,12 @@ impl Catalog {
         exchange: &ExchangeName,
         key: &RoutingKey,
     ) -> Result<Vec<QueueId>, ErrorBody> {
+        // An exchange is read before its bindings: routed by what is there so far, messages would be confirmed and never
+        // reach the queues whose bindings come a moment later. The default exchange names its queue, which is there or not.
+        if !exchange.is_default() && !self.is_complete() {
+            let words = "this broker has just started and has not read all bindings yet; try again";
+            return Err(ErrorBody::not_done(ErrorCode::CoordinatorUnavailable, words));
+        }
         let route = self.shared.tree().routing.route(host, exchange, key);
         route.map_err(|error| self.unknown(error.into()))
     }
@@ -202,8 +208,17 @@ impl Leaders for Catalog {
 
 #[async_trait]
 impl StateKeeper for Catalog {
-    async fn cas(&self, queue: QueueId, version: Version, state: QueueState) -> CasOutcome {
-        let Some(session) = self.shared.session() else { return CasOutcome::NotSent };
+    async fn cas(
+        &self,
+        life: BrokerLife,
+        queue: QueueId,
+        version: Version,
+        state: QueueState,
+    ) -> CasOutcome {
+        let session = match self.shared.lives.borrow().as_ref() {
+            Some(present) if present.life == life => present.coordinator.clone(),
+            _ => return CasOutcome::NotSent,
+        };
         let set = Write::Set { path: paths::queue_state(queue), bytes: state.to_bytes(), version };
         match session.write(vec![set]).await {
             Ok(versions) => {

@@ -455,3 +455,22 @@ async fn without_the_coordinator_nothing_is_said_not_to_exist() {
     let away = ErrorCode::CoordinatorUnavailable;
     assert_eq!(code(&world), (away, away));
 }
+
+/// A restarted broker knew a fanout exchange a moment before its bindings: hundreds of messages were confirmed as bound to
+/// nothing, and reached none of the three queues that were bound.
+#[tokio::test]
+async fn an_exchange_routes_nothing_before_all_of_its_bindings_are_read() {
+    let world = Surroundings::new().await;
+    let id = world.declare("orders").await;
+    let copies = exchange("copies");
+    world.catalog.declare_exchange(&host(), &copies, ExchangeKind::Fanout).await.unwrap();
+
+    world.catalog.shared.complete.store(false, Ordering::Release);
+    let refused = world.catalog.route(&host(), &copies, &key("")).unwrap_err();
+    assert_eq!(refused.code, ErrorCode::CoordinatorUnavailable);
+    assert!(refused.code.is_worth_retrying());
+    assert_eq!(world.catalog.route(&host(), &exchange(""), &key("orders")).unwrap(), [id]);
+
+    world.catalog.shared.complete.store(true, Ordering::Release);
+    assert_eq!(world.catalog.route(&host(), &copies, &key("")).unwrap(), []);
+}

@@ -68,6 +68,8 @@ pub(super) struct Session<S> {
     changes: watch::Receiver<u64>,
     bytes_open: u64,
     heard: tokio::time::Instant,
+    /// When deadlines are looked at next. A time, not a pause: on a busy connection a pause would begin anew for ever.
+    look_at: tokio::time::Instant,
     frames: Vec<BrokerFrame>,
 }
 
@@ -127,6 +129,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<S> {
             changes: service.catalog.changes(),
             bytes_open: 0,
             heard: tokio::time::Instant::now(),
+            look_at: tokio::time::Instant::now() + LOOK_EVERY,
             frames: Vec::new(),
             service,
         };
@@ -183,7 +186,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<S> {
                     }
                     self.publisher.look_again();
                 }
-                () = sleep_until(wake) => self.publisher.tick(),
+                () = sleep_until(wake) => {
+                    self.look_at = tokio::time::Instant::now() + LOOK_EVERY;
+                    self.publisher.tick();
+                }
                 () = room(&shards, stalled) => self.publisher.tick(),
                 Some(finished) = self.requests.join_next() => {
                     if let Err(error) = finished {
@@ -204,8 +210,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<S> {
 
     /// When the publisher wants to be woken.
     fn wake_at(&self) -> Option<tokio::time::Instant> {
-        let look =
-            (self.publisher.bytes_open() > 0).then(|| tokio::time::Instant::now() + LOOK_EVERY);
+        let look = (self.publisher.bytes_open() > 0).then_some(self.look_at);
         let held = self.publisher.wake_at().map(tokio::time::Instant::from_std);
         match (look, held) {
             (Some(look), Some(held)) => Some(look.min(held)),

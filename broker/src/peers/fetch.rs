@@ -49,10 +49,16 @@ enum FetchError {
 }
 
 /// Fetches it and tells the queue's shard, to the last part or to the failure.
-pub(super) async fn fetch(shared: Arc<Shared>, from: BrokerLife, queue: QueueId, epoch: Epoch) {
+pub(super) async fn fetch(
+    shared: Arc<Shared>,
+    from: BrokerLife,
+    queue: QueueId,
+    epoch: Epoch,
+    fetch: u64,
+) {
     let Ok(_turn) = shared.fetches.acquire().await else { return };
     let fetched = tokio::select! {
-        fetched = fetch_one(&shared, from, queue, epoch) => fetched,
+        fetched = fetch_one(&shared, from, queue, epoch, fetch) => fetched,
         () = shared.shutdown.cancelled() => return,
     };
     let part = match fetched {
@@ -65,11 +71,11 @@ pub(super) async fn fetch(shared: Arc<Shared>, from: BrokerLife, queue: QueueId,
             SnapshotPart::Failed(error.to_string())
         }
     };
-    tell(&shared, queue, epoch, part).await;
+    tell(&shared, queue, fetch, part).await;
 }
 
-async fn tell(shared: &Shared, queue: QueueId, epoch: Epoch, part: SnapshotPart) {
-    let news = PeerNews::Snapshot { queue, epoch, part };
+async fn tell(shared: &Shared, queue: QueueId, fetch: u64, part: SnapshotPart) {
+    let news = PeerNews::Snapshot { queue, fetch, part };
     shared.shards.send(shared.shards.shard_of(queue), ShardInput::Peer(news)).await;
 }
 
@@ -78,6 +84,7 @@ async fn fetch_one(
     from: BrokerLife,
     queue: QueueId,
     epoch: Epoch,
+    fetch: u64,
 ) -> Result<(), FetchError> {
     let me = shared.me.borrow().filter(|me| me.ready).ok_or(FetchError::NotReady)?;
     let address = shared.address_of(from.broker).ok_or(FetchError::NoAddress)?;
@@ -92,8 +99,8 @@ async fn fetch_one(
         return Err(FetchError::OutOfTurn);
     };
     let state = take_state(&mut framed, state_bytes).await?;
-    tell(shared, queue, epoch, SnapshotPart::Head { at, high_watermark, epochs, state }).await;
-    take_live(shared, &mut framed, queue, epoch).await
+    tell(shared, queue, fetch, SnapshotPart::Head { at, high_watermark, epochs, state }).await;
+    take_live(shared, &mut framed, queue, fetch).await
 }
 
 async fn take_state(framed: &mut Framed<TcpStream>, bytes: u64) -> Result<Bytes, FetchError> {
@@ -115,7 +122,7 @@ async fn take_live(
     shared: &Shared,
     framed: &mut Framed<TcpStream>,
     queue: QueueId,
-    epoch: Epoch,
+    fetch: u64,
 ) -> Result<(), FetchError> {
     let mut arrived = BytesMut::new();
     loop {
@@ -128,7 +135,7 @@ async fn take_live(
         let whole = whole_batches(&arrived)?;
         if whole > 0 {
             let live = SnapshotPart::Live(arrived.split_to(whole).freeze());
-            tell(shared, queue, epoch, live).await;
+            tell(shared, queue, fetch, live).await;
         }
     }
 }

@@ -254,8 +254,8 @@ impl PeerLinks for Peers {
         link.is_some_and(|link| link.outbox.push(frame) == Pushed::Taken)
     }
 
-    fn fetch_snapshot(&self, from: BrokerLife, queue: QueueId, epoch: Epoch) {
-        self.shared.tracker.spawn(fetch::fetch(self.shared.clone(), from, queue, epoch));
+    fn fetch_snapshot(&self, from: BrokerLife, queue: QueueId, epoch: Epoch, fetch: u64) {
+        self.shared.tracker.spawn(fetch::fetch(self.shared.clone(), from, queue, epoch, fetch));
     }
 }
 

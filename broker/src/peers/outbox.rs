@@ -76,9 +76,12 @@ impl Outbox {
     /// forwarded is bounded by the publishers' credit.
     pub fn push(&self, frame: PeerFrame) -> Pushed {
         let append = matches!(frame, PeerFrame::Append(_));
-        let bulk = append || matches!(frame, PeerFrame::Forward(_));
+        // These answer a new subscription: what was streamed for the one before stays ahead of them, so that it is over
+        // when they arrive.
+        let answer = matches!(frame, PeerFrame::EpochEnd { .. } | PeerFrame::SnapshotNeeded { .. });
+        let bulk = append || answer || matches!(frame, PeerFrame::Forward(_));
         // Cut outside the lock: a large forward is encoded for it.
-        let pieces = if bulk { cut::pieces(frame) } else { vec![frame] };
+        let pieces = if bulk && !answer { cut::pieces(frame) } else { vec![frame] };
         let mut lanes = self.lanes();
         if lanes.closed {
             return Pushed::Closed;

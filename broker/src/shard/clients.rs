@@ -250,6 +250,11 @@ impl LocalQueue {
         reply: oneshot::Sender<Result<Deletable, ErrorBody>>,
     ) {
         let name = &self.definition.name;
+        if self.leader.as_ref().is_some_and(|leader| leader.deleting) {
+            // One at a time: when the first is refused the leader goes on, and what it then confirms must not be deleted by the second.
+            let words = format!("queue {name} is being deleted already");
+            return answer(reply, Err(ErrorBody::not_done(ErrorCode::InUse, words)));
+        }
         let refused = match (&self.leader, self.state_version(), self.replica.leads()) {
             (Some(leader), Some(version), Some(epoch)) if leader.serves => {
                 let counts = self.machine.counts();

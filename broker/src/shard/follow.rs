@@ -26,6 +26,7 @@ impl Shard {
             }
             PeerNews::Down { peer, side: Side::Accepted } => {
                 self.tools.promises.remove(&peer);
+                self.tools.environment.leases.gone(peer);
                 self.each(|queue, tools| queue.step(tools, Event::AcceptedDown { peer }));
             }
             PeerNews::Dead { peer } => {
@@ -34,8 +35,8 @@ impl Shard {
             }
             PeerNews::Room { peer } => self.each(|queue, tools| queue.room(tools, peer)),
             PeerNews::NotReady { .. } => {}
-            PeerNews::Snapshot { queue, epoch, part } => {
-                self.on(queue, |queue, tools| queue.snapshot_part(tools, epoch, part));
+            PeerNews::Snapshot { queue, fetch, part } => {
+                self.on(queue, |queue, tools| queue.snapshot_part(tools, fetch, part));
             }
             PeerNews::Frames { peer, side, frames } => {
                 for frame in frames {
@@ -64,8 +65,11 @@ impl Shard {
             }
             PeerFrame::Unsubscribe(queues) => {
                 for (id, epoch) in queues {
+                    self.tools.environment.leases.handled(id, peer);
                     self.on(id, |queue, tools| {
-                        queue.step(tools, Event::Unsubscribe { from: peer, epoch })
+                        queue.step(tools, Event::Unsubscribe { from: peer, epoch });
+                        // Whoever it was, the reader of its connection has ended the lease.
+                        queue.renew_lease(tools);
                     });
                 }
             }

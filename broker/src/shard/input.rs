@@ -182,28 +182,70 @@ impl Lease {
 /// takes the next frame: else a promise that comes behind the `Unsubscribe`, and no longer covers that queue, would
 /// prolong its lease until the shard gets round to it.
 #[derive(Default)]
-pub struct Leases(
-    std::sync::RwLock<std::collections::HashMap<QueueId, Arc<std::sync::atomic::AtomicBool>>>,
-);
+pub struct Leases(std::sync::RwLock<std::collections::HashMap<QueueId, LeaseEntry>>);
+
+/// The lease of one queue, and what has happened to it that the shard has not heard of.
+#[derive(Default)]
+struct LeaseEntry {
+    leads: Option<Arc<std::sync::atomic::AtomicBool>>,
+    /// `Unsubscribe`s read from connections that the shard has not dealt with: no lease is granted meanwhile, for it
+    /// would rest on promises that no longer cover the queue.
+    unhandled: Vec<BrokerLife>,
+}
 
 impl Leases {
-    /// A lease is out: `leads` ends it.
-    pub fn grant(&self, queue: QueueId, leads: Arc<std::sync::atomic::AtomicBool>) {
-        self.0.write().unwrap_or_else(std::sync::PoisonError::into_inner).insert(queue, leads);
+    /// A lease is out: `leads` ends it. `false`, and none is out, while an `Unsubscribe` waits for the shard.
+    #[must_use]
+    pub fn grant(&self, queue: QueueId, leads: Arc<std::sync::atomic::AtomicBool>) -> bool {
+        let mut leases = self.0.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let entry = leases.entry(queue).or_default();
+        let granted = entry.unhandled.is_empty();
+        entry.leads = granted.then_some(leads);
+        granted
     }
 
-    /// Ends the lease of this queue, at once.
-    pub fn revoke(&self, queue: QueueId) {
-        if let Some(leads) =
-            self.0.read().unwrap_or_else(std::sync::PoisonError::into_inner).get(&queue)
-        {
+    /// Ends the lease of this queue, at once, until the shard has dealt with the reason ([`Leases::handled`]).
+    pub fn revoke(&self, queue: QueueId, by: BrokerLife) {
+        let mut leases = self.0.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let entry = leases.entry(queue).or_default();
+        entry.unhandled.push(by);
+        if let Some(leads) = entry.leads.take() {
             leads.store(false, std::sync::atomic::Ordering::Release);
         }
     }
 
+    /// The shard is dealing with what one [`Leases::revoke`] was for.
+    pub fn handled(&self, queue: QueueId, by: BrokerLife) {
+        self.update(queue, |entry| {
+            if let Some(one) = entry.unhandled.iter().position(|life| *life == by) {
+                entry.unhandled.swap_remove(one);
+            }
+        });
+    }
+
+    /// The connection that this peer dialed is down, and its promises with it: nothing that was read from it comes any more.
+    pub fn gone(&self, by: BrokerLife) {
+        let mut leases = self.0.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        leases.retain(|_, entry| {
+            entry.unhandled.retain(|life| *life != by);
+            entry.leads.is_some() || !entry.unhandled.is_empty()
+        });
+    }
+
     /// The queue is not led here any more.
     pub fn forget(&self, queue: QueueId) {
-        self.0.write().unwrap_or_else(std::sync::PoisonError::into_inner).remove(&queue);
+        self.update(queue, |entry| entry.leads = None);
+    }
+
+    /// Changes an entry, and drops it when there is nothing left to remember.
+    fn update(&self, queue: QueueId, change: impl FnOnce(&mut LeaseEntry)) {
+        let mut leases = self.0.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(entry) = leases.get_mut(&queue) {
+            change(entry);
+            if entry.unhandled.is_empty() && entry.leads.is_none() {
+                leases.remove(&queue);
+            }
+        }
     }
 }
 
@@ -262,7 +304,44 @@ pub enum PeerNews {
     /// The outbox towards this follower has room again: go on streaming.
     Room { peer: BrokerLife },
     /// A part of a snapshot that this shard asked for.
-    Snapshot { queue: QueueId, epoch: Epoch, part: crate::seams::SnapshotPart },
+    Snapshot { queue: QueueId, fetch: u64, part: crate::seams::SnapshotPart },
     /// The dialed connection to this broker answers, but it is not past the check of its leftovers.
     NotReady { broker: BrokerId },
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use bellwether_protocol::ids::Incarnation;
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[test]
+    fn no_lease_is_granted_while_an_unsubscribe_waits_for_the_shard() {
+        let leases = Leases::default();
+        let queue = QueueId(Uuid::from_u128(1));
+        let peer = BrokerLife { broker: BrokerId(2), incarnation: Incarnation(2) };
+        let first = Arc::new(AtomicBool::new(true));
+        assert!(leases.grant(queue, first.clone()));
+        leases.revoke(queue, peer);
+        assert!(!first.load(Ordering::Acquire), "the reader ends it at once");
+        assert!(
+            !leases.grant(queue, Arc::new(AtomicBool::new(true))),
+            "its promises no longer cover the queue"
+        );
+        leases.handled(queue, peer);
+        assert!(leases.grant(queue, Arc::new(AtomicBool::new(true))));
+    }
+
+    #[test]
+    fn an_unsubscribe_that_was_lost_with_its_connection_withholds_no_lease() {
+        let leases = Leases::default();
+        let queue = QueueId(Uuid::from_u128(1));
+        let peer = BrokerLife { broker: BrokerId(2), incarnation: Incarnation(2) };
+        leases.revoke(queue, peer);
+        leases.gone(peer);
+        assert!(leases.grant(queue, Arc::new(AtomicBool::new(true))));
+    }
 }

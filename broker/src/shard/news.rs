@@ -99,7 +99,11 @@ impl Shard {
             }
             ShardInput::HandOver { begin, reply } => {
                 if begin {
-                    self.each(|queue, tools| queue.step(tools, Event::HandOver));
+                    self.each(|queue, tools| {
+                        // What was gathered in this turn comes before the end: behind it its fate would be unknown.
+                        queue.append_settles(tools);
+                        queue.step(tools, Event::HandOver);
+                    });
                 }
                 answer(
                     reply,
@@ -248,6 +252,8 @@ impl Shard {
             applying_from_disk: false,
             leader: None,
             incoming: None,
+            fetch: 0,
+            fetching: None,
         };
         self.queues.insert(id, Box::new(queue));
         let (life, connected) = (self.tools.life, self.tools.connected);

@@ -35,6 +35,10 @@ pub(crate) struct LocalQueue {
     pub leader: Option<Box<Leader>>,
     /// A snapshot that is being fetched.
     pub incoming: Option<super::snapshot::Incoming>,
+    /// Number of the last fetch of a snapshot: parts of earlier ones are dropped.
+    pub fetch: u64,
+    /// The epoch it was asked for in.
+    pub fetching: Option<Epoch>,
 }
 
 /// What exists only while this broker leads the queue.
@@ -171,6 +175,8 @@ impl LocalQueue {
     pub fn begin_serving(&mut self, tools: &mut Tools, epoch: Epoch, deliver_from: Instant) {
         let Some(leader) = &mut self.leader else { return };
         leader.serves = true;
+        // Purges of older epochs have nobody here who waits for their counts.
+        leader.purged.clear();
         leader.deliver_from = deliver_from;
         self.machine.lead(epoch);
         let publishes = std::mem::take(&mut leader.held_publishes);
@@ -307,8 +313,9 @@ impl LocalQueue {
         }
         leader.end_lease();
         let leads = Arc::new(AtomicBool::new(true));
-        tools.environment.leases.grant(self.id, leads.clone());
-        leader.lease = Some(Lease { promises: promises.into(), leads });
+        if tools.environment.leases.grant(self.id, leads.clone()) {
+            leader.lease = Some(Lease { promises: promises.into(), leads });
+        }
     }
 }
 

@@ -64,7 +64,10 @@ impl LocalQueue {
     pub(super) fn fetch_snapshot(&mut self, tools: &mut Tools, leader: BrokerLife, epoch: Epoch) {
         tracing::info!(queue = %self.definition.name, leader = %leader, "the log is too far behind the leader's: fetching a snapshot");
         self.abandon_snapshot(tools);
-        tools.environment.peers.fetch_snapshot(leader, self.id, epoch);
+        // Parts of an earlier fetch may still be under way: they must not get into this one.
+        self.fetch += 1;
+        self.fetching = Some(epoch);
+        tools.environment.peers.fetch_snapshot(leader, self.id, epoch, self.fetch);
     }
 
     /// Whether a snapshot is on its way to the disk, to take the log's place: it can no longer be stopped, and
@@ -80,10 +83,11 @@ impl LocalQueue {
         }
     }
 
-    pub(super) fn snapshot_part(&mut self, tools: &mut Tools, epoch: Epoch, part: SnapshotPart) {
-        if self.is_installing() {
+    pub(super) fn snapshot_part(&mut self, tools: &mut Tools, fetch: u64, part: SnapshotPart) {
+        let Some(epoch) = self.fetching.filter(|_| fetch == self.fetch && !self.is_installing())
+        else {
             return;
-        }
+        };
         if self.replica.follows().map(|(_, followed)| followed) != Some(epoch) {
             return self.abandon_snapshot(tools);
         }
@@ -98,6 +102,7 @@ impl LocalQueue {
         if let Err(why) = taken {
             tracing::warn!(queue = %self.definition.name, %why, "a snapshot could not be fetched; it is tried again");
             self.abandon_snapshot(tools);
+            self.fetching = None;
             self.step(tools, Event::SnapshotFailed { epoch });
         }
     }

@@ -191,20 +191,24 @@ impl Tools {
         let internal = self.internal.clone();
         self.environment.runtime.spawn(async move {
             let read = tokio::task::spawn_blocking(move || request.run()).await;
-            let Ok(result) = read else {
-                tracing::error!(%queue, "a read of the journal panicked");
-                return;
-            };
+            let result = read.unwrap_or_else(|panic| {
+                let error = std::io::Error::other(format!("the read broke off: {panic}"));
+                Err(ReadError::Io { segment: 0, position: 0, error })
+            });
             forward(&internal, Internal::Read { queue, purpose, result }).await;
         });
     }
 
     /// Compares and sets; the answer comes as [`Internal::Cas`].
     pub fn cas(&self, queue: QueueId, version: Version, state: QueueState) {
+        let life = self.life;
         let internal = self.internal.clone();
         let keeper = self.environment.keeper.clone();
         self.environment.runtime.spawn(async move {
-            let outcome = keeper.cas(queue, version, state.clone()).await;
+            let outcome = match life {
+                Some(life) => keeper.cas(life, queue, version, state.clone()).await,
+                None => CasOutcome::NotSent,
+            };
             forward(&internal, Internal::Cas { queue, version, state, outcome }).await;
         });
     }

@@ -61,7 +61,7 @@ async fn a_promise_prolongs_the_lease_and_a_lost_connection_ends_it() {
 async fn an_unsubscribe_ends_the_lease_of_its_queue_before_any_later_promise() {
     let (follower, mut leader, _) = follower_and_leader().await;
     let leads = Arc::new(AtomicBool::new(true));
-    leader.leases.grant(queue(1), leads.clone());
+    assert!(leader.leases.grant(queue(1), leads.clone()));
     assert!(
         follower.peers.to_leader(life(1, 1), PeerFrame::Unsubscribe(vec![(queue(1), Epoch(1))]))
     );
@@ -143,7 +143,7 @@ async fn a_snapshot_comes_over_a_connection_of_its_own() {
     let batches =
         [batch_of(queue(1), 0, 600_000), batch_of(queue(1), 4, 10), batch_of(queue(1), 9, 10)];
     let state = Bytes::from(vec![3; 700_000]);
-    follower.peers.fetch_snapshot(life(1, 1), queue(1), Epoch(1));
+    follower.peers.fetch_snapshot(life(1, 1), queue(1), Epoch(1), 1);
 
     let reply = leader.hears(|_, input| match input {
         ShardInput::SnapshotAsked { queue: asked, epoch: Epoch(1), reply } if asked == queue(1) => {
@@ -194,7 +194,7 @@ async fn a_snapshot_comes_over_a_connection_of_its_own() {
 #[tokio::test]
 async fn a_snapshot_that_is_refused_or_breaks_off_says_so() {
     let (mut follower, mut leader, _) = follower_and_leader().await;
-    follower.peers.fetch_snapshot(life(1, 1), queue(1), Epoch(1));
+    follower.peers.fetch_snapshot(life(1, 1), queue(1), Epoch(1), 1);
     let reply = leader.hears(|_, input| match input {
         ShardInput::SnapshotAsked { reply, .. } => Some(reply),
         _ => None,
