@@ -142,12 +142,6 @@ impl Catalog {
             let words = "this broker has just started and has not read all bindings yet; try again";
             return Err(ErrorBody::not_done(ErrorCode::CoordinatorUnavailable, words));
         }
-        // An exchange is read before its bindings: routed by what is there so far, messages would be confirmed and never
-        // reach the queues whose bindings come a moment later. The default exchange names its queue, which is there or not.
-        if !exchange.is_default() && !self.is_complete() {
-            let words = "this broker has just started and has not read all bindings yet; try again";
-            return Err(ErrorBody::not_done(ErrorCode::CoordinatorUnavailable, words));
-        }
         let route = self.shared.tree().routing.route(host, exchange, key);
         route.map_err(|error| self.unknown(error.into()))
     }
