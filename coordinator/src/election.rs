@@ -1,8 +1,6 @@
 //! Who may lead a queue, and what an election, a resignation or a hand-over writes. Pure: state in, state out.
 
-use std::time::Duration;
-
-use bellwether_protocol::ids::{BrokerId, BrokerLife, Member};
+use bellwether_protocol::ids::{BrokerLife, Member};
 
 use crate::records::QueueState;
 
@@ -80,34 +78,9 @@ pub fn handed_over(
     Ok(QueueState { epoch: state.epoch.next(), leader: Some(to), ..state.clone() })
 }
 
-/// How long `me` waits before it stands, so that the members stand in turn and not as a herd: the first of the replica set
-/// that is in sync and not known dead at once, each next one `step` later. `None` when it may not stand at all.
-#[must_use]
-pub fn standing_delay(
-    state: &QueueState,
-    replica_set: &[BrokerId],
-    me: Member,
-    dead: impl Fn(&Member) -> bool,
-    step: Duration,
-) -> Option<Duration> {
-    if !may_stand(state, me) {
-        return None;
-    }
-    // Brokers outside the replica set (while it is being changed) come last, in order of their ids.
-    let place = |broker: BrokerId| {
-        (replica_set.iter().position(|replica| *replica == broker).unwrap_or(usize::MAX), broker)
-    };
-    let ahead = state
-        .isr
-        .iter()
-        .filter(|other| **other != me && !dead(other) && place(other.broker) < place(me.broker))
-        .count();
-    Some(step * u32::try_from(ahead).unwrap_or(u32::MAX))
-}
-
 #[cfg(test)]
 mod tests {
-    use bellwether_protocol::ids::{Epoch, Incarnation, StoreId};
+    use bellwether_protocol::ids::{BrokerId, Epoch, Incarnation, StoreId};
     use uuid::Uuid;
 
     use super::*;
@@ -165,10 +138,6 @@ mod tests {
             Err(NotInSync { member: emptied })
         );
         assert_eq!(handed_over(&state, life(2), emptied), Err(NotInSync { member: emptied }));
-        assert_eq!(
-            standing_delay(&state, &[BrokerId(1)], emptied, dead(&[]), Duration::from_millis(50)),
-            None
-        );
     }
 
     #[test]
@@ -183,21 +152,5 @@ mod tests {
         assert_eq!(resigned(&old), QueueState { leader: None, ..old.clone() });
         let new = handed_over(&old, life(3), member(3)).unwrap();
         assert_eq!(new, QueueState { epoch: Epoch(5), leader: Some(life(3)), ..old });
-    }
-
-    #[test]
-    fn members_stand_in_turn_in_the_order_of_the_replica_set() {
-        let state = state(&[1, 2, 3], 2);
-        let replicas = [BrokerId(3), BrokerId(1), BrokerId(2)];
-        let step = Duration::from_millis(50);
-        let delay = |broker, gone: &[u32]| {
-            standing_delay(&state, &replicas, member(broker), dead(gone), step).unwrap()
-        };
-        assert_eq!([delay(3, &[]), delay(1, &[]), delay(2, &[])], [Duration::ZERO, step, step * 2]);
-        assert_eq!(
-            [delay(1, &[3]), delay(2, &[3])],
-            [Duration::ZERO, step],
-            "nobody waits for the dead"
-        );
     }
 }

@@ -15,44 +15,44 @@ use crate::{CasOutcome, EARLY_MAX, Effect, LogFacts, Replica, Role, Timing};
 pub(crate) struct Leading {
     pub epoch: Epoch,
     /// Where this epoch's first record lies.
-    start: Offset,
-    serves: bool,
-    deliver_from: Instant,
+    pub start: Offset,
+    pub serves: bool,
+    pub deliver_from: Instant,
     /// The ISR the coordinator is known to hold.
-    committed: Vec<Member>,
-    min_isr: usize,
+    pub committed: Vec<Member>,
+    pub min_isr: usize,
     /// A change of the state that was asked for and is not decided.
     pub pending: Option<Pending>,
-    others: Vec<Progress>,
+    pub others: Vec<Progress>,
     /// Drains: takes nothing new, and hands over when everything is committed.
-    leaving: bool,
+    pub leaving: bool,
 }
 
 /// A CAS of this leader that is not decided. One at a time.
 #[derive(Debug)]
 pub(crate) struct Pending {
-    version: Version,
-    proposal: QueueState,
-    resend_at: Option<Instant>,
+    pub version: Version,
+    pub proposal: QueueState,
+    pub resend_at: Option<Instant>,
     /// It names a successor: from the moment it is sent nothing is confirmed or delivered.
-    hands_over: bool,
+    pub hands_over: bool,
 }
 
 /// What is known of another copy.
 #[derive(Debug)]
-struct Progress {
-    member: Member,
-    life: Option<BrokerLife>,
+pub(crate) struct Progress {
+    pub member: Member,
+    pub life: Option<BrokerLife>,
     /// Its broker's process is provably dead, or this store is gone.
-    dead: bool,
+    pub dead: bool,
     /// It follows on a live connection.
-    subscribed: bool,
+    pub subscribed: bool,
     /// What it reported durable under this epoch.
-    durable: Option<Offset>,
+    pub durable: Option<Offset>,
     /// When it last held everything there was.
-    caught_up_at: Instant,
+    pub(crate) caught_up_at: Instant,
     /// The end of the log at some time: holding that means having been caught up then.
-    mark: (Offset, Instant),
+    pub(crate) mark: (Offset, Instant),
 }
 
 impl Progress {
@@ -457,7 +457,7 @@ impl Replica {
 
     /// Promise G1: an offset is committed when every member of the maximal ISR has it durable under this epoch, and the committed
     /// and the pending ISR each have `min_isr` members.
-    fn advance(&mut self, effects: &mut Vec<Effect>) {
+    pub(crate) fn advance(&mut self, effects: &mut Vec<Effect>) {
         let Role::Leading(leading) = &mut self.role else { return };
         let pending_len =
             leading.pending.as_ref().map_or(usize::MAX, |pending| pending.proposal.isr.len());
@@ -577,65 +577,5 @@ impl Replica {
         for other in &mut leading.others {
             other.caught_up_at = now;
         }
-    }
-
-    pub(crate) fn hand_over(&mut self, now: Instant, effects: &mut Vec<Effect>) {
-        if let Role::Leading(leading) = &mut self.role {
-            leading.leaving = true;
-            self.consider_leaving(now, effects);
-        }
-    }
-
-    /// Whether a hand-over is under way that somebody is there to take.
-    #[must_use]
-    pub fn hands_over(&self) -> bool {
-        let Role::Leading(leading) = &self.role else { return false };
-        leading.leaving
-            && self.connected
-            && leading
-                .others
-                .iter()
-                .any(|other| other.subscribed && leading.committed.contains(&other.member))
-    }
-
-    /// When all that was appended is committed, names a member that holds everything as the next leader.
-    fn consider_leaving(&mut self, _now: Instant, effects: &mut Vec<Effect>) {
-        let (Role::Leading(leading), Some(seen)) = (&mut self.role, &self.seen) else { return };
-        let all_committed = self.log.high_watermark == self.log.end && leading.serves;
-        if !leading.leaving || leading.pending.is_some() || !all_committed || !self.connected {
-            return;
-        }
-        let end = self.log.end;
-        let successor = leading
-            .others
-            .iter()
-            .filter(|other| other.subscribed && leading.committed.contains(&other.member))
-            .filter(|other| other.durable == Some(end))
-            .find_map(|other| other.life);
-        let Some(successor) = successor else { return };
-        let proposal = QueueState {
-            epoch: leading.epoch.next(),
-            leader: Some(successor),
-            ..seen.state.clone()
-        };
-        leading.pending = Some(Pending {
-            version: seen.version,
-            proposal: proposal.clone(),
-            resend_at: None,
-            hands_over: true,
-        });
-        effects.push(Effect::LeaseChanged);
-        effects.push(Effect::Cas { version: seen.version, state: proposal });
-    }
-
-    /// The state was read while leaving, and it still is of this epoch: if the CAS was decided against, try again.
-    pub(crate) fn leaving_read(&mut self, now: Instant, effects: &mut Vec<Effect>) {
-        let (Role::Leading(leading), Some(seen)) = (&mut self.role, &self.seen) else { return };
-        if leading.pending.as_ref().is_some_and(|pending| seen.version > pending.version) {
-            leading.pending = None;
-        }
-        leading.committed.clone_from(&seen.state.isr);
-        self.advance(effects);
-        self.consider_leaving(now, effects);
     }
 }

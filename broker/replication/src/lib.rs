@@ -7,12 +7,13 @@ mod event;
 mod follow;
 mod isr;
 mod lead;
+mod leave;
 mod stand;
+mod stop;
 
 use std::time::{Duration, Instant};
 
 use bellwether_coordinator::coordinator::Version;
-use bellwether_coordinator::election::resigned;
 use bellwether_coordinator::records::QueueState;
 use bellwether_log::EpochHistory;
 use bellwether_protocol::ids::{BrokerId, BrokerLife, Epoch, Member, Offset, QueueId};
@@ -507,83 +508,6 @@ impl Replica {
             effects.push(Effect::ReadState);
             self.reread_after = Some(now + self.timing.retry * 8);
         }
-    }
-
-    fn store_failed(&mut self, now: Instant, why: String, effects: &mut Vec<Effect>) {
-        self.leave_role(now, effects);
-        self.stop(why, effects);
-        self.resigns = true;
-        self.resign(now, effects);
-    }
-
-    /// Invariants of this copy are broken; the other copies may well be sound, and one of them should lead.
-    fn broken(&mut self, now: Instant, why: String, effects: &mut Vec<Effect>) {
-        self.stop(why, effects);
-        self.resigns = true;
-        self.resign(now, effects);
-    }
-
-    /// A replica that has stopped takes no part, but as long as the state names it as leader nobody else may stand.
-    fn step_stopped(&mut self, now: Instant, event: Event, effects: &mut Vec<Effect>) {
-        match event {
-            Event::Life(life) => self.life = life,
-            Event::Connected(connected) => self.connected = connected,
-            Event::State { state, version, .. } => {
-                let newer = self
-                    .seen
-                    .as_ref()
-                    .is_none_or(|seen| version > seen.version && state.epoch >= seen.state.epoch);
-                if newer {
-                    self.seen = Some(Seen { state, version });
-                    self.reread_after = None;
-                }
-            }
-            Event::Cas { outcome, .. } => {
-                if !matches!(outcome, CasOutcome::NotSent) {
-                    effects.push(Effect::ReadState);
-                }
-                return;
-            }
-            Event::Subscribe { from, subscription } => {
-                let (epoch, seen) = (subscription.epoch, self.highest_epoch());
-                effects.push(Effect::TellNotLeading { to: from, epoch, seen });
-            }
-            _ => {}
-        }
-        self.resign(now, effects);
-    }
-
-    /// Asks for a state that names nobody, again and again until it names somebody else.
-    fn resign(&mut self, now: Instant, effects: &mut Vec<Effect>) {
-        if !self.is_named_and_resigns()
-            || !self.connected
-            || self.reread_after.is_some_and(|at| now < at)
-        {
-            return;
-        }
-        if let Some(seen) = &self.seen {
-            self.reread_after = Some(now + self.timing.retry * 8);
-            effects.push(Effect::Cas { version: seen.version, state: resigned(&seen.state) });
-        }
-    }
-
-    fn is_named_and_resigns(&self) -> bool {
-        let named = self.seen.as_ref().and_then(|seen| seen.state.leader);
-        self.resigns && named.is_some() && named == self.life
-    }
-
-    fn stop(&mut self, why: String, effects: &mut Vec<Effect>) {
-        match &self.role {
-            Role::Leading(leading) => effects.push(Effect::StopLeading { epoch: leading.epoch }),
-            Role::Following(following) => {
-                effects
-                    .push(Effect::Unsubscribe { leader: following.leader, epoch: following.epoch });
-            }
-            Role::Idle | Role::Standing(_) | Role::Stopped { .. } => {}
-        }
-        self.candidacy = None;
-        self.role = Role::Stopped { why: why.clone() };
-        effects.push(Effect::Stopped { why });
     }
 
     fn tick(&mut self, now: Instant, effects: &mut Vec<Effect>) {

@@ -1,0 +1,87 @@
+//! Stopping for good: a copy that cannot keep a promise takes no further part, says why (promise G12), and sees to
+//! it that it is not named as leader any more.
+
+use std::time::Instant;
+
+use bellwether_coordinator::election::resigned;
+
+use crate::{CasOutcome, Effect, Event, Replica, Role, Seen};
+
+impl Replica {
+    pub(crate) fn store_failed(&mut self, now: Instant, why: String, effects: &mut Vec<Effect>) {
+        self.leave_role(now, effects);
+        self.stop(why, effects);
+        self.resigns = true;
+        self.resign(now, effects);
+    }
+
+    /// Invariants of this copy are broken; the other copies may well be sound, and one of them should lead.
+    pub(crate) fn broken(&mut self, now: Instant, why: String, effects: &mut Vec<Effect>) {
+        self.stop(why, effects);
+        self.resigns = true;
+        self.resign(now, effects);
+    }
+
+    /// A replica that has stopped takes no part, but as long as the state names it as leader nobody else may stand.
+    pub(crate) fn step_stopped(&mut self, now: Instant, event: Event, effects: &mut Vec<Effect>) {
+        match event {
+            Event::Life(life) => self.life = life,
+            Event::Connected(connected) => self.connected = connected,
+            Event::State { state, version, .. } => {
+                let newer = self
+                    .seen
+                    .as_ref()
+                    .is_none_or(|seen| version > seen.version && state.epoch >= seen.state.epoch);
+                if newer {
+                    self.seen = Some(Seen { state, version });
+                    self.reread_after = None;
+                }
+            }
+            Event::Cas { outcome, .. } => {
+                if !matches!(outcome, CasOutcome::NotSent) {
+                    effects.push(Effect::ReadState);
+                }
+                return;
+            }
+            Event::Subscribe { from, subscription } => {
+                let (epoch, seen) = (subscription.epoch, self.highest_epoch());
+                effects.push(Effect::TellNotLeading { to: from, epoch, seen });
+            }
+            _ => {}
+        }
+        self.resign(now, effects);
+    }
+
+    /// Asks for a state that names nobody, again and again until it names somebody else.
+    pub(crate) fn resign(&mut self, now: Instant, effects: &mut Vec<Effect>) {
+        if !self.is_named_and_resigns()
+            || !self.connected
+            || self.reread_after.is_some_and(|at| now < at)
+        {
+            return;
+        }
+        if let Some(seen) = &self.seen {
+            self.reread_after = Some(now + self.timing.retry * 8);
+            effects.push(Effect::Cas { version: seen.version, state: resigned(&seen.state) });
+        }
+    }
+
+    pub(crate) fn is_named_and_resigns(&self) -> bool {
+        let named = self.seen.as_ref().and_then(|seen| seen.state.leader);
+        self.resigns && named.is_some() && named == self.life
+    }
+
+    pub(crate) fn stop(&mut self, why: String, effects: &mut Vec<Effect>) {
+        match &self.role {
+            Role::Leading(leading) => effects.push(Effect::StopLeading { epoch: leading.epoch }),
+            Role::Following(following) => {
+                effects
+                    .push(Effect::Unsubscribe { leader: following.leader, epoch: following.epoch });
+            }
+            Role::Idle | Role::Standing(_) | Role::Stopped { .. } => {}
+        }
+        self.candidacy = None;
+        self.role = Role::Stopped { why: why.clone() };
+        effects.push(Effect::Stopped { why });
+    }
+}
