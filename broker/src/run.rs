@@ -1,7 +1,6 @@
 //! A broker from its first breath to its last: what starts each part stops it, in one place.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
@@ -133,7 +132,6 @@ pub async fn run(
         metrics: metrics.clone(),
         health: health.clone(),
         runtime: tokio::runtime::Handle::current(),
-        led: AtomicU64::new(0),
     });
     let (logs, thread) = start_journal(journal, &shards, &wakes)?;
     mailboxes.start(logs, recovered, &wakes, &shards, &environment, &tracker, &stop);

@@ -168,7 +168,6 @@ impl LocalQueue {
         tools.environment.metrics.elections_won.increment();
         tools.environment.metrics.queues_led.add(1);
         self.leader = Some(Box::new(Leader::new(epoch, tools.now)));
-        tools.environment.led.fetch_add(1, Ordering::AcqRel);
     }
 
     /// Everything the log held is committed: serve those who have waited.
@@ -195,7 +194,6 @@ impl LocalQueue {
         tracing::info!(queue = %self.definition.name, queue.id = %self.id, epoch = %leader.epoch, "this broker no longer leads the queue");
         leader.end_lease();
         tools.environment.leases.forget(self.id);
-        tools.environment.led.fetch_sub(1, Ordering::AcqRel);
         tools.environment.metrics.queues_led.subtract(1);
         self.machine.stop_leading();
         for waiting in leader.waiting.drain(..) {

@@ -3,7 +3,6 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bellwether_coordinator::coordinator::Version;
@@ -31,8 +30,6 @@ pub(crate) struct Environment {
     pub metrics: Arc<Metrics>,
     pub health: Arc<crate::admin::Health>,
     pub runtime: tokio::runtime::Handle,
-    /// Queues led by this broker and not yet handed over, over all shards.
-    pub led: AtomicU64,
 }
 
 /// An answer to something a shard asked for.
