@@ -510,8 +510,9 @@ impl Replica {
             resend_at: None,
             hands_over: false,
         });
-        effects.push(Effect::Cas { version: seen.version, state: proposal });
+        // The lease first: once the CAS is out, who is about to join may lead next.
         effects.push(Effect::LeaseChanged);
+        effects.push(Effect::Cas { version: seen.version, state: proposal });
     }
 
     /// The state of the epoch that is led was read: the ISR may have been decided.

@@ -12,7 +12,7 @@ use crate::shard::input::{PublishOrigin, ShardInput};
 #[derive(Default)]
 pub(super) struct News {
     pub outcomes: Vec<(u64, Result<(), ErrorBody>)>,
-    /// To be handed on to shards: `Drained`, `Undelivered`.
+    /// To be handed on to shards: `Drained`.
     pub for_shards: Vec<(usize, ShardInput)>,
     /// The catalog has caught up with what publishes were parked for.
     pub caught_up: bool,

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! socket ──> session (reader) ──> publisher ──> shards, peers        frames in; requests run as tasks of their own
-//!              ^   inbox: outcomes, drained, undelivered <──┐
+//!              ^   inbox: outcomes, drained <──┐
 //! socket <── writer <── outbox <── sinks, session, requests ┘        everything that waits goes out in one write
 //! ```
 //!

@@ -1,7 +1,6 @@
 //! Stories of a connection: over an in-memory pipe, with a shard that only takes notes.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bellwether_protocol::client::{
@@ -26,7 +25,7 @@ use super::*;
 use crate::catalog::doubles::{PATIENCE, Surroundings, host, life, queue};
 use crate::config::{Limits, Timing};
 use crate::shard::input::{
-    AttachConsumer, ConsumerSink, Lease, Promises, QueuePublish, ShardInput,
+    AttachConsumer, ConsumerSink, Lease, Leases, Promises, QueuePublish, ShardInput,
 };
 
 const PRODUCER: ProducerHandle = ProducerHandle(1);
@@ -100,6 +99,14 @@ impl World {
     }
 
     /// The next frame that is not credit or a heartbeat.
+    /// The first offset of the delivery that comes next.
+    async fn delivered(&mut self) -> Offset {
+        match self.answer().await {
+            BrokerFrame::Deliver(deliver) => deliver.runs[0].first,
+            other => panic!("{other:?} is no delivery"),
+        }
+    }
+
     async fn answer(&mut self) -> BrokerFrame {
         loop {
             match self.next().await {
@@ -224,12 +231,17 @@ fn run(first: u64, messages: MessageBlock) -> DeliveredRun {
     }
 }
 
-/// A lease that holds for a long time, and what ends it.
-fn lease() -> (Lease, Arc<AtomicBool>) {
+/// A lease that holds for a long time.
+fn lease() -> Lease {
+    let lease = Lease::default();
+    grant(&lease);
+    lease
+}
+
+fn grant(lease: &Lease) {
     let promises = Promises::none();
     promises.extend(Instant::now() + Duration::from_secs(600));
-    let leads = Arc::new(AtomicBool::new(true));
-    (Lease { promises: Arc::from([Arc::new(promises)]), leads: Arc::clone(&leads) }, leads)
+    Leases::default().grant(QueueId(uuid::Uuid::from_u128(1)), lease, vec![Arc::new(promises)]);
 }
 
 #[tokio::test]
@@ -359,7 +371,7 @@ async fn settles_and_requests_do_not_wait_behind_publishes_to_a_full_shard() {
 async fn deliveries_reach_the_client_and_settles_the_shard() {
     let mut world = World::new().await;
     let consumer = world.attach_consumer().await;
-    assert!(consumer.sink.deliver(Epoch(1), lease().0, vec![run(5, block(3))]));
+    assert!(consumer.sink.deliver(Epoch(1), lease(), vec![run(5, block(3))]));
     let expected = Deliver { consumer: CONSUMER, epoch: Epoch(1), runs: vec![run(5, block(3))] };
     assert_eq!(world.answer().await, BrokerFrame::Deliver(expected));
     let ranges = vec![OffsetRange::new(Offset(5), Offset(8))];
@@ -385,7 +397,7 @@ async fn the_answer_to_an_attach_goes_before_the_first_delivery() {
     let mut world = World::new().await;
     world.ask(attach_consumer("orders")).await;
     let attach = world.shard_takes_attach().await;
-    attach.sink.deliver(Epoch(1), lease().0, vec![run(0, block(1))]);
+    attach.sink.deliver(Epoch(1), lease(), vec![run(0, block(1))]);
     attach.reply.send(Ok(Epoch(1))).unwrap();
     assert!(matches!(world.answer().await, BrokerFrame::Response { .. }));
     assert!(matches!(world.answer().await, BrokerFrame::Deliver(_)));
@@ -393,26 +405,39 @@ async fn the_answer_to_an_attach_goes_before_the_first_delivery() {
 
 /// A deposed leader that wrote it would deliver what its successor may have let somebody settle.
 #[tokio::test]
-async fn nothing_is_written_once_the_lease_is_gone_and_the_shard_hears_of_it() {
+async fn nothing_is_written_once_the_lease_is_over() {
     let mut world = World::new().await;
     let consumer = world.attach_consumer().await;
     // More than the pipe takes: the second waits in the writer while the client does not read.
-    let (held, _leads) = lease();
     let big = MessageBlock::from_messages([(None, Bytes::from(vec![0; 1024 * 1024]))]);
-    consumer.sink.deliver(Epoch(1), held, vec![run(0, big)]);
-    let (lost, leads) = lease();
-    consumer.sink.deliver(Epoch(1), lost, vec![run(1, block(2))]);
-    leads.store(false, Ordering::Release);
-    assert!(
-        matches!(world.answer().await, BrokerFrame::Deliver(deliver) if deliver.runs[0].first == Offset(0))
-    );
-    let undelivered = world.around.shard.next(|input| match input {
-        ShardInput::Undelivered { ranges, .. } => Some(ranges),
-        _ => None,
-    });
-    assert_eq!(undelivered.await, [OffsetRange::new(Offset(1), Offset(3))]);
+    consumer.sink.deliver(Epoch(1), lease(), vec![run(0, big)]);
+    let lost = lease();
+    consumer.sink.deliver(Epoch(1), lost.clone(), vec![run(1, block(2))]);
+    lost.end();
+    assert_eq!(world.delivered().await, Offset(0));
     consumer.sink.settled(9);
     assert!(matches!(world.answer().await, BrokerFrame::Settled { .. }), "and not the delivery");
+}
+
+/// Were it dropped and handed out again, what was handed out behind it would be delivered before it.
+#[tokio::test]
+async fn what_the_lease_does_not_cover_for_the_moment_is_held_back_in_its_order() {
+    let mut world = World::new().await;
+    let consumer = world.attach_consumer().await;
+    let shaky = lease();
+    shaky.withdraw();
+    consumer.sink.deliver(Epoch(1), shaky.clone(), vec![run(0, block(1))]);
+    consumer.sink.settled(1);
+    assert!(
+        matches!(world.answer().await, BrokerFrame::Settled { .. }),
+        "others do not wait for it"
+    );
+    consumer.sink.deliver(Epoch(1), shaky.clone(), vec![run(1, block(1))]);
+    grant(&shaky);
+    consumer.sink.deliver(Epoch(1), shaky, vec![run(2, block(1))]);
+    for offset in 0..3 {
+        assert_eq!(world.delivered().await, Offset(offset));
+    }
 }
 
 #[tokio::test]
@@ -421,8 +446,8 @@ async fn a_consumer_that_does_not_read_is_held_back_until_there_is_room() {
     let mut world = World::with(timing(), limits).await;
     let consumer = world.attach_consumer().await;
     let big = || MessageBlock::from_messages([(None, Bytes::from(vec![0; 400_000]))]);
-    assert!(!consumer.sink.deliver(Epoch(1), lease().0, vec![run(0, big())]));
-    assert!(!consumer.sink.deliver(Epoch(1), lease().0, vec![run(1, big())]));
+    assert!(!consumer.sink.deliver(Epoch(1), lease(), vec![run(0, big())]));
+    assert!(!consumer.sink.deliver(Epoch(1), lease(), vec![run(1, big())]));
     world.answer().await;
     world.answer().await;
     world

@@ -11,7 +11,6 @@ use std::time::Instant;
 use bellwether_protocol::Frame;
 use bellwether_protocol::client::{BrokerFrame, Deliver};
 use bellwether_protocol::error::{ErrorBody, ErrorCode};
-use bellwether_protocol::ids::{Epoch, OffsetRange};
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::time::{Duration, timeout};
@@ -25,6 +24,9 @@ use crate::shard::input::{Lease, ShardInput};
 /// Pieces handed to one write call.
 const SLICES_MAX: usize = 64;
 
+/// How often it is looked whether a lease covers again what is held back.
+const LEASE_LOOK: Duration = Duration::from_millis(5);
+
 /// Encoded bytes before writing begins: beyond it a write would only wait for the socket.
 const ENCODED_MAX: usize = 512 * 1024;
 
@@ -37,6 +39,8 @@ pub(super) struct Writer<W> {
     /// How often the client wants to hear something.
     heartbeat: Option<Duration>,
     chunks: VecDeque<Chunk>,
+    /// Deliveries that their leases do not cover for the moment, in order. Bounded as the outbox is: their bytes count there.
+    held: VecDeque<Chunk>,
     /// Of all chunks since the last flush.
     chunk_bytes: usize,
     encoded: BytesMut,
@@ -52,12 +56,20 @@ struct Chunk {
 /// A delivery that may still be dropped.
 struct Pending {
     outlet: Arc<Outlet>,
-    epoch: Epoch,
     lease: Lease,
-    ranges: Vec<OffsetRange>,
     bytes: usize,
     messages: u64,
     redelivered: u64,
+}
+
+impl Pending {
+    fn will_never_be_written(&self) -> bool {
+        self.outlet.is_closed() || self.lease.is_over()
+    }
+
+    fn may_be_written(&self, now: Instant) -> bool {
+        !self.will_never_be_written() && self.lease.holds(now)
+    }
 }
 
 impl<W: AsyncWrite + Unpin> Writer<W> {
@@ -75,6 +87,7 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
             inbox,
             heartbeat,
             chunks: VecDeque::new(),
+            held: VecDeque::new(),
             chunk_bytes: 0,
             encoded: BytesMut::new(),
         }
@@ -120,6 +133,7 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
             }
             tokio::select! {
                 () = self.outbox.arrived() => {}
+                () = tokio::time::sleep(LEASE_LOOK), if !self.held.is_empty() => self.flush().await?,
                 () = tick(&mut beat) => {
                     if !std::mem::take(&mut wrote) {
                         BrokerFrame::Heartbeat.encode(&mut self.encoded);
@@ -146,18 +160,13 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
     fn encode_delivery(&mut self, delivery: Delivery) {
         self.cut();
         let bytes = delivery.bytes();
-        let range = |run: &bellwether_protocol::client::DeliveredRun| {
-            OffsetRange::new(run.first, run.first.plus(u64::from(run.messages.count())))
-        };
         let count = |runs: &mut dyn Iterator<Item = &bellwether_protocol::client::DeliveredRun>| {
             runs.map(|run| u64::from(run.messages.count())).sum()
         };
         let pending = Pending {
-            ranges: delivery.runs.iter().map(range).collect(),
             messages: count(&mut delivery.runs.iter()),
             redelivered: count(&mut delivery.runs.iter().filter(|run| run.redelivered)),
             outlet: delivery.outlet,
-            epoch: delivery.epoch,
             lease: delivery.lease,
             bytes,
         };
@@ -182,6 +191,10 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
     async fn flush(&mut self) -> io::Result<()> {
         self.cut();
         self.chunk_bytes = 0;
+        // What is held back goes first: behind it wait others of its queue.
+        for chunk in std::mem::take(&mut self.held).into_iter().rev() {
+            self.chunks.push_front(chunk);
+        }
         while !self.chunks.is_empty() {
             let written = timeout(WRITE_TIMEOUT, poll_fn(|cx| self.poll_write(cx))).await;
             let written = written.map_err(|_| {
@@ -196,7 +209,7 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
 
     /// The check stands in the poll, so that it is made again after every wait for the socket.
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<usize>>> {
-        self.drop_what_may_not_be_written();
+        self.set_aside_what_may_not_be_written();
         if self.chunks.is_empty() {
             return Poll::Ready(Ok(None));
         }
@@ -215,36 +228,37 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
         })
     }
 
-    /// Deliveries whose lease has run out, or whose consumer is gone, and of which nothing is written.
+    /// Holds back deliveries that their lease does not cover for the moment, and all of the same lease behind them; drops those
+    /// whose lease is over or whose consumer is gone. Of none of them anything is written.
     // A deposed leader that wrote them would deliver what its successor may have let somebody settle (promise G3).
-    fn drop_what_may_not_be_written(&mut self) {
+    fn set_aside_what_may_not_be_written(&mut self) {
         let now = Instant::now();
-        let may_be_written = |chunk: &Chunk| match &chunk.delivery {
-            Some(pending) => !pending.outlet.is_closed() && pending.lease.holds(now),
-            None => true,
+        let covered = |chunk: &Chunk| {
+            chunk.delivery.as_ref().is_none_or(|pending| pending.may_be_written(now))
         };
-        if self.chunks.iter().take(SLICES_MAX).all(may_be_written) {
+        if self.held.is_empty() && self.chunks.iter().take(SLICES_MAX).all(covered) {
             return;
         }
-        let (keep, dropped): (VecDeque<Chunk>, VecDeque<Chunk>) =
-            self.chunks.drain(..).partition(may_be_written);
-        self.chunks = keep;
-        for pending in dropped.into_iter().filter_map(|chunk| chunk.delivery) {
-            self.undelivered(pending);
+        for chunk in std::mem::take(&mut self.chunks) {
+            match &chunk.delivery {
+                Some(pending) if pending.will_never_be_written() => self.released(pending.bytes),
+                Some(pending)
+                    if !pending.may_be_written(now) || self.holds_back(&pending.lease) =>
+                {
+                    self.service.metrics.lease_refusals.increment();
+                    self.held.push_back(chunk);
+                }
+                Some(_) | None => self.chunks.push_back(chunk),
+            }
         }
     }
 
-    fn undelivered(&self, pending: Pending) {
-        if !pending.outlet.is_closed() {
-            self.service.metrics.lease_refusals.increment();
-            if let Some(queue) = pending.outlet.queue() {
-                let (consumer, epoch, ranges) = (pending.outlet.key, pending.epoch, pending.ranges);
-                let input = ShardInput::Undelivered { queue, consumer, epoch, ranges };
-                let shard = self.service.shards.shard_of(queue);
-                self.inbox.add(|news| news.for_shards.push((shard, input)));
-            }
-        }
-        self.released(pending.bytes);
+    /// Whether something of this lease waits already.
+    fn holds_back(&self, lease: &Lease) -> bool {
+        self.held
+            .iter()
+            .filter_map(|chunk| chunk.delivery.as_ref())
+            .any(|held| held.lease.is(lease))
     }
 
     /// So many bytes were written: whole chunks go, the first of the rest has begun.

@@ -304,7 +304,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
             PeerFrame::Unsubscribe(queues) => {
                 for (queue, _) in &queues {
                     // Before the next frame is read: a promise behind this one no longer covers these queues.
-                    self.shared.leases.revoke(*queue, self.link.peer);
+                    self.shared.leases.withdraw(*queue, self.link.peer);
                 }
                 self.sorter.frame(PeerFrame::Unsubscribe(queues));
             }

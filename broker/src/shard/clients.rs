@@ -276,7 +276,7 @@ impl LocalQueue {
         {
             // A leader that went on confirming could confirm into the deleted queue.
             leader.deleting = true;
-            leader.end_lease();
+            leader.lease.withdraw();
         }
         answer(reply, refused);
     }

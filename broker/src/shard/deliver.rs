@@ -84,7 +84,7 @@ impl LocalQueue {
         {
             return;
         }
-        if !leader.lease.as_ref().is_some_and(|lease| lease.holds(now)) {
+        if !leader.lease.holds(now) {
             return;
         }
         let mut effects = Vec::new();
@@ -202,15 +202,6 @@ impl LocalQueue {
         if delivery.range.count() > 0 {
             consumer.pending.push_front(delivery);
         }
-        let Some(lease) = lease else {
-            // Without a lease nothing is handed over: back to their places, without a mark.
-            for run in runs {
-                let range =
-                    OffsetRange::new(run.first, run.first.plus(u64::from(run.messages.count())));
-                self.machine.untake(key.0, range);
-            }
-            return;
-        };
         consumer.held_messages += messages;
         consumer.held_bytes += bytes;
         if !consumer.sink.deliver(epoch, lease, runs) {
@@ -246,26 +237,4 @@ fn run_of(batch: &Batch, delivery: &Delivery) -> Result<Option<DeliveredRun>, St
         routing_key: enqueue.routing_key,
         messages,
     }))
-}
-
-impl LocalQueue {
-    /// Runs that were handed over and not written go back to their places, without a mark.
-    pub(super) fn unwritten(
-        &mut self,
-        tools: &mut Tools,
-        key: ConsumerKey,
-        epoch: bellwether_protocol::ids::Epoch,
-        ranges: &[OffsetRange],
-    ) {
-        let Some(leader) = self.leader.as_mut().filter(|leader| leader.epoch == epoch) else {
-            return;
-        };
-        let Some(consumer) = leader.consumers.get_mut(&key) else { return };
-        for range in ranges {
-            consumer.released(range.count());
-            self.machine.untake(key.0, *range);
-        }
-        self.regulate(key);
-        tools.touch(self.id);
-    }
 }

@@ -8,6 +8,7 @@ mod effects;
 mod follow;
 mod gate;
 pub mod input;
+mod lease;
 mod news;
 mod queue;
 mod snapshot;

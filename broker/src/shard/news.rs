@@ -40,9 +40,6 @@ impl Shard {
                     self.on(settle.queue, |queue, tools| queue.settle(tools, settle));
                 }
             }
-            ShardInput::Undelivered { queue, consumer, epoch, ranges } => {
-                self.on(queue, |queue, tools| queue.unwritten(tools, consumer, epoch, &ranges));
-            }
             ShardInput::Drained { queue, consumer } => {
                 self.on(queue, |queue, tools| queue.drained(tools, consumer))
             }

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use bellwether_coordinator::coordinator::Version;
@@ -49,7 +48,7 @@ pub(crate) struct Leader {
     /// The high watermark has passed the epoch start: serve once everything up to this offset is applied.
     pub serve_at: Option<(Epoch, Instant, Offset)>,
     pub deliver_from: Instant,
-    pub lease: Option<Lease>,
+    pub lease: Lease,
     /// Appended, not committed: in order of the log.
     pub waiting: VecDeque<Waiting>,
     pub held_publishes: Vec<QueuePublish>,
@@ -106,7 +105,7 @@ impl Leader {
             serves: false,
             serve_at: None,
             deliver_from: now,
-            lease: None,
+            lease: Lease::default(),
             waiting: VecDeque::new(),
             held_publishes: Vec::new(),
             held_attaches: Vec::new(),
@@ -117,13 +116,6 @@ impl Leader {
             deleting: false,
             purged: VecDeque::new(),
             time_ms: 0,
-        }
-    }
-
-    /// Ends the lease at once, also for deliveries that are on their way to a socket.
-    pub fn end_lease(&mut self) {
-        if let Some(lease) = self.lease.take() {
-            lease.leads.store(false, Ordering::Release);
         }
     }
 
@@ -192,7 +184,7 @@ impl LocalQueue {
     pub fn stop_leading(&mut self, tools: &mut Tools) {
         let Some(mut leader) = self.leader.take() else { return };
         tracing::info!(queue = %self.definition.name, queue.id = %self.id, epoch = %leader.epoch, "this broker no longer leads the queue");
-        leader.end_lease();
+        leader.lease.end();
         tools.environment.leases.forget(self.id);
         tools.environment.metrics.queues_led.subtract(1);
         self.machine.stop_leading();
@@ -292,27 +284,16 @@ impl LocalQueue {
 
     /// The members whose promises a delivery needs may have changed.
     pub fn renew_lease(&mut self, tools: &Tools) {
-        let members = self.replica.lease_members();
-        let Some(leader) = &mut self.leader else { return };
-        let promises: Option<Vec<_>> = members.filter(|_| !leader.deleting).and_then(|members| {
-            members
-                .iter()
-                .map(|life| leader.streams.get(life).and_then(|stream| stream.promises.clone()))
-                .collect()
+        let Some(leader) = &self.leader else { return };
+        let members = self.replica.lease_members().filter(|_| !leader.deleting);
+        let promises = members.and_then(|members| {
+            let promises_of =
+                |life| leader.streams.get(life).and_then(|stream| stream.promises.clone());
+            members.iter().map(promises_of).collect()
         });
-        let Some(promises) = promises else { return leader.end_lease() };
-        let same = leader.lease.as_ref().is_some_and(|lease| {
-            lease.leads.load(Ordering::Acquire)
-                && lease.promises.len() == promises.len()
-                && lease.promises.iter().zip(&promises).all(|(old, new)| Arc::ptr_eq(old, new))
-        });
-        if same {
-            return;
-        }
-        leader.end_lease();
-        let leads = Arc::new(AtomicBool::new(true));
-        if tools.environment.leases.grant(self.id, leads.clone()) {
-            leader.lease = Some(Lease { promises: promises.into(), leads });
+        match promises {
+            Some(promises) => tools.environment.leases.grant(self.id, &leader.lease, promises),
+            None => leader.lease.withdraw(),
         }
     }
 }

@@ -60,13 +60,13 @@ async fn a_promise_prolongs_the_lease_and_a_lost_connection_ends_it() {
 #[tokio::test]
 async fn an_unsubscribe_ends_the_lease_of_its_queue_before_any_later_promise() {
     let (follower, mut leader, _) = follower_and_leader().await;
-    let leads = Arc::new(AtomicBool::new(true));
-    assert!(leader.leases.grant(queue(1), leads.clone()));
+    let lease = Lease::default();
+    leader.leases.grant(queue(1), &lease, Vec::new());
     assert!(
         follower.peers.to_leader(life(1, 1), PeerFrame::Unsubscribe(vec![(queue(1), Epoch(1))]))
     );
     leader.hears_frame(|frame| matches!(frame, PeerFrame::Unsubscribe(_)).then_some(())).await;
-    assert!(!leads.load(Ordering::Acquire));
+    assert!(!lease.holds(Instant::now()));
 }
 
 /// Outcomes of publishes, as their origin hears them.

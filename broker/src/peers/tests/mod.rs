@@ -7,7 +7,6 @@ mod lanes;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use async_trait::async_trait;
@@ -24,7 +23,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::seams::{SnapshotHead, SnapshotMore, SnapshotPart};
-use crate::shard::input::{Promises, PublishOrigin};
+use crate::shard::input::{Lease, Promises, PublishOrigin};
 
 /// T in these tests; long enough for a busy machine.
 const PROMISE: Duration = Duration::from_millis(300);
