@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Looks for new failures for as long as told: simulated histories for a tenth of the time, then chaos against real
+# Looks for new failures for as long as told: simulated histories for a tenth of the time, crashes of the journal, then chaos against real
 # processes, each run with a new seed, which is printed. Ends at the first violation, with the evidence kept.
 #
 #   ./soak.sh 60                     an hour
@@ -21,6 +21,10 @@ new_seed() { od -An -N4 -tu4 /dev/urandom | tr -d ' '; }
 seed=$(new_seed)
 echo "==> Simulated histories from seed $seed on"
 cargo run --quiet --release -p bellwether-sim --bin sim-soak -- --seed "$seed" --seconds $((minutes * 6))
+
+from=$((seed % 1000000))
+echo "==> Crashes of the journal with the seeds $from to $((from + 200))"
+JOURNAL_SEEDS="$from..$((from + 200))" cargo test --quiet -p bellwether-journal --lib seeds
 
 runs=0
 while [ $SECONDS -lt $until ]; do

@@ -79,15 +79,3 @@ fn every_frame_is_one_array_to_any_messagepack_library() {
         assert!(matches!(bytes[4], 0x90..=0x9f | 0xdc | 0xdd), "{line} is no array");
     }
 }
-
-/// Prints golden.txt as it is now: `cargo test -p bellwether-protocol --test golden -- --ignored --nocapture`.
-#[test]
-#[ignore = "prints the table; nothing is checked"]
-fn print_the_golden_table() {
-    let print = |direction: &str, name: &str, bytes: Bytes| {
-        println!("{direction} {name}: {}", hex(&bytes));
-    };
-    samples::client_frames().iter().for_each(|(name, f)| print("client", name, encoded(f)));
-    samples::broker_frames().iter().for_each(|(name, f)| print("broker", name, encoded(f)));
-    samples::peer_frames().iter().for_each(|(name, f)| print("peer", name, encoded(f)));
-}
