@@ -183,6 +183,7 @@ metrics! {
     Counter snapshots_received "bellwether_snapshots_received_total" "Snapshots that filled a replica here.";
     Counter replication_bytes_sent "bellwether_replication_bytes_sent_total" "Bytes of log batches sent to followers.";
     Counter replication_bytes_received "bellwether_replication_bytes_received_total" "Bytes of log batches received from leaders.";
+    Counter peer_dials_refused "bellwether_peer_dials_refused_total" "Connections to live brokers that were refused.";
     Gauge peer_connections "bellwether_peer_connections" "Connections with other brokers that are up.";
     Counter journal_syncs "bellwether_journal_syncs_total" "Calls of fdatasync that returned.";
     Counter journal_bytes "bellwether_journal_bytes_total" "Bytes written to the journal.";

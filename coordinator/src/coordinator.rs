@@ -145,7 +145,8 @@ pub trait Coordinator: Send + Sync + fmt::Debug {
     async fn make_parents(&self, path: &Path) -> Result<(), WriteError>;
 
     /// Events of this session from now on, the changes below the `watched` prefixes among them; `Disconnected` to begin with when it is not
-    /// connected. One receiver a call; bounded: a slow one sees `Overrun`.
+    /// connected. One receiver a call; bounded: a slow one sees `Overrun`. Changes below one prefix come in their order, those below
+    /// two prefixes in no order between them.
     async fn watch(
         &self,
         watched: &[Path],

@@ -37,7 +37,7 @@ pub struct Queue {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
     /// Hand these messages, which have consecutive offsets, to the consumer of this key. Checked
-    /// already: they are committed, and the consumer has room. What is not handed over goes back by [`Queue::untake`].
+    /// already: they are committed, and the consumer has room.
     Deliver {
         consumer: u64,
         run: OffsetRange,
@@ -190,14 +190,6 @@ impl Queue {
     pub fn dispatch(&mut self, effects: &mut Vec<Effect>) {
         if let Some(serving) = &mut self.serving {
             serving.dispatch(&self.state, effects);
-        }
-    }
-
-    /// Messages that were dispatched to a consumer were not handed over: back to their place, without a mark.
-    /// Pause the consumer first if it is not to get them again at once.
-    pub fn untake(&mut self, key: u64, range: OffsetRange) {
-        if let Some(serving) = &mut self.serving {
-            serving.untake(key, range);
         }
     }
 

@@ -167,17 +167,6 @@ impl Serving {
         Ok(())
     }
 
-    /// A run was not handed over after all: it goes back to its place.
-    pub fn untake(&mut self, key: u64, range: OffsetRange) {
-        let Some(consumer) = self.consumers.get_mut(&key) else { return };
-        let runs: Vec<_> = consumer.held.runs(range).collect();
-        for run in runs {
-            self.held -= consumer.held.remove(run);
-            self.back.insert(run);
-        }
-        self.queue_up(key);
-    }
-
     /// Everything that is out, as it stands in a purge record: the purge spares it.
     pub fn out(&self) -> Vec<OffsetRange> {
         let mut out = self.pending.clone();

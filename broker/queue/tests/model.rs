@@ -43,11 +43,6 @@ enum Step {
         length: u64,
     },
     Dispatch,
-    Untake {
-        consumer: usize,
-        first: u64,
-        length: u64,
-    },
     Pause {
         consumer: usize,
         paused: bool,
@@ -72,8 +67,6 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0..4_usize, 0..60_u64, 1..9_u64).prop_map(
             |(consumer, first, length)| Step::SettleWrongly { consumer, first, length }),
         6 => Just(Step::Dispatch),
-        1 => (0..4_usize, 0..60_u64, 1..20_u64).prop_map(
-            |(consumer, first, length)| Step::Untake { consumer, first, length }),
         1 => (0..4_usize, any::<bool>()).prop_map(
             |(consumer, paused)| Step::Pause { consumer, paused }),
         1 => Just(Step::Purge),
@@ -261,15 +254,6 @@ impl World {
                 }
             }
             Step::Dispatch => self.dispatch(),
-            Step::Untake { consumer, first, length } => {
-                let Some(key) = self.key(consumer) else { return };
-                let range = OffsetRange::new(Offset(first), Offset(first + length));
-                self.leader.untake(key, range);
-                let mut held = self.held(key);
-                held.retain(|at| (first..first + length).contains(at));
-                self.place(&held, Place::Ready);
-                self.first_delivered.retain(|at| !held.contains(at));
-            }
             Step::Pause { consumer, paused } => {
                 let Some(key) = self.key(consumer) else { return };
                 if paused {

@@ -81,12 +81,12 @@ fn what_a_leaving_consumer_held_is_in_flight_until_its_return_is_committed() {
 }
 
 #[test]
-fn a_run_that_was_not_handed_over_goes_back_without_a_mark() {
+fn a_paused_consumer_gets_nothing_until_it_is_resumed() {
     let mut queue = Given::queue().messages(6).consumer("a", 4);
     assert_eq!(queue.delivers(), [fresh("a", 1, 5)]);
-    assert_eq!(queue.untakes("a", 3, 5).delivers(), []);
-    assert_eq!(queue.counts().delivered, 2);
-    assert_eq!(queue.resumes("a").delivers(), [fresh("a", 3, 5)]);
+    queue.acks("a", &[(1, 5)]).unwrap();
+    assert_eq!(queue.pauses("a").delivers(), []);
+    assert_eq!(queue.resumes("a").delivers(), [fresh("a", 5, 7)]);
 }
 
 #[test]

@@ -261,21 +261,14 @@ impl Process {
         }
     }
 
-    fn hand_over(&mut self, consumer: u64, mut run: OffsetRange, redelivered: bool) {
+    fn hand_over(&mut self, consumer: u64, run: OffsetRange, redelivered: bool) {
         let Some(leader) = &mut self.leader else { return };
         let Some(client) = leader.consumers.get(&consumer).copied() else { return };
         let epoch = leader.epoch;
-        if leader.paused.contains(&consumer) {
-            return self.machine.untake(consumer, run);
-        }
-        // Now and then a consumer's outbox is full after half a run. Only when it is alone: the rest would
-        // otherwise come behind what others got meanwhile.
-        if leader.consumers.len() == 1 && run.count() > 2 && run.first.0.is_multiple_of(5) {
-            let half = OffsetRange::new(run.first.plus(run.count() / 2), run.end);
-            run.end = half.first;
+        // Now and then a consumer's outbox is full with it.
+        if run.first.0.is_multiple_of(5) && !leader.paused.contains(&consumer) {
             leader.paused.push(consumer);
             self.machine.pause(consumer);
-            self.machine.untake(consumer, half);
         }
         let batches = self.batches_of(run);
         let messages = batches.iter().flat_map(messages_of);

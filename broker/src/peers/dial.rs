@@ -78,6 +78,7 @@ pub(super) async fn keep_dialing(
                 }
             }
             Err(DialError::Refused) => {
+                shared.metrics.peer_dials_refused.increment();
                 if let Some(suspect) = shared.cleared(broker) {
                     dead(&shared, suspect.life, "its address refuses connections").await;
                 }

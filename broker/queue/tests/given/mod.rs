@@ -239,9 +239,8 @@ impl Given {
         self.queue.settle(self.keys[name], self.epoch, &ranges)
     }
 
-    pub fn untakes(&mut self, name: &'static str, first: u64, end: u64) -> &mut Given {
+    pub fn pauses(&mut self, name: &'static str) -> &mut Given {
         self.queue.pause(self.keys[name]);
-        self.queue.untake(self.keys[name], range(first, end));
         self
     }
 
