@@ -26,7 +26,7 @@ use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use bellwether_protocol::ids::{BrokerId, Offset, QueueId};
+use bellwether_protocol::ids::{BrokerId, Offset, QueueId, StoreId};
 
 pub use answers::{
     Checkpoint, Condition, DiskLevel, Evacuation, EvacuationNeed, Progress, QueueLive, Read,
@@ -56,6 +56,9 @@ pub struct Journal {
 #[derive(Clone, Debug)]
 pub struct RecoveredLog {
     pub queue: QueueId,
+    /// As whose copy the log takes part in replication: the folder's store id, or another since it was fetched anew
+    /// ([`Logs::stage_snapshot`]).
+    pub store: StoreId,
     /// The state to restore; none: replay from zero.
     pub checkpoint: Option<Checkpoint>,
     pub start: Offset,
@@ -131,7 +134,8 @@ impl Journal {
         let bytes = config.segment_bytes;
         let start = Start { sealed: segments, spares, next_seq };
         let segments = Segments::start(disk, folder.id(), bytes, config.disk_low_bytes, start)?;
-        let shared = Shared::new(shards, Box::new(notify), next_stamp, &config, metrics);
+        let shared =
+            Shared::new(shards, Box::new(notify), folder.id(), next_stamp, &config, metrics);
 
         let mut by_shard: Vec<HashMap<_, _>> = (0..shards).map(|_| HashMap::new()).collect();
         for (queue, log) in logs {

@@ -88,6 +88,8 @@ impl Logs {
     ) -> Logs {
         let shards = shared.shards() as u64;
         let long = Vec::new();
+        let condemned = logs.values().filter(|log| log.condition != Condition::Ok).count();
+        shared.condemned.fetch_add(condemned, Relaxed);
         Logs {
             shard,
             shared,
@@ -123,7 +125,7 @@ impl Logs {
     /// When the queue has a log.
     pub fn create(&mut self, queue: QueueId) {
         assert!(!self.contains(queue), "queue {queue} has a log already");
-        let log = Log::new(Lineage::new(self.shared.stamp()));
+        let log = Log::new(Lineage::new(self.shared.stamp(), self.shared.store));
         let shape = shape_of(&log);
         self.logs.insert(queue, log);
         self.gather_register(register::shape(queue, self.shared.stamp(), &shape), SentWhat::Shape);
@@ -133,9 +135,11 @@ impl Logs {
     /// forgets a staged snapshot. No-op without a log. The same queue may be created again.
     pub fn remove(&mut self, queue: QueueId) {
         let staged = self.staging.remove(&queue).is_some();
-        if self.logs.remove(&queue).is_none() && !staged {
+        let removed = self.logs.remove(&queue);
+        if removed.is_none() && !staged {
             return;
         }
+        self.acquit(removed);
         self.cache.forget(queue);
         let dropped = register::shape(queue, self.shared.stamp(), &Shape::Dropped);
         self.gather_register(dropped, SentWhat::Drop);
@@ -149,7 +153,18 @@ impl Logs {
 
     /// Marks the log corrupt (a read found damage, or its state cannot be restored). Nothing is deleted.
     pub fn quarantine(&mut self, queue: QueueId, what: String) {
-        self.log_mut(queue).condition = Condition::Corrupt(what);
+        let log = self.log_mut(queue);
+        let before = std::mem::replace(&mut log.condition, Condition::Corrupt(what));
+        if before == Condition::Ok {
+            self.shared.condemned.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// A log is gone, or another has taken its place.
+    fn acquit(&self, gone: Option<Log>) {
+        if gone.is_some_and(|log| log.condition != Condition::Ok) {
+            self.shared.condemned.fetch_sub(1, Relaxed);
+        }
     }
 
     /// First offset from which every record is there. Live messages below it are read with

@@ -80,7 +80,7 @@ struct Opened {
 pub fn recover(disk: &dyn Disk, store: StoreId) -> Result<Recovered, RecoveryError> {
     let (opened, spares) = open_files(disk, store)?;
     let next_seq = opened.last().map_or(0, |last| last.segment.seq.0 + 1);
-    let mut tally = Tally::default();
+    let mut tally = Tally::new(store);
     // First the registers of all segments: they say which batches count.
     let mut kept: HashMap<SegmentSeq, Vec<Found>> = HashMap::new();
     let newest = opened.last().map(|last| last.segment.seq);

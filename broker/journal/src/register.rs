@@ -2,9 +2,10 @@
 //! with the highest version counts, wherever it lies, so that they may be moved as they are.
 
 use bellwether_log::EpochHistory;
-use bellwether_protocol::ids::{Epoch, Offset, QueueId};
+use bellwether_protocol::ids::{Epoch, Offset, QueueId, StoreId};
 use bytes::{BufMut, Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use crate::Checkpoint;
 use crate::format::{EntryHeader, EntryKind, Stamp};
@@ -18,12 +19,19 @@ pub struct Lineage {
     /// The first generation there was: one log, however often it is cut, until a snapshot replaces it. Its
     /// checkpoints count, since no cut goes below one.
     root: Stamp,
+    /// As whose copy the log takes part in replication: the folder's, or, when a damaged log was fetched anew, one of
+    /// its own. What the damaged copy once reported durable must not be expected of this one.
+    store: StoreId,
     generations: Vec<(Stamp, Offset)>,
 }
 
 impl Lineage {
-    pub fn new(first: Stamp) -> Lineage {
-        Lineage { root: first, generations: vec![(first, Offset(0))] }
+    pub fn new(first: Stamp, store: StoreId) -> Lineage {
+        Lineage { root: first, store, generations: vec![(first, Offset(0))] }
+    }
+
+    pub fn store(&self) -> StoreId {
+        self.store
     }
 
     pub fn root(&self) -> Stamp {
@@ -78,16 +86,17 @@ pub struct Register {
 /// | length of the head: u32 | head | state (of a checkpoint) |
 #[derive(Serialize, Deserialize)]
 struct Head {
-    /// Format of the head; 1.
+    /// Format of the head; 2 (1 had no `store`).
     format: u8,
     dropped: bool,
     root: u64,
+    store: u128,
     lineage: Vec<(u64, u64)>,
     epochs: Vec<(u64, u64)>,
     high_watermark: u64,
 }
 
-const HEAD_FORMAT: u8 = 1;
+const HEAD_FORMAT: u8 = 2;
 
 /// Bytes that are not a register.
 #[derive(Debug, thiserror::Error)]
@@ -119,16 +128,17 @@ fn register(
     high_watermark: Offset,
     state: &Bytes,
 ) -> Register {
-    let (generation, lineage, epochs) = match shape {
+    let (generation, store, lineage, epochs) = match shape {
         Shape::Live { lineage, epochs } => {
-            (lineage.root, lineage.generations.as_slice(), epochs.starts())
+            (lineage.root, lineage.store, lineage.generations.as_slice(), epochs.starts())
         }
-        Shape::Dropped => (Stamp(0), &[][..], &[][..]),
+        Shape::Dropped => (Stamp(0), StoreId(Uuid::nil()), &[][..], &[][..]),
     };
     let head = Head {
         format: HEAD_FORMAT,
         dropped: *shape == Shape::Dropped,
         root: generation.0,
+        store: store.0.as_u128(),
         lineage: lineage.iter().map(|(stamp, start)| (stamp.0, start.0)).collect(),
         epochs: epochs.iter().map(|(epoch, start)| (epoch.0, start.0)).collect(),
         high_watermark: high_watermark.0,
@@ -191,7 +201,8 @@ pub fn decode(
     }
     let epochs = head.epochs.iter().map(|(epoch, start)| (Epoch(*epoch), Offset(*start))).collect();
     let epochs = EpochHistory::new(epochs).map_err(|error| bad(&error.to_string()))?;
-    let lineage = Lineage { root: Stamp(head.root), generations: lineage };
+    let store = StoreId(Uuid::from_u128(head.store));
+    let lineage = Lineage { root: Stamp(head.root), store, generations: lineage };
     Ok((Shape::Live { lineage, epochs }, checkpoint))
 }
 
@@ -201,7 +212,7 @@ mod tests {
 
     #[test]
     fn what_was_cut_off_is_never_admitted_again() {
-        let mut lineage = Lineage::new(Stamp(1));
+        let mut lineage = Lineage::new(Stamp(1), StoreId(Uuid::from_u128(7)));
         assert!(lineage.admits(Stamp(1), Offset(8), Offset(10)));
         lineage.cut(Offset(5), Stamp(2));
         assert!(lineage.admits(Stamp(1), Offset(3), Offset(5)));
@@ -215,7 +226,7 @@ mod tests {
 
     #[test]
     fn a_checkpoint_reads_back_as_it_was_written() {
-        let mut lineage = Lineage::new(Stamp(1));
+        let mut lineage = Lineage::new(Stamp(1), StoreId(Uuid::from_u128(7)));
         lineage.cut(Offset(5), Stamp(2));
         let epochs = EpochHistory::new(vec![(Epoch(1), Offset(0)), (Epoch(4), Offset(7))]).unwrap();
         let (at, high_watermark) = (Offset(9), Offset(11));

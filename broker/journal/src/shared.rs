@@ -4,11 +4,11 @@
 //! Both boxes are bounded by what waits for the disk: an entry is in the inbox, or its position in an outbox, only
 //! while its shard has not heard of it, and [`crate::Logs::has_room`] limits that.
 
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use bellwether_protocol::ids::{Offset, OffsetRange, QueueId};
+use bellwether_protocol::ids::{Offset, OffsetRange, QueueId, StoreId};
 use bytes::Bytes;
 
 use crate::format::{EntryHeader, SegmentSeq, Stamp};
@@ -104,6 +104,11 @@ pub struct Shared {
     notify: Notify,
     level: AtomicU8,
     stamps: AtomicU64,
+    /// Logs that are condemned. As long as there is one, no damaged segment is freed: it may be the last that holds
+    /// what an operator wants back.
+    pub condemned: AtomicUsize,
+    /// The folder's.
+    pub store: StoreId,
     pub waiting_bytes_max: u64,
     /// Largest payload of one entry.
     pub entry_bytes_max: u64,
@@ -120,6 +125,7 @@ impl Shared {
     pub fn new(
         shards: usize,
         notify: Notify,
+        store: StoreId,
         first_stamp: Stamp,
         config: &JournalConfig,
         metrics: Arc<JournalMetrics>,
@@ -131,6 +137,8 @@ impl Shared {
             notify,
             level: AtomicU8::new(0),
             stamps: AtomicU64::new(first_stamp.0),
+            condemned: AtomicUsize::new(0),
+            store,
             waiting_bytes_max: config.waiting_bytes_max,
             entry_bytes_max: entry_bytes_max(config.segment_bytes),
             metrics,

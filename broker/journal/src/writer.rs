@@ -229,8 +229,9 @@ impl Writer {
             self.shared.tell(shards.map(|shard| (shard, Outcome::Disk(level))));
         }
         self.segments.report(&self.shared.metrics);
+        let condemned = self.shared.condemned.load(Relaxed) > 0;
         if matches!(self.cleaner.state, Cleaning::Idle)
-            && let Some(segment) = self.cleaner.choose(&self.segments, level)
+            && let Some(segment) = self.cleaner.choose(&self.segments, level, condemned)
         {
             self.cleaner.ask(segment.seq, self.shared.shards());
             let shards = 0..self.shared.shards();

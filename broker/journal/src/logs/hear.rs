@@ -6,9 +6,9 @@ use std::sync::Arc;
 use bellwether_protocol::ids::QueueId;
 
 use super::{Logs, Sent, SentWhat};
+use crate::Progress;
 use crate::segment::Segment;
 use crate::shared::Outcome;
-use crate::{Condition, Progress};
 
 impl Logs {
     /// Takes what the journal thread has done. Call it whenever this shard was notified.
@@ -28,8 +28,8 @@ impl Logs {
                 }
                 Outcome::Disk(level) => progress.push(Progress::Disk(level)),
                 Outcome::Corrupt { queue, what } => {
-                    if let Some(log) = self.logs.get_mut(&queue) {
-                        log.condition = Condition::Corrupt(what.clone());
+                    if self.contains(queue) {
+                        self.quarantine(queue, what.clone());
                         progress.push(Progress::Corrupt { queue, what });
                     }
                 }

@@ -2,7 +2,7 @@
 //! one register makes that generation the log.
 
 use bellwether_log::{Batch, EpochHistory};
-use bellwether_protocol::ids::{Offset, QueueId};
+use bellwether_protocol::ids::{Offset, QueueId, StoreId};
 use bytes::Bytes;
 
 use super::{Logs, SentWhat};
@@ -22,16 +22,17 @@ impl Logs {
     /// Begins to replace the queue's whole log by a snapshot (making a log if there is none): state as of `at`, then live
     /// batches below it ([`Logs::stage_live`]), then [`Logs::commit_snapshot`]. Until that is durable
     /// ([`crate::Progress::Installed`]) the old log stays as it is, also over a crash. A snapshot begun
-    /// before and not committed is forgotten.
+    /// before and not committed is forgotten. `store`: as whose copy the log takes part from then on.
     pub fn stage_snapshot(
         &mut self,
         queue: QueueId,
+        store: StoreId,
         at: Offset,
         high_watermark: Offset,
         epochs: EpochHistory,
         state: Bytes,
     ) {
-        let mut log = Log::new(Lineage::new(self.shared.stamp()));
+        let mut log = Log::new(Lineage::new(self.shared.stamp(), store));
         log.epochs = epochs;
         let checkpoint = Checkpoint { at, high_watermark, state };
         self.staging.insert(queue, Staging { log, checkpoint, committed: false });
@@ -91,7 +92,8 @@ impl Logs {
         (log.start, log.end, log.durable) = (at, at, at);
         log.checkpointed = Some((at, checkpoint.high_watermark));
         self.cache.forget(queue);
-        self.logs.insert(queue, log);
+        let replaced = self.logs.insert(queue, log);
+        self.acquit(replaced);
         Some(at)
     }
 }

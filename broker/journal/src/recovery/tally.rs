@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use bellwether_log::{EpochHistory, RecordKind};
-use bellwether_protocol::ids::{Epoch, Offset, QueueId};
+use bellwether_protocol::ids::{Epoch, Offset, QueueId, StoreId};
 use bytes::Bytes;
 
 use super::scan::{Damage, Found, Scan, check_payload};
@@ -18,8 +18,8 @@ use crate::registers::{RegisterRef, Registers};
 use crate::segment::Segment;
 use crate::{Checkpoint, Condition, RecoveredLog};
 
-#[derive(Default)]
 pub struct Tally {
+    store: StoreId,
     segments: HashMap<SegmentSeq, Arc<Segment>>,
     registers: Vec<RegisterRef>,
     damage: Vec<(SegmentSeq, Damage)>,
@@ -39,6 +39,19 @@ struct Building {
 }
 
 impl Tally {
+    /// Of a folder with this store id.
+    pub fn new(store: StoreId) -> Tally {
+        Tally {
+            store,
+            segments: HashMap::new(),
+            registers: Vec::new(),
+            damage: Vec::new(),
+            highest: 0,
+            logs: HashMap::new(),
+            orphans: HashMap::new(),
+        }
+    }
+
     /// Notes the registers and the damage of a segment.
     pub fn registers(&mut self, segment: &Arc<Segment>, scan: &Scan) {
         self.segments.insert(segment.seq, Arc::clone(segment));
@@ -101,7 +114,7 @@ impl Tally {
             Ok((Shape::Dropped, _)) | Err(_) => None,
         });
         let newest = registers.last().map_or(Stamp(0), |top| top.header.generation);
-        let mut building = older.unwrap_or_else(|| Building::unknown(newest));
+        let mut building = older.unwrap_or_else(|| Building::unknown(newest, self.store));
         building.damage = Some(what);
         building
     }
@@ -174,7 +187,8 @@ impl Tally {
         for (queue, building) in self.logs {
             let (log, checkpoint) = building.close();
             let (start, end, condition) = (log.start, log.end, log.condition.clone());
-            reports.push(RecoveredLog { queue, checkpoint, start, end, condition });
+            let store = log.lineage.store();
+            reports.push(RecoveredLog { queue, store, checkpoint, start, end, condition });
             logs.insert(queue, log);
         }
         reports.sort_by_key(|report| report.queue);
@@ -215,14 +229,15 @@ impl Tally {
                         self.registers.iter().filter(|one| one.header.queue == header.queue);
                     let newest = known.map(|one| one.header.version).max();
                     if newest.is_none_or(|newest| header.version > newest) {
-                        let building = Building::unknown(header.generation);
+                        let building = Building::unknown(header.generation, self.store);
                         self.logs.insert(header.queue, building);
                     }
                 }
                 Some(_) => {}
                 None => {
+                    let store = self.store;
                     for (queue, generation) in self.orphans.drain() {
-                        let building = || Building::unknown(generation);
+                        let building = || Building::unknown(generation, store);
                         self.logs.entry(queue).or_insert_with(building);
                     }
                 }
@@ -233,8 +248,8 @@ impl Tally {
 
 impl Building {
     /// Nothing is known of it but that it was there.
-    fn unknown(generation: Stamp) -> Building {
-        Building::new(Lineage::new(generation), EpochHistory::default(), None)
+    fn unknown(generation: Stamp, store: StoreId) -> Building {
+        Building::new(Lineage::new(generation, store), EpochHistory::default(), None)
     }
 
     fn new(lineage: Lineage, epochs: EpochHistory, checkpoint: Option<Checkpoint>) -> Building {

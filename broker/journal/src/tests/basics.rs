@@ -4,7 +4,7 @@ use bellwether_log::EpochHistory;
 use bellwether_protocol::ids::{Epoch, Offset};
 use bytes::Bytes;
 
-use super::story::{Story, config, message, queue, range};
+use super::story::{Story, config, message, queue, range, store};
 use crate::disk::crash::CrashDisk;
 use crate::{Checkpoint, Condition, Progress};
 
@@ -149,7 +149,7 @@ fn a_snapshot_replaces_a_log_all_or_nothing() {
     let (at, hw) = (Offset(100), Offset(100));
     let stage = |story: &mut Story| {
         let state = Bytes::from_static(b"snapshot");
-        story.logs.stage_snapshot(orders, at, hw, epochs.clone(), state);
+        story.logs.stage_snapshot(orders, store(), at, hw, epochs.clone(), state);
         story.logs.stage_live(message(orders, 1, 7, "live 7"));
         story.logs.stage_live(message(orders, 4, 60, "live 60"));
         story.logs.flush();

@@ -1,6 +1,6 @@
 //! Damage to synced data: found, told apart from a torn write, and kept to the log that it struck.
 
-use super::story::{Story, config, queue, range};
+use super::story::{Story, config, queue, range, store};
 use crate::disk::Disk;
 use crate::disk::crash::CrashDisk;
 use crate::format::GROUP_HEADER_BYTES;
@@ -60,15 +60,22 @@ fn a_damaged_log_stays_condemned_until_a_snapshot_replaces_it() {
     disk.flip(&name, at * 8);
     let mut story = Story::on(disk, config()).again();
     assert!(matches!(condition(&story.recovered, 2), Condition::Corrupt(_)));
-    let at = bellwether_protocol::ids::Offset(3);
-    let state = bytes::Bytes::from_static(b"whole");
-    story.logs.stage_snapshot(queue(2), at, at, Default::default(), state);
-    story.logs.commit_snapshot(queue(2));
-    story.until("the snapshot", |_, one| matches!(one, crate::Progress::Installed { .. }));
+    fetch_anew(&mut story, 2);
     assert_eq!(story.logs.condition(queue(2)), Some(&Condition::Ok));
     let story = story.again();
     assert_eq!(condition(&story.recovered, 2), &Condition::Ok);
     assert_eq!(story.recovered[1].checkpoint.as_ref().unwrap().state, "whole");
+    // What the damaged copy once reported durable is not expected of the new one.
+    assert_eq!(story.recovered[1].store, store());
+    assert_ne!(story.recovered[0].store, store());
+}
+
+fn fetch_anew(story: &mut Story, number: u8) {
+    let at = bellwether_protocol::ids::Offset(3);
+    let state = bytes::Bytes::from_static(b"whole");
+    story.logs.stage_snapshot(queue(number), store(), at, at, Default::default(), state);
+    story.logs.commit_snapshot(queue(number));
+    story.until("the snapshot", |_, one| matches!(one, crate::Progress::Installed { .. }));
 }
 
 #[test]
@@ -113,9 +120,18 @@ fn when_it_cannot_be_told_whose_data_was_lost_every_log_is_condemned() {
     let header = at / 512 * 512;
     disk.flip(&name, header * 8 + 77);
     disk.flip(&name, (header + 512 - 30) * 8);
-    let story = Story::on(disk, config());
+    let mut story = Story::on(disk, config());
     for number in [1, 2] {
         assert!(matches!(condition(&story.recovered, number), Condition::Corrupt(_)));
+    }
+    assert!(story.disk.names().unwrap().contains(&name), "the damaged segment is evidence");
+    // Fetched anew, they must not be condemned for the same damage at every start from now on.
+    fetch_anew(&mut story, 1);
+    fetch_anew(&mut story, 2);
+    story.eventually("the damaged segment is freed", |disk| !disk.names().unwrap().contains(&name));
+    let story = story.again();
+    for number in [1, 2] {
+        assert_eq!(condition(&story.recovered, number), &Condition::Ok);
     }
 }
 

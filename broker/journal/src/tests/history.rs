@@ -6,7 +6,7 @@ use bellwether_log::{Batch, EpochHistory, Record};
 use bellwether_protocol::ids::{Epoch, Offset, OffsetRange, QueueId};
 use bytes::Bytes;
 
-use super::story::{Story, bodies_in, enqueue, finish, message, queue, settle};
+use super::story::{Story, bodies_in, enqueue, finish, message, queue, settle, store};
 use crate::disk::crash::Dice;
 use crate::{Checkpoint, Condition, Evacuation, Progress, QueueLive, Read};
 
@@ -183,7 +183,7 @@ impl History {
         let epoch = expected.epoch + 1;
         let epochs = EpochHistory::new(vec![(Epoch(epoch), Offset(0))]).unwrap();
         let state = Bytes::from(format!("snapshot at {at}"));
-        self.story.logs.stage_snapshot(queue, at, at, epochs, state.clone());
+        self.story.logs.stage_snapshot(queue, store(), at, at, epochs, state.clone());
         let mut batches = BTreeMap::new();
         for offset in 0..self.dice.below(6) {
             self.bodies += 1;

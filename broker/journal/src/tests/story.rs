@@ -5,7 +5,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, TrySendError, sync_channel};
 use std::time::{Duration, Instant};
 
 use bellwether_log::{Batch, Enqueue, Record, SettleKind};
-use bellwether_protocol::ids::{BrokerId, Epoch, Offset, OffsetRange, QueueId};
+use bellwether_protocol::ids::{BrokerId, Epoch, Offset, OffsetRange, QueueId, StoreId};
 use bellwether_protocol::message::MessageBlock;
 use bellwether_protocol::names::{ExchangeName, RoutingKey};
 use bytes::Bytes;
@@ -24,6 +24,11 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 pub fn queue(number: u8) -> QueueId {
     QueueId(Uuid::from_u128(0x1000 + u128::from(number)))
+}
+
+/// As whose copy a log that was fetched anew takes part.
+pub fn store() -> StoreId {
+    StoreId(Uuid::from_u128(0x2000))
 }
 
 pub fn config() -> JournalConfig {
@@ -152,6 +157,17 @@ impl Story {
                 return;
             }
             assert!(Instant::now() < deadline, "{what} never came");
+        }
+    }
+
+    /// Waits until the disk shows a fact.
+    pub fn eventually(&mut self, what: &str, is: impl Fn(&CrashDisk) -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        while !is(&self.disk) {
+            assert!(Instant::now() < deadline, "{what}: never");
+            self.wait();
+            self.heard.extend(self.logs.completed());
+            self.logs.flush();
         }
     }
 

@@ -15,6 +15,7 @@ use super::segments::Segments;
 use crate::DiskLevel;
 use crate::format::SegmentSeq;
 use crate::read::{ReadError, read, read_batch};
+use crate::recovery::SealedSegment;
 use crate::registers::{RegisterRef, Registers};
 use crate::segment::Segment;
 use crate::shared::{Copied, CopyItem, Entry, Keep, Outcome, Shared};
@@ -70,9 +71,20 @@ impl Cleaner {
         Cleaner { state: Cleaning::Idle, dead_bytes_max, declined: HashMap::new() }
     }
 
-    /// The segment to empty next, if one should be.
-    pub fn choose(&mut self, segments: &Segments, level: DiskLevel) -> Option<Arc<Segment>> {
+    /// The segment to empty next, if one should be. `condemned`: whether there are logs whose damage is evidence.
+    pub fn choose(
+        &mut self,
+        segments: &Segments,
+        level: DiskLevel,
+        condemned: bool,
+    ) -> Option<Arc<Segment>> {
         self.declined.retain(|_, since| since.elapsed() < PATIENCE);
+        let tried = |seq| self.declined.contains_key(&seq);
+        // Every log was fetched anew: what cannot be read there would condemn them again at the next start.
+        let stale = |one: &&SealedSegment| one.damaged && !condemned && !tried(one.segment.seq);
+        if let Some(stale) = segments.sealed.values().find(stale) {
+            return Some(Arc::clone(&stale.segment));
+        }
         let (used, live) = (segments.used_bytes(), segments.live_bytes());
         let allowed = match level {
             DiskLevel::Ok => self.dead_bytes_max + live / 2,
@@ -88,10 +100,7 @@ impl Cleaner {
         let candidates = segments.sealed.values().filter(|one| {
             let seq = one.segment.seq;
             let worth = one.segment.live_bytes() < one.length / 4 * 3 || small(one.length);
-            !one.damaged
-                && worth
-                && !self.declined.contains_key(&seq)
-                && (too_much || small(one.length))
+            !one.damaged && worth && !tried(seq) && (too_much || small(one.length))
         });
         // Wholly dead ones first, and of these the oldest: the newer ones serve followers that come back.
         let chosen = candidates.min_by_key(|one| (one.segment.live_bytes(), one.segment.seq))?;
@@ -142,7 +151,8 @@ impl Cleaner {
         let small = segments.segment_bytes() / 4;
         let Some(sealed) = segments.sealed.get_mut(&copying.segment) else { return };
         copying.shards = shared.shards();
-        let gain = copying.is_worth(sealed.length, sealed.length < small);
+        let wanted_gone = sealed.length < small || sealed.damaged;
+        let gain = copying.is_worth(sealed.length, wanted_gone);
         let result = if gain { copying.read_some(&sealed.segment, registers) } else { Err(None) };
         let Err(failed) = result else { return };
         let segment = copying.segment;
@@ -218,10 +228,10 @@ type CopyError = Option<(Option<usize>, QueueId, ReadError)>;
 
 impl Copying {
     /// Whether freeing the segment gives back clearly more than copying takes.
-    fn is_worth(&self, length: u64, small: bool) -> bool {
+    fn is_worth(&self, length: u64, wanted_gone: bool) -> bool {
         let begun = !self.copied.is_empty() || !self.ready.is_empty();
         let needed: u64 = self.items.iter().map(|(_, item)| item.bytes()).sum();
-        begun || small || needed <= length / 4 * 3
+        begun || wanted_gone || needed <= length / 4 * 3
     }
 
     fn read_some(&mut self, segment: &Segment, registers: &Registers) -> Result<(), CopyError> {
