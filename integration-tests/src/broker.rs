@@ -1,5 +1,6 @@
 //! One broker process: its ports, its folder, its log, and what a test may do to it.
 
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::time::Duration;
@@ -206,6 +207,26 @@ impl Broker {
         std::fs::remove_dir_all(&self.data)?;
         std::fs::create_dir_all(&self.data)?;
         Ok(())
+    }
+
+    /// Turns a bit of this text where it lies in the journal, as a disk that goes bad does. The broker may be running.
+    pub fn turn_a_bit_of(&self, text: &[u8]) -> Result<()> {
+        for entry in std::fs::read_dir(&self.data)? {
+            let path = entry?.path();
+            let is_segment =
+                path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("segment-"));
+            if !is_segment {
+                continue;
+            }
+            let stored = std::fs::read(&path)?;
+            let found = stored.windows(text.len()).position(|window| window == text);
+            if let Some(at) = found {
+                let file = std::fs::OpenOptions::new().write(true).open(&path)?;
+                file.write_all_at(&[text[0] ^ 1], at as u64)?;
+                return Ok(());
+            }
+        }
+        bail!("broker {} has no such text in its journal", self.id)
     }
 
     /// The value of one of its metrics.

@@ -151,6 +151,25 @@ impl Ensemble {
         self.configure(server)
     }
 
+    /// Copies what all servers, which must have been killed, have stored, for [`Ensemble::restore`].
+    pub fn save(&self, name: &str) -> Result<()> {
+        for server in &self.servers {
+            ensure!(server.process().is_none(), "a server is running");
+            copy_folder(&server.folder.join("data"), &server.folder.join(name))?;
+        }
+        Ok(())
+    }
+
+    /// Puts back what was saved, as an operator with a backup would. All servers must have been killed.
+    pub fn restore(&self, name: &str) -> Result<()> {
+        for server in &self.servers {
+            ensure!(server.process().is_none(), "a server is running");
+            std::fs::remove_dir_all(server.folder.join("data"))?;
+            copy_folder(&server.folder.join(name), &server.folder.join("data"))?;
+        }
+        Ok(())
+    }
+
     /// Copies the servers' logs into `folder`: they go with the ensemble.
     pub fn keep_logs(&self, folder: &Path) -> Result<()> {
         for (number, server) in self.servers.iter().enumerate() {
@@ -331,4 +350,18 @@ mod tests {
         drop(ensemble);
         assert!(!folder.exists());
     }
+}
+
+fn copy_folder(from: &Path, to: &Path) -> Result<()> {
+    std::fs::create_dir_all(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy_folder(&entry.path(), &target)?;
+        } else {
+            std::fs::copy(entry.path(), target)?;
+        }
+    }
+    Ok(())
 }

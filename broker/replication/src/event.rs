@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use bellwether_coordinator::coordinator::Version;
 use bellwether_coordinator::records::QueueState;
-use bellwether_protocol::ids::{BrokerId, BrokerLife, Epoch, Offset};
+use bellwether_protocol::ids::{BrokerId, BrokerLife, Epoch, Offset, StoreId};
 use bellwether_protocol::peer::{Position, Subscription};
 
 /// Something that happened.
@@ -34,8 +34,8 @@ pub enum Event {
     /// A follower holds everything below `end` durably, under this epoch.
     Durable { from: BrokerLife, epoch: Epoch, end: Offset },
 
-    /// The leader says where the largest of its epochs not above this log's last one ends.
-    EpochEnd { from: BrokerLife, epoch: Epoch, last_epoch: Option<Epoch>, end: Offset },
+    /// The leader says, to the subscription of this number, where the largest of its epochs not above this log's last one ends.
+    EpochEnd { from: BrokerLife, epoch: Epoch, last_epoch: Option<Epoch>, end: Offset, number: u64 },
     /// It does not lead in that epoch.
     NotLeading { from: BrokerLife, epoch: Epoch, seen: Epoch },
     /// This log is too far behind to be streamed to.
@@ -63,6 +63,9 @@ pub enum Event {
     StoreFailed { why: String },
     /// An invariant of this queue is broken: stop it, loudly.
     Broken { why: String },
+    /// Synced data of the log here is damaged: give it up and take part again as the copy of this new store, with a
+    /// snapshot to begin with. The shell keeps the damaged log until that is installed.
+    LogLost { store: StoreId, why: String },
     /// The process did not run for a while.
     Paused,
     /// Time passed.
@@ -97,6 +100,7 @@ impl Event {
             | Event::HandOver
             | Event::StoreFailed { .. }
             | Event::Broken { .. }
+            | Event::LogLost { .. }
             | Event::Paused
             | Event::Tick => None,
         }
@@ -134,7 +138,13 @@ pub enum Effect {
     FetchSnapshot { leader: BrokerLife, epoch: Epoch },
 
     /// Answer a follower: see [`Event::EpochEnd`].
-    TellEpochEnd { to: BrokerLife, epoch: Epoch, last_epoch: Option<Epoch>, end: Offset },
+    TellEpochEnd {
+        to: BrokerLife,
+        epoch: Epoch,
+        last_epoch: Option<Epoch>,
+        end: Offset,
+        number: u64,
+    },
     /// Answer a follower: not led here.
     TellNotLeading { to: BrokerLife, epoch: Epoch, seen: Epoch },
     /// Answer a follower: its log is behind what is kept.
@@ -165,4 +175,7 @@ pub enum Effect {
     IsrChanged { from: Vec<BrokerId>, to: Vec<BrokerId> },
     /// The queue takes no further part; an operator has to look (promise G12).
     Stopped { why: String },
+    /// One that had stopped because its log is damaged takes part again, as a new member: its log and its state are
+    /// those of a snapshot to come.
+    Renewed,
 }

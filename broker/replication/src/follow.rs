@@ -5,6 +5,7 @@ use std::time::Instant;
 use bellwether_protocol::ids::{BrokerLife, Epoch, Offset};
 use bellwether_protocol::peer::Subscription;
 
+use crate::renew::Trust;
 use crate::{Effect, Replica, Role};
 
 /// A leader and how far the agreement with it has come.
@@ -97,20 +98,22 @@ impl Replica {
 
     /// Asks the leader to stream. Without a connection nothing is lost: [`crate::Event::Dialed`] asks again.
     fn subscribe(&mut self, _now: Instant, effects: &mut Vec<Effect>) {
-        let subscription = |epoch| Subscription {
+        let Role::Following(following) = &self.role else { return };
+        let (leader, epoch) = (following.leader, following.epoch);
+        if self.awaits_snapshot() {
+            effects.push(Effect::FetchSnapshot { leader, epoch });
+            return self.set_phase(Phase::Fetching);
+        }
+        self.subscriptions += 1;
+        let subscription = Subscription {
             queue: self.identity.queue,
             epoch,
             member: self.identity.member,
             last_epoch: self.log.epochs.last(),
             log_end: self.log.end,
+            number: self.subscriptions,
         };
-        if let Role::Following(following) = &self.role {
-            let effect = Effect::Subscribe {
-                leader: following.leader,
-                subscription: subscription(following.epoch),
-            };
-            effects.push(effect);
-        }
+        effects.push(Effect::Subscribe { leader, subscription });
         self.set_phase(Phase::Asked);
     }
 
@@ -266,6 +269,7 @@ impl Replica {
                     .stop(format!("a snapshot's epochs are not in order: {error:?}"), effects);
             }
         }
+        self.trust = Trust::Sound;
         self.log.start = at;
         self.log.end = at;
         self.log.durable = at;

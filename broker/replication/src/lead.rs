@@ -311,7 +311,13 @@ impl Replica {
         if agreed && subscription.log_end < self.log.start {
             return effects.push(Effect::TellSnapshotNeeded { to: from, epoch });
         }
-        effects.push(Effect::TellEpochEnd { to: from, epoch, last_epoch, end });
+        effects.push(Effect::TellEpochEnd {
+            to: from,
+            epoch,
+            last_epoch,
+            end,
+            number: subscription.number,
+        });
         if !agreed {
             return;
         }
@@ -323,11 +329,11 @@ impl Replica {
                 other.subscribed = false;
             }
         }
-        let committed = &leading.committed;
+        let counted: Vec<Member> = leading.maximal_isr().collect();
         leading.others.retain(|other| {
             other.member.broker != member.broker
                 || other.member == member
-                || committed.contains(&other.member)
+                || counted.contains(&other.member)
         });
         if leading.progress(member).is_none() {
             leading.others.push(Progress::new(member, now, self.log.end));

@@ -28,11 +28,15 @@ impl Replica {
                 .any(|other| other.subscribed && leading.committed.contains(&other.member))
     }
 
-    /// When all that was appended is committed, names a member that holds everything as the next leader.
-    pub(crate) fn consider_leaving(&mut self, _now: Instant, effects: &mut Vec<Effect>) {
+    /// When all that was appended is committed, names a member that holds everything as the next leader. That one delivers at
+    /// once: not before this one might have, for until then an older leader may (promise G3).
+    pub(crate) fn consider_leaving(&mut self, now: Instant, effects: &mut Vec<Effect>) {
         let (Role::Leading(leading), Some(seen)) = (&mut self.role, &self.seen) else { return };
         let all_committed = self.log.high_watermark == self.log.end && leading.serves;
         if !leading.leaving || leading.pending.is_some() || !all_committed || !self.connected {
+            return;
+        }
+        if now < leading.deliver_from {
             return;
         }
         let end = self.log.end;

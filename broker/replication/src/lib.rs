@@ -8,6 +8,7 @@ mod follow;
 mod isr;
 mod lead;
 mod leave;
+mod renew;
 mod stand;
 mod stop;
 
@@ -25,6 +26,7 @@ pub use isr::MemberHealth;
 
 use follow::Following;
 use lead::Leading;
+use renew::Trust;
 use stand::Standing;
 
 /// The times that the rules need.
@@ -51,7 +53,7 @@ impl Default for Timing {
     }
 }
 
-/// Who this replica is: fixed for the life of the process.
+/// Who this replica is: fixed for the life of the process, but for a damaged log that is given up.
 #[derive(Clone, Debug)]
 pub struct Identity {
     pub queue: QueueId,
@@ -116,8 +118,11 @@ pub struct Replica {
     abandoned: Option<(Epoch, Option<Epoch>)>,
     /// It has stopped for a reason that concerns this copy alone: while the state names it, it resigns.
     resigns: bool,
+    trust: Trust,
     /// When it last stopped answering an epoch, for the delivery lease of its successor.
     stopped_at: Option<Instant>,
+    /// When the term that was left, or stood for, could have begun to deliver: until then an older leader may.
+    deliver_from: Option<Instant>,
     /// The last life that is proven gone or dead.
     departed: Vec<BrokerLife>,
     /// Lives whose process is taken for dead. Evidence, not proof: hearing from one ends it.
@@ -128,6 +133,8 @@ pub struct Replica {
     candidacy: Option<stand::Candidacy>,
     /// Subscriptions to an epoch that this broker does not know of yet; answered when it leads it.
     early: Vec<(BrokerLife, Subscription)>,
+    /// Subscriptions so far. An answer to an older one than the last may speak of a log that is another by now.
+    subscriptions: u64,
     /// Not before: the next read of the state that a doubt asks for.
     reread_after: Option<Instant>,
 }
@@ -151,13 +158,16 @@ impl Replica {
             stopped_answering: None,
             abandoned: None,
             resigns: false,
+            trust: Trust::Sound,
             stopped_at: None,
+            deliver_from: None,
             departed: Vec::new(),
             taken_for_dead: Vec::new(),
             log,
             role: Role::Idle,
             candidacy: None,
             early: Vec::new(),
+            subscriptions: 0,
             reread_after: None,
         }
     }
@@ -193,8 +203,10 @@ impl Replica {
             }
             Event::Unsubscribe { from, epoch } => self.unsubscribed(now, from, epoch, effects),
             Event::Durable { from, epoch, end } => self.reported(now, from, epoch, end, effects),
-            Event::EpochEnd { from, epoch, last_epoch, end } => {
-                self.reconcile(now, from, epoch, last_epoch, end, effects);
+            Event::EpochEnd { from, epoch, last_epoch, end, number } => {
+                if number == self.subscriptions {
+                    self.reconcile(now, from, epoch, last_epoch, end, effects);
+                }
             }
             Event::NotLeading { from, epoch, seen } => {
                 self.rebuffed(now, from, epoch, seen, effects)
@@ -214,8 +226,10 @@ impl Replica {
                 self.cas_answered(now, version, &state, outcome, effects)
             }
             Event::HandOver => self.hand_over(now, effects),
-            Event::StoreFailed { why } => self.store_failed(now, why, effects),
-            Event::Broken { why } => self.broken(now, why, effects),
+            Event::StoreFailed { why } | Event::Broken { why } => {
+                self.stop_and_resign(now, why, effects);
+            }
+            Event::LogLost { store, why } => self.lose_log(now, store, why, effects),
             Event::Paused => self.paused(now),
             Event::Tick => self.tick(now, effects),
         }
@@ -246,7 +260,9 @@ impl Replica {
 
     /// Batches below are dropped from now on.
     pub fn log_starts(&mut self, start: Offset) {
-        self.log.start = start;
+        if !self.awaits_snapshot() {
+            self.log.start = start;
+        }
     }
 
     /// The last state that was read.
@@ -339,9 +355,11 @@ impl Replica {
                 // Until the state is read anew on another session, the old epoch stays unanswered.
                 self.abandoned = Some((standing.old_epoch, standing.answered_before));
                 self.stop_answering(now, standing.old_epoch);
+                self.deliver_from = Some(now + self.timing.promise);
             }
             Role::Leading(leading) => {
                 self.stop_answering(now, leading.epoch);
+                self.deliver_from = Some(leading.deliver_from);
                 effects.push(Effect::StopLeading { epoch: leading.epoch });
             }
             Role::Stopped { why } => self.role = Role::Stopped { why },
@@ -466,6 +484,12 @@ impl Replica {
         let won = matches!(&self.role, Role::Standing(standing) if standing.old_epoch < state.epoch && state.leader == Some(life));
         match state.leader {
             Some(leader) if leader == life => {
+                if self.trust == Trust::Fetched {
+                    // What it asked for before it gave its log up has been granted since.
+                    let store = self.identity.member.store;
+                    let why = "its log on this broker is damaged, and it was elected before that was found";
+                    return self.lose_log(now, store, why.to_owned(), effects);
+                }
                 if !state.isr.contains(&self.identity.member) {
                     let why = "the coordinator names this broker as leader, but its copy is not in the in-sync set";
                     return self.stop(why.to_owned(), effects);

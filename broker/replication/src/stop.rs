@@ -5,18 +5,13 @@ use std::time::Instant;
 
 use bellwether_coordinator::election::resigned;
 
+use crate::renew::Trust;
 use crate::{CasOutcome, Effect, Event, Replica, Role, Seen};
 
 impl Replica {
-    pub(crate) fn store_failed(&mut self, now: Instant, why: String, effects: &mut Vec<Effect>) {
+    /// The store failed, or invariants of this copy are broken; the other copies may well be sound, and one of them should lead.
+    pub(crate) fn stop_and_resign(&mut self, now: Instant, why: String, effects: &mut Vec<Effect>) {
         self.leave_role(now, effects);
-        self.stop(why, effects);
-        self.resigns = true;
-        self.resign(now, effects);
-    }
-
-    /// Invariants of this copy are broken; the other copies may well be sound, and one of them should lead.
-    pub(crate) fn broken(&mut self, now: Instant, why: String, effects: &mut Vec<Effect>) {
         self.stop(why, effects);
         self.resigns = true;
         self.resign(now, effects);
@@ -43,6 +38,8 @@ impl Replica {
                 }
                 return;
             }
+            // The store, or what is held to be true, is worse off than the log alone.
+            Event::StoreFailed { .. } | Event::Broken { .. } => self.trust = Trust::Sound,
             Event::Subscribe { from, subscription } => {
                 let (epoch, seen) = (subscription.epoch, self.highest_epoch());
                 effects.push(Effect::TellNotLeading { to: from, epoch, seen });
@@ -50,13 +47,17 @@ impl Replica {
             _ => {}
         }
         self.resign(now, effects);
+        self.renew(now, effects);
     }
 
-    /// Asks for a state that names nobody, again and again until it names somebody else.
+    /// Asks for a state that names nobody, again and again until it names somebody else. Whoever follows one that resigned
+    /// delivers at once: not before this one might have (promise G3).
     pub(crate) fn resign(&mut self, now: Instant, effects: &mut Vec<Effect>) {
+        let waits = |until: Option<Instant>| until.is_some_and(|at| now < at);
         if !self.is_named_and_resigns()
             || !self.connected
-            || self.reread_after.is_some_and(|at| now < at)
+            || waits(self.deliver_from)
+            || waits(self.reread_after)
         {
             return;
         }

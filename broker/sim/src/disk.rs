@@ -40,8 +40,8 @@ pub enum Write {
         start: Offset,
         live: Vec<Batch>,
     },
-    /// A snapshot takes the place of everything.
-    Replace(Box<Image>),
+    /// A snapshot takes the place of everything, as the copy of this store.
+    Replace(Box<Image>, StoreId),
 }
 
 impl Image {
@@ -64,7 +64,7 @@ impl Image {
                 self.start = *start;
                 self.live = live.iter().map(|batch| (batch.base(), batch.clone())).collect();
             }
-            Write::Replace(image) => *self = Image::clone(image),
+            Write::Replace(image, _) => *self = Image::clone(image),
         }
     }
 
@@ -80,7 +80,10 @@ impl Image {
 /// A data directory.
 #[derive(Debug)]
 pub struct Disk {
-    pub store: StoreId,
+    /// As whose copy the log takes part.
+    store: StoreId,
+    /// Bits have turned in what was synced: nothing of it can be used.
+    damaged: bool,
     synced: Image,
     written: VecDeque<Write>,
     /// Writes that the sync under way covers.
@@ -90,7 +93,23 @@ pub struct Disk {
 impl Disk {
     #[must_use]
     pub fn new(store: StoreId) -> Disk {
-        Disk { store, synced: Image::default(), written: VecDeque::new(), syncing: None }
+        let synced = Image::default();
+        Disk { store, damaged: false, synced, written: VecDeque::new(), syncing: None }
+    }
+
+    pub fn damage(&mut self) {
+        self.damaged = true;
+    }
+
+    #[must_use]
+    pub fn is_damaged(&self) -> bool {
+        self.damaged
+    }
+
+    /// As whose copy the log takes part. None: as nobody's, until it was fetched anew.
+    #[must_use]
+    pub fn store(&self) -> Option<StoreId> {
+        (!self.damaged).then_some(self.store)
     }
 
     pub fn write(&mut self, write: Write) {
@@ -111,7 +130,7 @@ impl Disk {
         let covered = self.syncing.take().unwrap_or(0);
         let done: Vec<Write> = self.written.drain(..covered).collect();
         for write in &done {
-            self.synced.apply(write);
+            self.reached(write);
         }
         done
     }
@@ -122,7 +141,7 @@ impl Disk {
     pub fn durable(&self) -> Offset {
         let cuts = self.written.iter().filter_map(|write| match write {
             Write::Truncate(to) => Some(*to),
-            Write::Append(_) | Write::Checkpoint(_) | Write::Clean { .. } | Write::Replace(_) => {
+            Write::Append(_) | Write::Checkpoint(_) | Write::Clean { .. } | Write::Replace(..) => {
                 None
             }
         });
@@ -138,9 +157,16 @@ impl Disk {
     /// The process died. Some of what it had not synced may have reached the disk all the same, in order.
     pub fn crash(&mut self, random: &mut Random) {
         let survive = random.between(0, self.written.len() as u64) as usize;
-        for write in self.written.drain(..).take(survive) {
-            self.synced.apply(&write);
+        for write in std::mem::take(&mut self.written).iter().take(survive) {
+            self.reached(write);
         }
         self.syncing = None;
+    }
+
+    fn reached(&mut self, write: &Write) {
+        self.synced.apply(write);
+        if let Write::Replace(_, store) = write {
+            (self.store, self.damaged) = (*store, false);
+        }
     }
 }

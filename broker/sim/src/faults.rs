@@ -1,5 +1,6 @@
 //! What goes wrong, and how it is put right.
 
+use bellwether_coordinator::records::QueueState;
 use bellwether_protocol::ids::BrokerLife;
 
 use crate::disk::Disk;
@@ -41,6 +42,7 @@ impl World {
             82..86 => self.wipe(node),
             86..88 => self.fail_store(node),
             88..93 => self.hand_over(node),
+            93..96 => self.damage(node),
             _ => self.give(node, Input::Clean),
         }
     }
@@ -218,14 +220,19 @@ impl World {
         }
     }
 
-    /// Whether the promise still holds without the disk of `node`: another member of the ISR keeps its own.
+    /// Whether the promise still holds without the disk of `node`: another member of the ISR keeps its own, also should a
+    /// change that is under way apply.
     fn may_lose_disk(&self, node: usize) -> bool {
-        let keeps = |other: usize| {
-            let it = &self.nodes[other];
-            let member = crate::world::member_of(other, &it.disk);
-            other != node && !it.store_failed && self.ensemble.state().isr.contains(&member)
+        let kept = |state: &QueueState| {
+            (0..self.nodes.len()).any(|other| {
+                let it = &self.nodes[other];
+                let member = crate::world::member_of(other, &it.disk);
+                other != node && !it.store_failed && state.isr.contains(&member)
+            })
         };
-        (0..self.nodes.len()).any(keeps)
+        let present = self.ensemble.version();
+        let under_way = self.under_way.iter().filter(|cas| cas.version == present);
+        kept(self.ensemble.state()) && under_way.into_iter().all(|cas| kept(&cas.state))
     }
 
     fn wipe(&mut self, node: usize) {
@@ -257,6 +264,27 @@ impl World {
         let generation = self.nodes[node].generation;
         let delay = self.random.between(10_000, 4_000_000);
         self.schedule.after(delay, Happening::Replace { node, generation });
+    }
+
+    /// Bits turn in what was synced, and a process that runs finds out.
+    fn damage(&mut self, node: usize) {
+        let it = &self.nodes[node];
+        let installing = it.process.as_ref().is_some_and(|process| process.installing);
+        if it.paused || it.store_failed || installing || it.disk.is_damaged() {
+            return;
+        }
+        if self.may_lose_disk(node) {
+            self.tell(|| format!("fault: the log of b{} is damaged", node + 1));
+            self.nodes[node].disk.damage();
+            self.finds_damage(node);
+        }
+    }
+
+    pub(crate) fn finds_damage(&mut self, node: usize) {
+        if self.nodes[node].disk.is_damaged() && self.nodes[node].process.is_some() {
+            let store = self.new_store();
+            self.give(node, Input::LogLost(store));
+        }
     }
 
     pub(crate) fn replace_disk(&mut self, node: usize, generation: u64) {

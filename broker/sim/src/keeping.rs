@@ -13,7 +13,7 @@ use crate::process::{Output, Process};
 impl Process {
     pub(crate) fn synced(&mut self, disk: &mut Disk) {
         for write in disk.end_sync() {
-            if let Write::Replace(image) = write {
+            if let Write::Replace(image, _) = write {
                 self.snapshot_installed(disk, *image);
             }
         }
@@ -21,7 +21,7 @@ impl Process {
         self.step(disk, Event::LocalDurable { end });
     }
 
-    pub(crate) fn give_snapshot(&mut self, to: BrokerLife, epoch: Epoch) {
+    pub(crate) fn give_snapshot(&mut self, to: BrokerLife, epoch: Epoch, fetch: u64) {
         let image = (self.replica.leads() == Some(epoch)).then(|| {
             let at = self.machine.applied();
             let checkpoint = self.checkpoint();
@@ -36,7 +36,7 @@ impl Process {
                 checkpoint: Some(checkpoint),
             })
         });
-        self.out.push(Output::GiveSnapshot { to, epoch, image });
+        self.out.push(Output::GiveSnapshot { to, epoch, fetch, image });
     }
 
     pub(crate) fn snapshot(&mut self, disk: &mut Disk, epoch: Epoch, image: Option<Box<Image>>) {
@@ -46,7 +46,7 @@ impl Process {
             // It takes the log's place when it is durable; until then the log is what it was.
             Some(image) => {
                 self.installing = true;
-                disk.write(Write::Replace(image));
+                disk.write(Write::Replace(image, self.replica.member().store));
             }
             None => self.step(disk, Event::SnapshotFailed { epoch }),
         }
@@ -75,7 +75,8 @@ impl Process {
 
     pub(crate) fn clean(&mut self, disk: &mut Disk) {
         let start = self.machine.applied();
-        if self.replica.stopped().is_some() || start <= self.log.start {
+        let unusable = self.replica.stopped().is_some() || self.replica.awaits_snapshot();
+        if unusable || start <= self.log.start {
             return;
         }
         let live = self.live_below(start);

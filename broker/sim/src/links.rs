@@ -193,6 +193,9 @@ impl World {
         let (generation, link) = (it.generation, it.link);
         let cas = Cas { by, version, state };
         it.open_cas.push(cas.clone());
+        let present = self.ensemble.version();
+        self.under_way.retain(|other| other.version == present);
+        self.under_way.push(cas.clone());
         let delay = self.random.delay(2_000);
         self.schedule.after(delay, Happening::Cas { node, generation, link, cas, late: false });
     }

@@ -7,7 +7,9 @@ use std::time::Instant;
 use bellwether_coordinator::coordinator::Version;
 use bellwether_coordinator::records::QueueState;
 use bellwether_log::{Batch, Record};
-use bellwether_protocol::ids::{BrokerId, BrokerLife, Epoch, Offset, OffsetRange, QueueId};
+use bellwether_protocol::ids::{
+    BrokerId, BrokerLife, Epoch, Offset, OffsetRange, QueueId, StoreId,
+};
 use bellwether_protocol::peer::{AppendRun, PeerFrame};
 use bellwether_queue::Queue;
 use bellwether_replication::{
@@ -63,9 +65,12 @@ pub enum Input {
     SnapshotAsked {
         from: BrokerLife,
         epoch: Epoch,
+        fetch: u64,
     },
+    /// What came of that fetch.
     Snapshot {
         epoch: Epoch,
+        fetch: u64,
         image: Option<Box<Image>>,
     },
     Client {
@@ -79,6 +84,8 @@ pub enum Input {
     HandOver,
     /// A sync failed: nothing more of this store is to be believed.
     StoreFailed,
+    /// What was synced of the log is damaged, and that was found: it is fetched anew as the copy of this store.
+    LogLost(StoreId),
     /// Take a checkpoint and drop what lies below it.
     Clean,
     Tick,
@@ -105,10 +112,12 @@ pub enum Output {
     FetchSnapshot {
         leader: BrokerLife,
         epoch: Epoch,
+        fetch: u64,
     },
     GiveSnapshot {
         to: BrokerLife,
         epoch: Epoch,
+        fetch: u64,
         image: Option<Box<Image>>,
     },
     /// A sync began.
@@ -164,6 +173,8 @@ pub struct Process {
     ask_again_at: Instant,
     /// A snapshot is on its way to the disk, to take the log's place: nothing else may change the log meanwhile.
     pub(crate) installing: bool,
+    /// The last fetch of a snapshot.
+    fetch: u64,
     pub(crate) timing: Timing,
     pub(crate) now: Instant,
     last_tick: Instant,
@@ -179,7 +190,7 @@ const FRAME_BATCHES_MAX: usize = 3;
 impl Process {
     /// A process that starts with what the disk holds.
     pub fn start(now: Instant, identity: Identity, timing: Timing, disk: &Disk) -> Process {
-        let log = disk.synced().clone();
+        let log = if disk.is_damaged() { Image::default() } else { disk.synced().clone() };
         let checkpoint = log.checkpoint.as_ref();
         let machine = checkpoint.map_or_else(Queue::new, |checkpoint| {
             Queue::restore(&checkpoint.state).expect("a checkpoint was written by this very build")
@@ -202,6 +213,7 @@ impl Process {
             next_ask: 0,
             ask_again_at: now,
             installing: false,
+            fetch: 0,
             timing,
             now,
             last_tick: now,
@@ -237,13 +249,20 @@ impl Process {
             }
             Input::Frame { peer, side, frame } => self.frame(disk, peer, side, frame),
             Input::Synced => self.synced(disk),
-            Input::SnapshotAsked { from, epoch } => self.give_snapshot(from, epoch),
-            Input::Snapshot { epoch, image } => self.snapshot(disk, epoch, image),
+            Input::SnapshotAsked { from, epoch, fetch } => self.give_snapshot(from, epoch, fetch),
+            Input::Snapshot { epoch, fetch, image } if fetch == self.fetch && !self.installing => {
+                self.snapshot(disk, epoch, image);
+            }
+            // Of a fetch that was given up, or while another is on its way to the disk.
+            Input::Snapshot { .. } => {}
             Input::Client { client, request } => self.request(disk, client, request),
             Input::ClientLost { client } => self.client_lost(disk, client),
             Input::HandOver => self.step(disk, Event::HandOver),
             Input::StoreFailed => {
                 self.step(disk, Event::StoreFailed { why: STORE_FAILED.to_owned() });
+            }
+            Input::LogLost(store) => {
+                self.step(disk, Event::LogLost { store, why: "bits have turned".to_owned() });
             }
             Input::Clean => self.clean(disk),
             Input::Tick => self.tick(disk),
@@ -275,10 +294,11 @@ impl Process {
                 self.send(leader, dialed, PeerFrame::Durable(vec![(QUEUE, epoch, end)]));
             }
             Effect::FetchSnapshot { leader, epoch } => {
-                self.out.push(Output::FetchSnapshot { leader, epoch });
+                self.fetch += 1;
+                self.out.push(Output::FetchSnapshot { leader, epoch, fetch: self.fetch });
             }
-            Effect::TellEpochEnd { to, epoch, last_epoch, end } => {
-                let frame = PeerFrame::EpochEnd { queue: QUEUE, epoch, last_epoch, end };
+            Effect::TellEpochEnd { to, epoch, last_epoch, end, number } => {
+                let frame = PeerFrame::EpochEnd { queue: QUEUE, epoch, last_epoch, end, number };
                 self.send(to, accepted, frame);
             }
             Effect::TellNotLeading { to, epoch, seen } => {
@@ -322,6 +342,11 @@ impl Process {
             Effect::Serve { epoch, deliver_from } => self.serve(disk, epoch, deliver_from),
             Effect::StopLeading { epoch: _ } => self.stop_leading(),
             Effect::LeaseChanged | Effect::IsrChanged { .. } => {}
+            Effect::Renewed => {
+                self.machine = Queue::new();
+                self.log = Image::default();
+            }
+            Effect::Stopped { why: _ } if self.replica.awaits_snapshot() => self.stop_leading(),
             Effect::Stopped { why } => {
                 self.stop_leading();
                 self.out.push(Output::Fact(Fact::Stopped { why }));
@@ -376,8 +401,8 @@ impl Process {
                     self.streamed(disk, peer, run);
                 }
             }
-            PeerFrame::EpochEnd { epoch, last_epoch, end, .. } => {
-                self.step(disk, Event::EpochEnd { from: peer, epoch, last_epoch, end });
+            PeerFrame::EpochEnd { epoch, last_epoch, end, number, .. } => {
+                self.step(disk, Event::EpochEnd { from: peer, epoch, last_epoch, end, number });
             }
             PeerFrame::NotLeading { epoch, seen, .. } => {
                 self.step(disk, Event::NotLeading { from: peer, epoch, seen });

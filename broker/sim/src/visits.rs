@@ -48,7 +48,13 @@ impl World {
         let leader = self.ensemble.state().leader.and_then(|life| self.node_of(life));
         let anybody = self.random.between(0, self.nodes.len() as u64 - 1) as usize;
         let node = if self.random.chance(20) { Some(anybody) } else { leader };
-        if let Some(node) = node.filter(|node| self.nodes[*node].process.is_some()) {
+        // Its next connection begins where the end of the last one was heard of.
+        let unheard = |node: usize| {
+            let generation = self.nodes[node].generation;
+            self.client_losses[client] == Some((node, generation))
+        };
+        let usable = |node: &usize| self.nodes[*node].process.is_some() && !unheard(*node);
+        if let Some(node) = node.filter(usable) {
             self.clients[client].broker = Some(node);
         }
     }
@@ -57,6 +63,7 @@ impl World {
     fn client_lost(&mut self, client: usize) {
         let id = self.clients[client].id;
         if let Some(node) = self.clients[client].broker {
+            self.client_losses[client] = Some((node, self.nodes[node].generation));
             self.later(node, 500, Input::ClientLost { client: id });
         }
         self.drop_client(client);

@@ -66,9 +66,11 @@ impl Witness {
         }
     }
 
-    /// A leader serves from what it has applied: all that was ever committed has to be in it.
+    /// A leader serves from what it has applied: all that was committed before its epoch has to be in it. One that was
+    /// frozen and deposed meanwhile knows nothing of later ones, and can confirm nothing either.
     pub fn serves(&mut self, life: BrokerLife, epoch: Epoch, applied: Offset) {
-        let end = self.end();
+        let before = |batch: &&Batch| batch.epoch() < epoch;
+        let end = self.committed.values().rev().find(before).map_or(Offset(0), Batch::end);
         if applied < end {
             let what = format!("{life} serves epoch {epoch} from {applied}; {end} was committed");
             self.violated("G1", what);

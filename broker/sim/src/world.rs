@@ -93,9 +93,13 @@ pub struct World {
     pub(crate) blocked: BTreeMap<(usize, usize), u64>,
     pub(crate) ensemble: Ensemble,
     pub(crate) ensemble_away: bool,
+    /// Every change that was sent and names the present version: it may apply yet, whatever became of its author.
+    pub(crate) under_way: Vec<Cas>,
     pub(crate) clients: Vec<Client>,
     /// Numbers of the clients' connections, and when their lanes are free: to the broker, from it.
     pub(crate) client_links: Vec<(u64, u64, u64)>,
+    /// Where the end of each one's last connection has not been heard of: the node, and which start of it.
+    pub(crate) client_losses: Vec<Option<(usize, u64)>>,
     /// Until when each looks for no broker.
     pub(crate) clients_away_until_us: Vec<u64>,
     pub(crate) numbers: Numbers,
@@ -138,8 +142,10 @@ impl World {
             blocked: BTreeMap::new(),
             ensemble: Ensemble::new(isr, min_isr),
             ensemble_away: false,
+            under_way: Vec::new(),
             clients: Vec::new(),
             client_links: Vec::new(),
+            client_losses: Vec::new(),
             clients_away_until_us: Vec::new(),
             numbers: Numbers::default(),
             next_incarnation: 0,
@@ -180,6 +186,7 @@ impl World {
         self.clients.push(Client { id: ClientId(index as u32), broker: None, kind });
         self.client_links.push((0, 0, 0));
         self.clients_away_until_us.push(0);
+        self.client_losses.push(None);
         self.schedule.after(2_000, Happening::ClientTurn(index));
     }
 
@@ -307,6 +314,9 @@ impl World {
             return;
         }
         let Some(process) = &mut it.process else { return };
+        if let Input::ClientLost { client } = &input {
+            self.client_losses[client.0 as usize] = None;
+        }
         let told = (self.story.is_some() && !is_routine(&input))
             .then(|| format!("b{} <- {input:?}", node + 1));
         let outputs = process.take(now, &mut it.disk, input);
@@ -327,18 +337,18 @@ impl World {
             Output::Cas { version, state } => self.send_cas(node, version, state),
             Output::Send { peer, side, frame } => self.send_frame(node, peer, side, frame),
             Output::SendToBroker { broker, frame } => self.send_to_broker(node, broker, frame),
-            Output::FetchSnapshot { leader, epoch } => {
+            Output::FetchSnapshot { leader, epoch, fetch } => {
                 let Some(from) = self.nodes[node].life else { return };
-                let input = Input::SnapshotAsked { from, epoch };
+                let input = Input::SnapshotAsked { from, epoch, fetch };
                 match self.node_of(leader) {
                     Some(leader) => self.later(leader, 5_000, input),
-                    None => self.later(node, 5_000, Input::Snapshot { epoch, image: None }),
+                    None => self.later(node, 5_000, Input::Snapshot { epoch, fetch, image: None }),
                 }
             }
-            Output::GiveSnapshot { to, epoch, image } => {
+            Output::GiveSnapshot { to, epoch, fetch, image } => {
                 let image = if self.random.chance(15) { None } else { image };
                 if let Some(to) = self.node_of(to) {
-                    self.later(to, 20_000, Input::Snapshot { epoch, image });
+                    self.later(to, 20_000, Input::Snapshot { epoch, fetch, image });
                 }
             }
             Output::Sync => {
@@ -370,7 +380,7 @@ impl World {
                 let nodes = &self.nodes;
                 let disk_of = |member: Member| {
                     let disk = &nodes[member.broker.0 as usize - 1].disk;
-                    (disk.store == member.store).then(|| disk.synced())
+                    (disk.store() == Some(member.store)).then(|| disk.synced())
                 };
                 self.witness.confirms(epoch, end, &self.ensemble, disk_of);
             }
@@ -427,6 +437,7 @@ impl World {
         it.open_cas.clear();
         let generation = it.generation;
         self.tell(|| format!("b{} starts", node + 1));
+        self.finds_damage(node);
         let delay = self.random.delay(60_000);
         self.schedule.after(delay, Happening::Register { node, generation });
     }
@@ -506,5 +517,7 @@ impl Node {
 }
 
 pub(crate) fn member_of(node: usize, disk: &Disk) -> Member {
-    Member { broker: BrokerId(node as u32 + 1), store: disk.store }
+    // A damaged copy is a member of no set; what it is until it begins anew does not matter.
+    let store = disk.store().unwrap_or(StoreId(uuid::Uuid::nil()));
+    Member { broker: BrokerId(node as u32 + 1), store }
 }

@@ -37,7 +37,7 @@ impl Delivery {
 struct Waiting {
     items: VecDeque<Item>,
     frames: usize,
-    /// Of deliveries that are not written yet, those the writer has taken included.
+    /// Of deliveries that are not written yet, those the writer has taken included, but for those that it has set aside.
     delivery_bytes: usize,
     /// Consumers whose shard was told to hold back.
     held_back: Vec<Arc<Outlet>>,
@@ -126,6 +126,18 @@ impl Outbox {
             return Vec::new();
         }
         std::mem::take(&mut waiting.held_back)
+    }
+
+    /// So many bytes of deliveries wait for their lease, and take no room from other queues meanwhile; answers whose shards may go
+    /// on. Bounded all the same: nothing is handed out under a lease that does not hold, so it is an outbox full for each
+    /// queue at most.
+    pub fn set_aside(&self, bytes: usize) -> Vec<Arc<Outlet>> {
+        self.delivered(bytes)
+    }
+
+    /// So many that were set aside wait to be written again.
+    pub fn taken_up(&self, bytes: usize) {
+        self.waiting().delivery_bytes += bytes;
     }
 
     /// Writes what waits and then ends the connection; a reason is said in a goodbye. The first reason counts.

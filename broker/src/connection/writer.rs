@@ -11,21 +11,29 @@ use std::time::Instant;
 use bellwether_protocol::Frame;
 use bellwether_protocol::client::{BrokerFrame, Deliver};
 use bellwether_protocol::error::{ErrorBody, ErrorCode};
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::time::{Duration, timeout};
 
+use super::chunks::{Aside, Chunk, Pending};
 use super::consumers::Outlet;
 use super::inbox::Inbox;
 use super::outbox::{Delivery, Item, Outbox};
 use super::{Service, WRITE_TIMEOUT};
-use crate::shard::input::{Lease, ShardInput};
+use crate::shard::input::ShardInput;
 
 /// Pieces handed to one write call.
 const SLICES_MAX: usize = 64;
 
-/// How often it is looked whether a lease covers again what is held back.
+/// How soon it is looked whether a lease covers again what was set aside; each time in vain twice as late, up to
+/// [`LEASE_LOOK_MAX`].
 const LEASE_LOOK: Duration = Duration::from_millis(5);
+/// See [`LEASE_LOOK`].
+const LEASE_LOOK_MAX: Duration = Duration::from_millis(80);
+
+/// How long a delivery of which a part is written waits for its lease before the connection ends: nothing else can be written
+/// meanwhile.
+const BEGUN_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Encoded bytes before writing begins: beyond it a write would only wait for the socket.
 const ENCODED_MAX: usize = 512 * 1024;
@@ -39,37 +47,10 @@ pub(super) struct Writer<W> {
     /// How often the client wants to hear something.
     heartbeat: Option<Duration>,
     chunks: VecDeque<Chunk>,
-    /// Deliveries that their leases do not cover for the moment, in order. Bounded as the outbox is: their bytes count there.
-    held: VecDeque<Chunk>,
+    aside: Aside,
     /// Of all chunks since the last flush.
     chunk_bytes: usize,
     encoded: BytesMut,
-}
-
-/// Bytes to write.
-struct Chunk {
-    bytes: Bytes,
-    /// Of a delivery none of whose bytes is written yet.
-    delivery: Option<Pending>,
-}
-
-/// A delivery that may still be dropped.
-struct Pending {
-    outlet: Arc<Outlet>,
-    lease: Lease,
-    bytes: usize,
-    messages: u64,
-    redelivered: u64,
-}
-
-impl Pending {
-    fn will_never_be_written(&self) -> bool {
-        self.outlet.is_closed() || self.lease.is_over()
-    }
-
-    fn may_be_written(&self, now: Instant) -> bool {
-        !self.will_never_be_written() && self.lease.holds(now)
-    }
 }
 
 impl<W: AsyncWrite + Unpin> Writer<W> {
@@ -87,7 +68,7 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
             inbox,
             heartbeat,
             chunks: VecDeque::new(),
-            held: VecDeque::new(),
+            aside: Aside::default(),
             chunk_bytes: 0,
             encoded: BytesMut::new(),
         }
@@ -109,6 +90,7 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
             .heartbeat
             .map(|every| tokio::time::interval_at(tokio::time::Instant::now() + every, every));
         let mut wrote = false;
+        let mut look = LEASE_LOOK;
         loop {
             let taken = self.outbox.take();
             if !taken.items.is_empty() {
@@ -119,7 +101,7 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
                     }
                 }
                 self.flush().await?;
-                wrote = true;
+                (wrote, look) = (true, LEASE_LOOK);
                 continue;
             }
             if taken.overflown {
@@ -133,7 +115,10 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
             }
             tokio::select! {
                 () = self.outbox.arrived() => {}
-                () = tokio::time::sleep(LEASE_LOOK), if !self.held.is_empty() => self.flush().await?,
+                () = tokio::time::sleep(look), if !self.aside.is_empty() => {
+                    look = (look * 2).min(LEASE_LOOK_MAX);
+                    self.flush().await?;
+                }
                 () = tick(&mut beat) => {
                     if !std::mem::take(&mut wrote) {
                         BrokerFrame::Heartbeat.encode(&mut self.encoded);
@@ -175,7 +160,7 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
             .encode(&mut self.encoded);
         let bytes = self.encoded.split().freeze();
         self.chunk_bytes += bytes.len();
-        self.chunks.push_back(Chunk { bytes, delivery: Some(pending) });
+        self.chunks.push_back(Chunk::new(bytes, Some(pending)));
     }
 
     /// What was encoded so far becomes a chunk.
@@ -183,35 +168,52 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
         if !self.encoded.is_empty() {
             let bytes = self.encoded.split().freeze();
             self.chunk_bytes += bytes.len();
-            self.chunks.push_back(Chunk { bytes, delivery: None });
+            self.chunks.push_back(Chunk::new(bytes, None));
         }
     }
 
-    /// Writes all chunks; each time the socket takes something, what has not begun is checked again.
+    /// Writes all chunks; each time the socket takes something, what is not wholly written is checked again.
     async fn flush(&mut self) -> io::Result<()> {
         self.cut();
         self.chunk_bytes = 0;
-        // What is held back goes first: behind it wait others of its queue.
-        for chunk in std::mem::take(&mut self.held).into_iter().rev() {
-            self.chunks.push_front(chunk);
-        }
+        self.take_up();
+        let mut paused = Duration::ZERO;
         while !self.chunks.is_empty() {
-            let written = timeout(WRITE_TIMEOUT, poll_fn(|cx| self.poll_write(cx))).await;
-            let written = written.map_err(|_| {
+            let step = timeout(WRITE_TIMEOUT, poll_fn(|cx| self.poll_write(cx))).await;
+            let step = step.map_err(|_| {
                 io::Error::new(io::ErrorKind::TimedOut, "the client does not read")
             })??;
-            if let Some(bytes) = written {
-                self.advance(bytes);
+            match step {
+                Step::Wrote(bytes) => {
+                    self.advance(bytes);
+                    paused = Duration::ZERO;
+                }
+                Step::NothingLeft => {}
+                Step::Paused if paused < BEGUN_PATIENCE => {
+                    tokio::time::sleep(LEASE_LOOK).await;
+                    paused += LEASE_LOOK;
+                }
+                Step::Paused => return Err(lease_lost()),
             }
         }
         self.socket.flush().await
     }
 
     /// The check stands in the poll, so that it is made again after every wait for the socket.
-    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<usize>>> {
-        self.set_aside_what_may_not_be_written();
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Step>> {
+        let now = Instant::now();
+        if let Some(Chunk { delivery: Some(pending), begun: true, .. }) = self.chunks.front() {
+            // Half a delivery cannot be taken back, but its rest can be kept back: without it, it is none.
+            if pending.lease.is_over() {
+                return Poll::Ready(Err(lease_lost()));
+            }
+            if !pending.lease.holds(now) {
+                return Poll::Ready(Ok(Step::Paused));
+            }
+        }
+        self.set_aside_what_may_not_be_written(now);
         if self.chunks.is_empty() {
-            return Poll::Ready(Ok(None));
+            return Poll::Ready(Ok(Step::NothingLeft));
         }
         let mut slices = [IoSlice::new(&[]); SLICES_MAX];
         let mut count = 0;
@@ -222,74 +224,93 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
         Pin::new(&mut self.socket).poll_write_vectored(cx, &slices[..count]).map(|written| {
             match written {
                 Ok(0) => Err(io::ErrorKind::WriteZero.into()),
-                Ok(bytes) => Ok(Some(bytes)),
+                Ok(bytes) => Ok(Step::Wrote(bytes)),
                 Err(error) => Err(error),
             }
         })
     }
 
-    /// Holds back deliveries that their lease does not cover for the moment, and all of the same lease behind them; drops those
-    /// whose lease is over or whose consumer is gone. Of none of them anything is written.
+    /// Of what is written next, sets aside the deliveries that their lease does not cover for the moment, and all of the same
+    /// lease behind them; drops those whose lease is over or whose consumer is gone. Of none of them anything is written.
     // A deposed leader that wrote them would deliver what its successor may have let somebody settle (promise G3).
-    fn set_aside_what_may_not_be_written(&mut self) {
-        let now = Instant::now();
-        let covered = |chunk: &Chunk| {
-            chunk.delivery.as_ref().is_none_or(|pending| pending.may_be_written(now))
-        };
-        if self.held.is_empty() && self.chunks.iter().take(SLICES_MAX).all(covered) {
-            return;
-        }
-        for chunk in std::mem::take(&mut self.chunks) {
-            match &chunk.delivery {
-                Some(pending) if pending.will_never_be_written() => self.released(pending.bytes),
-                Some(pending)
-                    if !pending.may_be_written(now) || self.holds_back(&pending.lease) =>
-                {
-                    self.service.metrics.lease_refusals.increment();
-                    self.held.push_back(chunk);
-                }
-                Some(_) | None => self.chunks.push_back(chunk),
+    fn set_aside_what_may_not_be_written(&mut self, now: Instant) {
+        let mut at = 0;
+        while at < self.chunks.len().min(SLICES_MAX) {
+            let Some(pending) =
+                self.chunks[at].delivery.as_ref().filter(|_| !self.chunks[at].begun)
+            else {
+                at += 1;
+                continue;
+            };
+            let is_over = pending.will_never_be_written();
+            if !is_over && pending.lease.holds(now) && !self.aside.has(&pending.lease) {
+                at += 1;
+                continue;
+            }
+            let bytes = pending.bytes;
+            let Some(chunk) = self.chunks.remove(at) else { return };
+            if is_over {
+                self.tell_drained(self.outbox.delivered(bytes));
+            } else {
+                self.service.metrics.lease_refusals.increment();
+                self.aside.add(chunk);
+                self.tell_drained(self.outbox.set_aside(bytes));
             }
         }
     }
 
-    /// Whether something of this lease waits already.
-    fn holds_back(&self, lease: &Lease) -> bool {
-        self.held
-            .iter()
-            .filter_map(|chunk| chunk.delivery.as_ref())
-            .any(|held| held.lease.is(lease))
+    /// What was set aside and is covered again goes first: behind it wait others of its queue.
+    fn take_up(&mut self) {
+        if self.aside.is_empty() {
+            return;
+        }
+        for chunk in self.aside.take_covered(Instant::now()).into_iter().rev() {
+            self.outbox.taken_up(chunk.delivery.as_ref().map_or(0, |pending| pending.bytes));
+            self.chunks.push_front(chunk);
+        }
     }
 
     /// So many bytes were written: whole chunks go, the first of the rest has begun.
     fn advance(&mut self, mut bytes: usize) {
         while bytes > 0 {
             let Some(chunk) = self.chunks.front_mut() else { return };
-            let pending = chunk.delivery.take();
             if bytes < chunk.bytes.len() {
                 chunk.bytes = chunk.bytes.slice(bytes..);
-                bytes = 0;
-            } else {
-                bytes -= chunk.bytes.len();
-                self.chunks.pop_front();
+                chunk.begun = true;
+                return;
             }
-            if let Some(pending) = pending {
+            bytes -= chunk.bytes.len();
+            let written = self.chunks.pop_front().and_then(|chunk| chunk.delivery);
+            if let Some(pending) = written {
                 let metrics = &self.service.metrics;
                 metrics.delivered_messages.add(pending.messages);
                 metrics.redelivered_messages.add(pending.redelivered);
-                self.released(pending.bytes);
+                self.tell_drained(self.outbox.delivered(pending.bytes));
             }
         }
     }
 
-    fn released(&self, bytes: usize) {
-        for outlet in self.outbox.delivered(bytes) {
+    fn tell_drained(&self, outlets: Vec<Arc<Outlet>>) {
+        for outlet in outlets {
             let Some(queue) = outlet.queue().filter(|_| !outlet.is_closed()) else { continue };
             let input = ShardInput::Drained { queue, consumer: outlet.key };
             let shard = self.service.shards.shard_of(queue);
             self.inbox.add(|news| news.for_shards.push((shard, input)));
         }
     }
+}
+
+/// What one attempt to write came to.
+enum Step {
+    Wrote(usize),
+    /// All that was to be written was set aside or dropped.
+    NothingLeft,
+    /// A delivery of which a part is written is not covered for the moment.
+    Paused,
+}
+
+fn lease_lost() -> io::Error {
+    io::Error::other("the lease was lost in the middle of a delivery")
 }
 
 async fn tick(beat: &mut Option<tokio::time::Interval>) {

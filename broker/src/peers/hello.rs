@@ -167,6 +167,7 @@ pub(super) fn hello(
         store: config.store,
         purpose,
         ready: me.ready,
+        promise_ms: u32::try_from(config.promise.as_millis()).unwrap_or(u32::MAX),
     }
 }
 

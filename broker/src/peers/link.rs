@@ -22,7 +22,7 @@ use super::hello::Framed;
 use super::outbox::Outbox;
 use super::promises::PromiseClock;
 use super::sort::{ForShard, Sorter};
-use crate::shard::input::{PeerNews, Promises, PublishOrigin, ShardInput, Side};
+use crate::shard::input::{ConnectionId, PeerNews, Promises, PublishOrigin, ShardInput, Side};
 
 /// A heartbeat goes out when nothing else has for so long.
 const HEARTBEAT_EVERY: Duration = Duration::from_secs(1);
@@ -47,6 +47,7 @@ pub(super) struct Link {
     pub peer: BrokerLife,
     pub store: StoreId,
     pub side: Side,
+    pub connection: ConnectionId,
     pub outbox: Arc<Outbox>,
     pub forwards: Forwards,
     /// Ends it from this side.
@@ -54,6 +55,8 @@ pub(super) struct Link {
     /// Cancelled once the shards have heard that it is down.
     pub over: CancellationToken,
     promises: Arc<Promises>,
+    /// How long a promise of the peer holds: its own T.
+    promised_for: Duration,
     clock: Mutex<PromiseClock>,
 }
 
@@ -77,11 +80,13 @@ impl Link {
             peer: theirs.life,
             store: theirs.store,
             side,
+            connection: ConnectionId::next(),
             outbox: Arc::new(Outbox::new(bulk_bytes_max)),
             forwards: Forwards::default(),
             cancel: CancellationToken::new(),
             over: CancellationToken::new(),
             promises: Arc::new(Promises::none()),
+            promised_for: Duration::from_millis(theirs.promise_ms.into()),
             clock: Mutex::default(),
         }
     }
@@ -168,7 +173,8 @@ impl Link {
             return std::future::pending().await;
         }
         // A sixth of T: three in a row may be late before the lease, of two thirds, ends.
-        let mut ticker = tokio::time::interval(shared.config.promise / 6);
+        let every = (self.promise(shared) / 6).max(Duration::from_millis(1));
+        let mut ticker = tokio::time::interval(every);
         ticker.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             ticker.tick().await;
@@ -186,8 +192,13 @@ impl Link {
 
     fn promised(&self, shared: &Shared, number: u64) {
         if let Some(sent) = self.clock().answered(number) {
-            self.promises.extend(sent + shared.config.promise * 2 / 3);
+            self.promises.extend(sent + self.promise(shared) * 2 / 3);
         }
+    }
+
+    /// For how long a promise of the peer is counted on: no longer than the peer keeps it, who may have another T.
+    fn promise(&self, shared: &Shared) -> Duration {
+        shared.config.promise.min(self.promised_for)
     }
 }
 
@@ -304,7 +315,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
             PeerFrame::Unsubscribe(queues) => {
                 for (queue, _) in &queues {
                     // Before the next frame is read: a promise behind this one no longer covers these queues.
-                    self.shared.leases.withdraw(*queue, self.link.peer);
+                    self.shared.leases.withdraw(*queue, self.link.connection);
                 }
                 self.sorter.frame(PeerFrame::Unsubscribe(queues));
             }
@@ -367,7 +378,7 @@ fn check_direction(side: Side, frame: &PeerFrame) -> Result<(), ErrorBody> {
 async fn hand_on(link: Arc<Link>, shared: Arc<Shared>, mut arrived: mpsc::Receiver<Vec<ForShard>>) {
     let shards = &shared.shards;
     shared.remember(&link).await;
-    let (peer, side) = (link.peer, link.side);
+    let (peer, side, connection) = (link.peer, link.side, link.connection);
     shared.metrics.peer_connections.add(1);
     for shard in 0..shards.shards() {
         let promises = (side == Side::Accepted).then(|| link.promises.clone());
@@ -378,7 +389,12 @@ async fn hand_on(link: Arc<Link>, shared: Arc<Shared>, mut arrived: mpsc::Receiv
         for (shard, for_shard) in sorted.into_iter().enumerate() {
             let ForShard { frames, publishes } = for_shard;
             if !frames.is_empty() {
-                shards.send(shard, ShardInput::Peer(PeerNews::Frames { peer, side, frames })).await;
+                shards
+                    .send(
+                        shard,
+                        ShardInput::Peer(PeerNews::Frames { peer, side, connection, frames }),
+                    )
+                    .await;
             }
             if !publishes.is_empty() {
                 shards.send(shard, ShardInput::Publish(publishes)).await;
@@ -387,7 +403,7 @@ async fn hand_on(link: Arc<Link>, shared: Arc<Shared>, mut arrived: mpsc::Receiv
     }
     shared.forget(&link);
     for shard in 0..shards.shards() {
-        shards.send(shard, ShardInput::Peer(PeerNews::Down { peer, side })).await;
+        shards.send(shard, ShardInput::Peer(PeerNews::Down { peer, side, connection })).await;
     }
     shared.metrics.peer_connections.subtract(1);
     link.over.cancel();

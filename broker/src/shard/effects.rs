@@ -26,8 +26,9 @@ impl LocalQueue {
                 tools.report_durable(leader, queue, epoch, end)
             }
             Effect::FetchSnapshot { leader, epoch } => self.fetch_snapshot(tools, leader, epoch),
-            Effect::TellEpochEnd { to, epoch, last_epoch, end } => {
-                tools.to_follower(to, PeerFrame::EpochEnd { queue, epoch, last_epoch, end });
+            Effect::TellEpochEnd { to, epoch, last_epoch, end, number } => {
+                tools
+                    .to_follower(to, PeerFrame::EpochEnd { queue, epoch, last_epoch, end, number });
             }
             Effect::TellNotLeading { to, epoch, seen } => {
                 tools.to_follower(to, PeerFrame::NotLeading { queue, epoch, seen });
@@ -69,6 +70,12 @@ impl LocalQueue {
                 tools.environment.metrics.queues_stopped.add(1);
                 tracing::error!(queue = %self.definition.name, queue.id = %queue, %why, "the queue's replica stopped on this broker");
                 self.stop_leading(tools);
+            }
+            Effect::Renewed => {
+                tools.environment.metrics.queues_stopped.subtract(1);
+                tracing::warn!(queue = %self.definition.name, queue.id = %queue, store = %self.replica.member().store, "the queue's replica on this broker begins anew as another copy: it fetches everything from the leader, as soon as there is one");
+                self.machine = bellwether_queue::Queue::new();
+                self.applying_from_disk = false;
             }
         }
     }

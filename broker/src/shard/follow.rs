@@ -6,7 +6,7 @@ use bellwether_protocol::peer::{AppendRun, PeerFrame};
 use bellwether_replication::{Admit, Event};
 
 use super::Shard;
-use super::input::{PeerNews, Side};
+use super::input::{ConnectionId, PeerNews, Side};
 use super::queue::LocalQueue;
 use super::tools::Tools;
 
@@ -21,13 +21,17 @@ impl Shard {
                     self.tools.promises.insert(peer, promises);
                 }
             }
-            PeerNews::Down { peer, side: Side::Dialed } => {
+            PeerNews::Down { peer, side: Side::Dialed, .. } => {
                 self.each(|queue, tools| queue.step(tools, Event::DialedDown { peer }));
             }
-            PeerNews::Down { peer, side: Side::Accepted } => {
+            PeerNews::Down { peer, side: Side::Accepted, connection } => {
                 self.tools.promises.remove(&peer);
-                self.tools.environment.leases.gone(peer);
-                self.each(|queue, tools| queue.step(tools, Event::AcceptedDown { peer }));
+                self.tools.environment.leases.gone(connection);
+                self.each(|queue, tools| {
+                    queue.step(tools, Event::AcceptedDown { peer });
+                    // What the connection's reader withdrew for an `Unsubscribe` that never got here.
+                    queue.renew_lease(tools);
+                });
             }
             PeerNews::Dead { peer } => {
                 tracing::info!(peer = %peer, "the broker's process is dead: its connection was reset and its address refuses or belongs to another life");
@@ -38,15 +42,15 @@ impl Shard {
             PeerNews::Snapshot { queue, fetch, part } => {
                 self.on(queue, |queue, tools| queue.snapshot_part(tools, fetch, part));
             }
-            PeerNews::Frames { peer, side, frames } => {
+            PeerNews::Frames { peer, side, connection, frames } => {
                 for frame in frames {
-                    self.frame(peer, side, frame);
+                    self.frame(peer, side, connection, frame);
                 }
             }
         }
     }
 
-    fn frame(&mut self, peer: BrokerLife, side: Side, frame: PeerFrame) {
+    fn frame(&mut self, peer: BrokerLife, side: Side, connection: ConnectionId, frame: PeerFrame) {
         match frame {
             PeerFrame::Subscribe(subscriptions) => {
                 for subscription in subscriptions {
@@ -65,7 +69,7 @@ impl Shard {
             }
             PeerFrame::Unsubscribe(queues) => {
                 for (id, epoch) in queues {
-                    self.tools.environment.leases.handled(id, peer);
+                    self.tools.environment.leases.handled(id, connection);
                     self.on(id, |queue, tools| {
                         queue.step(tools, Event::Unsubscribe { from: peer, epoch });
                         // Whoever it was, the reader of its connection has ended the lease.
@@ -92,10 +96,13 @@ impl Shard {
                     self.on(run.queue, |queue, tools| queue.streamed(tools, peer, run));
                 }
             }
-            PeerFrame::EpochEnd { queue, epoch, last_epoch, end } => {
+            PeerFrame::EpochEnd { queue, epoch, last_epoch, end, number } => {
                 self.on(queue, |queue, tools| {
                     if !queue.is_installing() {
-                        queue.step(tools, Event::EpochEnd { from: peer, epoch, last_epoch, end });
+                        queue.step(
+                            tools,
+                            Event::EpochEnd { from: peer, epoch, last_epoch, end, number },
+                        );
                     }
                 })
             }

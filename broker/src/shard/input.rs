@@ -12,7 +12,7 @@ use bellwether_protocol::names::{ExchangeName, ProducerName, RoutingKey};
 use bellwether_protocol::peer::PeerFrame;
 use tokio::sync::oneshot;
 
-pub use super::lease::{Lease, Leases, Promises};
+pub use super::lease::{ConnectionId, Lease, Leases, Promises};
 
 /// One thing a shard is told or asked.
 pub enum ShardInput {
@@ -170,11 +170,11 @@ pub enum PeerNews {
     /// A connection is up, past both hellos. For an accepted one `promises` is its lease clock.
     Up { peer: BrokerLife, store: StoreId, side: Side, promises: Option<Arc<Promises>> },
     /// It is down.
-    Down { peer: BrokerLife, side: Side },
+    Down { peer: BrokerLife, side: Side, connection: ConnectionId },
     /// Positive evidence: after a reset, a new connection to the peer's address was refused, or answered by another life of the same store.
     Dead { peer: BrokerLife },
     /// Frames about queues of this shard, in order.
-    Frames { peer: BrokerLife, side: Side, frames: Vec<PeerFrame> },
+    Frames { peer: BrokerLife, side: Side, connection: ConnectionId, frames: Vec<PeerFrame> },
     /// The outbox towards this follower has room again: go on streaming.
     Room { peer: BrokerLife },
     /// A part of a snapshot that this shard asked for.

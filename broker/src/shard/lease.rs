@@ -10,7 +10,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
-use bellwether_protocol::ids::{BrokerLife, QueueId};
+use bellwether_protocol::ids::QueueId;
 
 /// The right to write deliveries of one queue in one term of leadership. Holds while it is granted and every other member of the maximal
 /// ISR has promised not to deliver as a successor. Checked right before each write.
@@ -29,8 +29,9 @@ impl Lease {
     /// Whether a delivery may be written at `now`.
     #[must_use]
     pub fn holds(&self, now: Instant) -> bool {
-        self.0.granted.load(Ordering::Acquire)
-            && self.0.promises.load().iter().all(|promise| promise.holds(now))
+        let granted = || self.0.granted.load(Ordering::Acquire);
+        // Once more behind the promises: a reader withdraws first, and then takes a promise that no longer covers the queue.
+        granted() && self.0.promises.load().iter().all(|promise| promise.holds(now)) && granted()
     }
 
     /// Whether it will never hold again: the term has ended.
@@ -62,6 +63,19 @@ impl Lease {
     }
 }
 
+/// One connection of a peer, in the life of this process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ConnectionId(u64);
+
+impl ConnectionId {
+    /// One that nobody has.
+    #[must_use]
+    pub fn next() -> ConnectionId {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        ConnectionId(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
 /// The leases that are out, by queue, so that a connection's reader can withdraw one without waiting for a shard.
 ///
 /// The reader of an accepted peer connection calls [`Leases::withdraw`] for each queue of an `Unsubscribe` *before* it
@@ -76,7 +90,7 @@ struct Entry {
     lease: Option<Lease>,
     /// `Unsubscribe`s read from connections that the shard has not dealt with: the lease is not granted meanwhile, for it
     /// would rest on promises that no longer cover the queue.
-    unhandled: Vec<BrokerLife>,
+    unhandled: Vec<ConnectionId>,
 }
 
 impl Leases {
@@ -93,7 +107,7 @@ impl Leases {
     }
 
     /// Withdraws the lease of this queue, at once, until the shard has dealt with the reason ([`Leases::handled`]).
-    pub fn withdraw(&self, queue: QueueId, by: BrokerLife) {
+    pub fn withdraw(&self, queue: QueueId, by: ConnectionId) {
         let mut entries = self.entries();
         let entry = entries.entry(queue).or_default();
         entry.unhandled.push(by);
@@ -103,18 +117,19 @@ impl Leases {
     }
 
     /// The shard is dealing with what one [`Leases::withdraw`] was for.
-    pub fn handled(&self, queue: QueueId, by: BrokerLife) {
+    pub fn handled(&self, queue: QueueId, by: ConnectionId) {
         self.update(queue, |entry| {
-            if let Some(one) = entry.unhandled.iter().position(|life| *life == by) {
+            if let Some(one) = entry.unhandled.iter().position(|one| *one == by) {
                 entry.unhandled.swap_remove(one);
             }
         });
     }
 
-    /// The connection that this peer dialed is down, and its promises with it: nothing that was read from it comes any more.
-    pub fn gone(&self, by: BrokerLife) {
+    /// The connection is down, and its promises with it: nothing that was read from it comes any more. The peer may have
+    /// dialed the next one already, and said there what is not to be forgotten.
+    pub fn gone(&self, by: ConnectionId) {
         self.entries().retain(|_, entry| {
-            entry.unhandled.retain(|life| *life != by);
+            entry.unhandled.retain(|one| *one != by);
             entry.lease.is_some() || !entry.unhandled.is_empty()
         });
     }
@@ -177,12 +192,12 @@ impl Promises {
 mod tests {
     use std::time::Duration;
 
-    use bellwether_protocol::ids::{BrokerId, Incarnation};
     use uuid::Uuid;
 
     use super::*;
 
-    const PEER: BrokerLife = BrokerLife { broker: BrokerId(2), incarnation: Incarnation(2) };
+    const PEER: ConnectionId = ConnectionId(1);
+    const PEER_AGAIN: ConnectionId = ConnectionId(2);
     const QUEUE: QueueId = QueueId(Uuid::from_u128(1));
 
     #[test]
@@ -204,6 +219,19 @@ mod tests {
         let (leases, lease) = (Leases::default(), Lease::default());
         leases.withdraw(QUEUE, PEER);
         leases.gone(PEER);
+        leases.grant(QUEUE, &lease, Vec::new());
+        assert!(lease.holds(Instant::now()));
+    }
+
+    /// The shards lagged: they heard of the end of the first connection after the second had withdrawn the lease.
+    #[test]
+    fn an_unsubscribe_of_the_next_connection_is_not_lost_with_the_last() {
+        let (leases, lease) = (Leases::default(), Lease::default());
+        leases.withdraw(QUEUE, PEER_AGAIN);
+        leases.gone(PEER);
+        leases.grant(QUEUE, &lease, Vec::new());
+        assert!(!lease.holds(Instant::now()));
+        leases.handled(QUEUE, PEER_AGAIN);
         leases.grant(QUEUE, &lease, Vec::new());
         assert!(lease.holds(Instant::now()));
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bellwether_coordinator::coordinator::Version;
 use bellwether_coordinator::records::{QueueDefinition, QueueState};
 use bellwether_journal::{Condition, RecoveredLog};
-use bellwether_protocol::ids::{Offset, OffsetRange, QueueId};
+use bellwether_protocol::ids::{Member, Offset, OffsetRange, QueueId, StoreId};
 use bellwether_protocol::names::{QueueName, VirtualHost};
 use bellwether_queue::Queue;
 use bellwether_replication::{Event, Identity, LogFacts, Replica};
@@ -158,7 +158,8 @@ impl Shard {
             if !self.tools.logs.contains(id) {
                 self.tools.logs.create(id);
             }
-            self.open(definition.clone(), LogFacts::default(), Queue::new());
+            let store = self.tools.environment.member.store;
+            self.open(definition.clone(), store, LogFacts::default(), Queue::new());
         }
         let leader = state.leader;
         let live = self.tools.brokers.brokers.iter().any(|broker| Some(broker.life) == leader);
@@ -221,21 +222,23 @@ impl Shard {
             let live = machine.unsettled_in(OffsetRange::new(Offset(0), below));
             self.tools.logs.restored(id, below, &live);
         }
-        self.open(Arc::new(nameless(id)), facts, machine);
+        self.open(Arc::new(nameless(id)), log.store, facts, machine);
         if let Some(what) = trouble {
-            self.tools.logs.quarantine(id, what.clone());
-            self.on(id, |queue, tools| {
-                let why = format!("its log on this broker is damaged: {what}. The other replicas go on; nothing is deleted");
-                queue.step(tools, Event::Broken { why });
-            });
+            self.on(id, |queue, tools| queue.log_is_damaged(tools, &what));
         }
     }
 
-    fn open(&mut self, definition: Arc<QueueDefinition>, facts: LogFacts, machine: Queue) {
+    fn open(
+        &mut self,
+        definition: Arc<QueueDefinition>,
+        store: StoreId,
+        facts: LogFacts,
+        machine: Queue,
+    ) {
         let environment = &self.tools.environment;
         let identity = Identity {
             queue: definition.queue,
-            member: environment.member,
+            member: Member { store, ..environment.member },
             replica_set: definition.replica_set.clone(),
             started: environment.started,
         };

@@ -2,10 +2,11 @@
 
 use bellwether_log::{Batch, EpochHistory};
 use bellwether_protocol::error::ErrorBody;
-use bellwether_protocol::ids::{BrokerLife, Epoch, Offset, OffsetRange};
+use bellwether_protocol::ids::{BrokerLife, Epoch, Offset, OffsetRange, StoreId};
 use bellwether_queue::Queue;
 use bellwether_replication::Event;
 use bytes::Bytes;
+use uuid::Uuid;
 
 use super::queue::LocalQueue;
 use super::tools::Tools;
@@ -62,7 +63,7 @@ impl LocalQueue {
     }
 
     pub(super) fn fetch_snapshot(&mut self, tools: &mut Tools, leader: BrokerLife, epoch: Epoch) {
-        tracing::info!(queue = %self.definition.name, leader = %leader, "the log is too far behind the leader's: fetching a snapshot");
+        tracing::info!(queue = %self.definition.name, leader = %leader, "fetching a snapshot");
         self.abandon_snapshot(tools);
         // Parts of an earlier fetch may still be under way: they must not get into this one.
         self.fetch += 1;
@@ -74,6 +75,22 @@ impl LocalQueue {
     /// nothing else may change the log meanwhile, which would then be another than the journal's.
     pub(super) fn is_installing(&self) -> bool {
         self.incoming.as_ref().is_some_and(|incoming| incoming.complete)
+    }
+
+    /// Synced data of the log is damaged: nothing of it is used any more, and it is fetched anew. What is there stays as it is
+    /// until then: it may be the last.
+    pub(super) fn log_is_damaged(&mut self, tools: &mut Tools, what: &str) {
+        // It is being replaced anyway.
+        if self.is_installing() || self.replica.awaits_snapshot() {
+            return;
+        }
+        self.abandon_snapshot(tools);
+        self.fetching = None;
+        tools.logs.quarantine(self.id, what.to_owned());
+        let why = format!(
+            "its log on this broker is damaged: {what}. The other copies go on, and it is fetched anew from the leader; until then nothing of it is deleted"
+        );
+        self.step(tools, Event::LogLost { store: StoreId(Uuid::new_v4()), why });
     }
 
     fn abandon_snapshot(&mut self, tools: &mut Tools) {
@@ -124,7 +141,8 @@ impl LocalQueue {
         }
         let machine = Queue::restore(&state).map_err(|error| error.to_string())?;
         let history = EpochHistory::new(epochs.clone()).map_err(|error| error.to_string())?;
-        tools.logs.stage_snapshot(self.id, at, high_watermark, history, state);
+        let store = self.replica.member().store;
+        tools.logs.stage_snapshot(self.id, store, at, high_watermark, history, state);
         self.incoming = Some(Incoming { epoch, at, epochs, machine, complete: false });
         Ok(())
     }

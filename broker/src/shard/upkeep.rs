@@ -31,7 +31,8 @@ impl Shard {
     /// Keeps the state of what is applied, so that a restart need not replay it and its log can be freed.
     fn checkpoint(&mut self, id: QueueId) {
         let Some(queue) = self.queues.get(&id) else { return };
-        if queue.replica.stopped().is_some() || queue.incoming.is_some() {
+        let replica = &queue.replica;
+        if replica.stopped().is_some() || replica.awaits_snapshot() || queue.incoming.is_some() {
             return;
         }
         let at = queue.machine.applied();
@@ -57,10 +58,9 @@ impl Shard {
                     self.on(queue, |queue, tools| queue.snapshot_installed(tools, end));
                 }
                 Progress::Evacuate(evacuation) => self.evacuate(evacuation),
-                Progress::Corrupt { queue, what } => self.on(queue, |queue, tools| {
-                    let why = format!("its log on this broker is damaged: {what}. The other replicas go on; nothing is deleted");
-                    queue.step(tools, Event::Broken { why });
-                }),
+                Progress::Corrupt { queue, what } => {
+                    self.on(queue, |queue, tools| queue.log_is_damaged(tools, &what));
+                }
                 Progress::Disk(level) => {
                     tracing::warn!(?level, "the room on the disk has changed");
                     let full = level != bellwether_journal::DiskLevel::Ok;
@@ -70,7 +70,9 @@ impl Shard {
                     tracing::error!(%why, "the journal failed: this store takes no further part; restart the broker with a sound disk");
                     self.tools.environment.metrics.journal_failed.set(1);
                     self.tools.environment.health.raise(Trouble::StoreFailed(why.clone()));
-                    self.each(|queue, tools| queue.step(tools, Event::StoreFailed { why: why.clone() }));
+                    self.each(|queue, tools| {
+                        queue.step(tools, Event::StoreFailed { why: why.clone() })
+                    });
                 }
             }
         }
@@ -82,9 +84,9 @@ impl Shard {
             if need.checkpoint_wanted {
                 self.checkpoint(need.queue);
             }
-            if let Some(queue) =
-                self.queues.get(&need.queue).filter(|queue| queue.replica.stopped().is_none())
-            {
+            let Some(queue) = self.queues.get(&need.queue) else { continue };
+            // What is not known to be settled is kept.
+            if queue.replica.stopped().is_none() && !queue.replica.awaits_snapshot() {
                 let unsettled = queue.machine.unsettled_in(need.offsets);
                 live.push(QueueLive { queue: need.queue, unsettled });
             }
@@ -107,12 +109,12 @@ impl Shard {
                 self.read_done(queue, purpose, &batches)
             }
             Internal::Read { queue, purpose: _, result: Err(error) } => {
-                if let ReadError::Damaged { .. } = &error {
-                    self.tools.logs.quarantine(queue, error.to_string());
-                }
-                self.on(queue, |queue, tools| {
-                    let why = format!("its log on this broker cannot be read: {error}");
-                    queue.step(tools, Event::Broken { why });
+                self.on(queue, |queue, tools| match &error {
+                    ReadError::Damaged { .. } => queue.log_is_damaged(tools, &error.to_string()),
+                    ReadError::Io { .. } => {
+                        let why = format!("its log on this broker cannot be read: {error}");
+                        queue.step(tools, Event::Broken { why });
+                    }
                 });
             }
         }

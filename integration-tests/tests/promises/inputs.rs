@@ -85,42 +85,6 @@ async fn a_data_folder_of_another_cluster_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_ensemble_restored_empty_stops_the_queues_and_deletes_nothing() {
-    let mut story = Story::begins().await;
-    story.queue("orders").await;
-    story.publish("orders", 100).await;
-    story.cluster.kill_all().unwrap();
-    story.cluster.ensemble().kill_all().unwrap();
-    for server in 0..3 {
-        story.cluster.ensemble().wipe(server).unwrap();
-    }
-    story.cluster.ensemble().start_all().await.unwrap();
-    for broker in story.cluster.brokers() {
-        broker.start().unwrap();
-    }
-    for broker in story.cluster.brokers() {
-        let said = eventually("it to say so", PATIENCE, async || {
-            anyhow::ensure!(broker.logged()?.contains("restored empty"), "{}", broker.tail());
-            Ok(())
-        });
-        said.await.unwrap();
-    }
-    // Nothing was deleted: every broker finds its log once more.
-    story.cluster.kill_all().unwrap();
-    for broker in story.cluster.brokers() {
-        broker.start().unwrap();
-        let found = eventually("it to find its log again", PATIENCE, async || {
-            let found = broker.logged()?.matches("journal recovered logs=1").count();
-            anyhow::ensure!(found == 2, "{}", broker.tail());
-            Ok(())
-        });
-        found.await.unwrap();
-    }
-    let found = story.driver.describe("orders").await;
-    assert!(found.is_err(), "nothing is recreated: {found:?}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn what_does_not_exist_is_named_and_what_is_too_large_is_refused() {
     let story = Story::begins().await;
     let nowhere = story.driver.client().producer().to_queue("no-such-queue").start().await;

@@ -1,10 +1,12 @@
 //! The promises, tried on real broker processes, a real ensemble and real faults. Needs the `bellwether` binary
 //! (`cargo build`, or `BELLWETHER_BIN`).
 
+mod damage;
 mod deposed;
 mod durability;
 mod failover;
 mod inputs;
 mod outage;
+mod restored;
 mod story;
 mod topology;

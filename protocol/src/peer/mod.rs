@@ -42,6 +42,8 @@ pub struct PeerHello {
     pub purpose: Purpose,
     /// Whether it is past the check of its leftovers, so that it answers more than this hello.
     pub ready: bool,
+    /// T, in milliseconds: how long after its last promise it waits before it delivers as a successor.
+    pub promise_ms: u32,
 }
 
 /// Everything that crosses a peer connection after the hellos. `D→A`: sent by the dialer.
@@ -77,6 +79,8 @@ pub enum PeerFrame {
         last_epoch: Option<Epoch>,
         /// The end of that epoch in the leader's log.
         end: Offset,
+        /// [`Subscription::number`] of the one it answers: the follower's log may be another by now.
+        number: u64,
     },
     /// A→D: the subscriber is so far behind that it needs a snapshot first.
     SnapshotNeeded {
@@ -172,6 +176,8 @@ pub struct Subscription {
     pub last_epoch: Option<Epoch>,
     /// The end of its log.
     pub log_end: Offset,
+    /// Rises with each subscription of this copy's process; the answer repeats it.
+    pub number: u64,
 }
 
 /// A run of whole batches of one queue's log.

@@ -14,8 +14,17 @@ use crate::wire::{
 
 wire_struct!(BrokerLife { broker, incarnation });
 wire_struct!(Member { broker, store });
-wire_struct!(PeerHello { version_min, version_max, cluster, life, store, purpose, ready });
-wire_struct!(Subscription { queue, epoch, member, last_epoch, log_end });
+wire_struct!(PeerHello {
+    version_min,
+    version_max,
+    cluster,
+    life,
+    store,
+    purpose,
+    ready,
+    promise_ms
+});
+wire_struct!(Subscription { queue, epoch, member, last_epoch, log_end, number });
 wire_struct!(AppendRun { queue, epoch, high_watermark, batches });
 wire_struct!(Position { queue, member, seen, last_epoch, log_end });
 wire_struct!(Forward {
@@ -86,8 +95,8 @@ fn put_frame(frame: &PeerFrame, out: &mut BytesMut) {
         PeerFrame::NotLeading { queue, epoch, seen } => {
             put_variant(out, kind::NOT_LEADING, &[queue, epoch, seen]);
         }
-        PeerFrame::EpochEnd { queue, epoch, last_epoch, end } => {
-            put_variant(out, kind::EPOCH_END, &[queue, epoch, last_epoch, end]);
+        PeerFrame::EpochEnd { queue, epoch, last_epoch, end, number } => {
+            put_variant(out, kind::EPOCH_END, &[queue, epoch, last_epoch, end, number]);
         }
         PeerFrame::SnapshotNeeded { queue, epoch } => {
             put_variant(out, kind::SNAPSHOT_NEEDED, &[queue, epoch]);
@@ -136,6 +145,7 @@ fn take_stream_frame(items: &mut Items<'_>, kind: u8) -> Result<PeerFrame, Frame
             epoch: items.next("EpochEnd.epoch")?,
             last_epoch: items.next("EpochEnd.last_epoch")?,
             end: items.next("EpochEnd.end")?,
+            number: items.next("EpochEnd.number")?,
         },
         kind::SNAPSHOT_NEEDED => PeerFrame::SnapshotNeeded {
             queue: items.next("SnapshotNeeded.queue")?,

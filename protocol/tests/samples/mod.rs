@@ -330,6 +330,7 @@ pub fn peer_frames() -> Vec<(&'static str, PeerFrame)> {
                 store: store(),
                 purpose: Purpose::Stream,
                 ready: true,
+                promise_ms: 300,
             }),
         ),
         (
@@ -345,11 +346,15 @@ pub fn peer_frames() -> Vec<(&'static str, PeerFrame)> {
                 member: member(),
                 last_epoch: Some(Epoch(3)),
                 log_end: at,
+                number: 6,
             }]),
         ),
         ("Unsubscribe", PeerFrame::Unsubscribe(vec![(queue, epoch)])),
         ("NotLeading", PeerFrame::NotLeading { queue, epoch, seen: Epoch(5) }),
-        ("EpochEnd", PeerFrame::EpochEnd { queue, epoch, last_epoch: Some(Epoch(3)), end: at }),
+        (
+            "EpochEnd",
+            PeerFrame::EpochEnd { queue, epoch, last_epoch: Some(Epoch(3)), end: at, number: 6 },
+        ),
         ("SnapshotNeeded", PeerFrame::SnapshotNeeded { queue, epoch }),
         (
             "Append",

@@ -75,6 +75,42 @@ async fn what_the_lease_does_not_cover_for_the_moment_is_held_back_in_its_order(
     }
 }
 
+/// A queue without a lease, perhaps for hours, would take the room of all others.
+#[tokio::test]
+async fn what_waits_for_its_lease_takes_no_room_from_other_queues() {
+    let limits = Limits { outbox_bytes_max: 100_000, ..Limits::default() };
+    let mut world = World::with(timing(), limits).await;
+    let consumer = world.attach_consumer().await;
+    let withdrawn = lease();
+    withdrawn.withdraw();
+    let big = || MessageBlock::from_messages([(None, Bytes::from(vec![0; 400_000]))]);
+    assert!(!consumer.sink.deliver(Epoch(1), withdrawn, vec![run(0, big())]));
+    assert!(!consumer.sink.deliver(Epoch(1), lease(), vec![run(1, big())]));
+    assert_eq!(world.delivered().await, Offset(1), "as of another queue");
+    world
+        .around
+        .shard
+        .next(|input| matches!(input, ShardInput::Drained { .. }).then_some(()))
+        .await;
+}
+
+/// Its rest, minutes later, would make whole what a successor may have delivered and let somebody settle.
+#[tokio::test]
+async fn the_rest_of_a_delivery_is_kept_back_when_the_lease_ends_in_the_middle_of_it() {
+    let mut world = World::new().await;
+    let consumer = world.attach_consumer().await;
+    let ends = lease();
+    // More than the pipe takes.
+    let big = MessageBlock::from_messages([(None, Bytes::from(vec![0; 1024 * 1024]))]);
+    consumer.sink.deliver(Epoch(1), ends.clone(), vec![run(0, big)]);
+    let mut first = [0];
+    world.client.get_mut().read_exact(&mut first).await.unwrap();
+    ends.end();
+    let mut rest = Vec::new();
+    timeout(PATIENCE, world.client.get_mut().read_to_end(&mut rest)).await.unwrap().unwrap();
+    assert!(rest.len() < 1024 * 1024, "{} bytes", rest.len());
+}
+
 #[tokio::test]
 async fn a_consumer_that_does_not_read_is_held_back_until_there_is_room() {
     let limits = Limits { outbox_bytes_max: 100_000, ..Limits::default() };

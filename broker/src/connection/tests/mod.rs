@@ -20,7 +20,7 @@ use bellwether_protocol::names::{ExchangeName, ProducerName, RoutingKey, Virtual
 use bellwether_protocol::{Frame, FrameCodec, Limits as FrameLimits};
 use bytes::{Bytes, BytesMut};
 use futures::{SinkExt, StreamExt};
-use tokio::io::{AsyncWriteExt, DuplexStream};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::time::timeout;
 use tokio_util::codec::Framed;
 use tokio_util::sync::CancellationToken;

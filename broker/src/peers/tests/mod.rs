@@ -148,7 +148,7 @@ impl Broker {
 
     async fn hears_down(&mut self, side: Side) -> BrokerLife {
         self.hears(|_, input| match input {
-            ShardInput::Peer(PeerNews::Down { peer, side: on }) if on == side => Some(peer),
+            ShardInput::Peer(PeerNews::Down { peer, side: on, .. }) if on == side => Some(peer),
             _ => None,
         })
         .await
@@ -222,6 +222,7 @@ fn hello_of(broker: u32, incarnation: u64, cluster: ClusterId) -> PeerHello {
         store: store(broker),
         purpose: Purpose::Stream,
         ready: true,
+        promise_ms: PROMISE.as_millis() as u32,
     }
 }
 
@@ -249,7 +250,7 @@ async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
 
 fn subscription(queue: QueueId, epoch: Epoch) -> Subscription {
     let member = Member { broker: BrokerId(2), store: store(2) };
-    Subscription { queue, epoch, member, last_epoch: None, log_end: Offset(0) }
+    Subscription { queue, epoch, member, last_epoch: None, log_end: Offset(0), number: 1 }
 }
 
 fn batch_of(queue: QueueId, base: u64, bytes: usize) -> Batch {

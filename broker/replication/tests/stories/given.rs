@@ -118,12 +118,7 @@ impl Given {
     pub fn follower_with_store(broker: u32, store: u128, isr: &[u32]) -> Given {
         let mut given = Given::replica(broker, store, LogFacts::default());
         given.reads(state(1, Some(1), isr), 0);
-        given.happens(Event::EpochEnd {
-            from: life(1),
-            epoch: Epoch(1),
-            last_epoch: None,
-            end: Offset(0),
-        });
+        given.epoch_ends(1, 1, None, 0);
         given.streamed(1, 1);
         given.happens(Event::LocalDurable { end: Offset(1) });
         given.happens(Event::Committed {
@@ -146,6 +141,18 @@ impl Given {
             high_watermark: Offset(high_watermark),
         };
         *self = Given::replica(self.me.broker.0, self.me.store.0.as_u128(), facts);
+    }
+
+    /// The leader of `epoch` answers the last subscription.
+    pub fn epoch_ends(&mut self, leader: u32, epoch: u64, last_epoch: Option<u64>, end: u64) {
+        let asked = self.subscription().expect("it has subscribed");
+        self.happens(Event::EpochEnd {
+            from: life(leader),
+            epoch: Epoch(epoch),
+            last_epoch: last_epoch.map(Epoch),
+            end: Offset(end),
+            number: asked.number,
+        });
     }
 
     /// The leader streamed `count` records of `epoch`.
@@ -207,6 +214,7 @@ impl Given {
             member: member(broker),
             last_epoch: last_epoch.map(Epoch),
             log_end: Offset(log_end),
+            number: 1,
         };
         self.happens(Event::Subscribe { from: life(broker), subscription });
     }

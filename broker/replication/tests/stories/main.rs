@@ -1,5 +1,6 @@
 //! The rules of election, confirming, following and ISR changes, each as the history that would break a promise without it.
 
+mod damage;
 mod given;
 
 use std::time::Duration;
@@ -271,12 +272,7 @@ fn a_log_is_cut_to_where_the_leaders_ends() {
     let mut three = Given::follower(3, &[1, 2, 3]);
     three.holds(&[(1, 0)], 8, 2);
     three.reads(state(2, Some(2), &[2, 3]), 1);
-    three.happens(Event::EpochEnd {
-        from: life(2),
-        epoch: Epoch(2),
-        last_epoch: Some(Epoch(1)),
-        end: Offset(5),
-    });
+    three.epoch_ends(2, 2, Some(1), 5);
     assert!(three.effects().contains(&Effect::Truncate { to: Offset(5) }));
     let asked = three.subscription().expect("it asks again");
     assert_eq!((asked.last_epoch, asked.log_end), (Some(Epoch(1)), Offset(5)));
@@ -287,12 +283,7 @@ fn epochs_that_the_leader_never_had_are_cut_whole() {
     let mut three = Given::follower(3, &[1, 2, 3]);
     three.holds(&[(1, 0), (2, 4), (3, 6)], 8, 2);
     three.reads(state(4, Some(2), &[2, 3]), 5);
-    three.happens(Event::EpochEnd {
-        from: life(2),
-        epoch: Epoch(4),
-        last_epoch: Some(Epoch(1)),
-        end: Offset(7),
-    });
+    three.epoch_ends(2, 4, Some(1), 7);
     assert!(three.effects().contains(&Effect::Truncate { to: Offset(4) }));
 }
 
@@ -301,12 +292,7 @@ fn a_log_is_never_cut_below_what_is_known_committed() {
     let mut three = Given::follower(3, &[1, 2, 3]);
     three.holds(&[(1, 0)], 8, 6);
     three.reads(state(2, Some(2), &[2, 3]), 1);
-    three.happens(Event::EpochEnd {
-        from: life(2),
-        epoch: Epoch(2),
-        last_epoch: Some(Epoch(1)),
-        end: Offset(5),
-    });
+    three.epoch_ends(2, 2, Some(1), 5);
     assert!(three.stopped().is_some());
     assert!(!three.effects().iter().any(|e| matches!(e, Effect::Truncate { .. })));
 }
@@ -473,4 +459,55 @@ fn a_leader_that_stops_resigns_until_the_state_names_somebody_else() {
     one.take_effects();
     one.later(Duration::from_millis(500));
     assert_eq!(one.cas(), None);
+}
+
+/// Broker 2 took over on evidence, and the leader before it, cut off from it alone, may deliver for a while yet. Whoever
+/// follows one that left in order does not wait: so the waiting is up to the one that leaves.
+fn elected_while_the_old_leader_may_deliver() -> Given {
+    let mut two = Given::follower_of_three(2);
+    two.happens(Event::Dead { life: life(1) });
+    two.later(Duration::from_millis(100));
+    let stands = two.cas().expect("it stands");
+    two.answers(&stands, CasOutcome::Done { version: version(1) });
+    two.whole_at(Epoch(2), &[3]);
+    two.take_effects();
+    two
+}
+
+#[test]
+fn a_leader_that_may_not_deliver_yet_does_not_hand_over() {
+    let mut two = elected_while_the_old_leader_may_deliver();
+    two.happens(Event::HandOver);
+    two.later(Duration::from_millis(200));
+    assert_eq!(two.cas(), None, "broker 3 would deliver at once");
+    two.later(Duration::from_millis(200));
+    assert_eq!(two.cas().expect("now it may").1.leader, Some(life(3)));
+}
+
+#[test]
+fn a_leader_that_may_not_deliver_yet_does_not_resign() {
+    let mut two = elected_while_the_old_leader_may_deliver();
+    two.happens(Event::StoreFailed { why: "fdatasync failed".to_owned() });
+    two.later(Duration::from_millis(200));
+    assert_eq!(two.cas(), None, "broker 3 would deliver at once");
+    two.later(Duration::from_millis(200));
+    assert_eq!(two.cas().expect("now it may").1.leader, None);
+}
+
+/// Between the two a delivery could be written that the member to be counted on has not agreed to.
+#[test]
+fn a_lease_is_asked_for_anew_before_the_change_of_the_set_is() {
+    let before_the_cas = |given: &Given| {
+        let at = |is: fn(&Effect) -> bool| given.effects().iter().position(is);
+        let lease = at(|effect| matches!(effect, Effect::LeaseChanged));
+        lease.expect("it changes") < at(|effect| matches!(effect, Effect::Cas { .. })).unwrap()
+    };
+    let mut one = Given::leader_with_isr(&[1, 2]);
+    one.follower_joins(3, Some(1), 1);
+    one.take_effects();
+    one.durable_at(3, 1);
+    assert!(before_the_cas(&one), "a member joins");
+    let mut one = Given::leader_of_three();
+    one.happens(Event::HandOver);
+    assert!(before_the_cas(&one), "another is to lead");
 }

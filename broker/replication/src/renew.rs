@@ -1,0 +1,68 @@
+//! A copy whose log is damaged: it leaves what it is and takes part again as a new member, of a store id of its own,
+//! with a snapshot to begin with (promise G1: what the damaged copy once reported durable is counted on by the member
+//! that it was, and must not be expected of what it has now).
+
+use std::time::Instant;
+
+use bellwether_protocol::ids::{Member, StoreId};
+
+use crate::{Effect, LogFacts, Replica, Role};
+
+/// Whether the log here may be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Trust {
+    Sound,
+    /// Damaged; as soon as no state names this broker as leader the copy becomes that of this store.
+    Damaged(StoreId),
+    /// A new member, which has nothing until a snapshot is installed.
+    Fetched,
+}
+
+impl Replica {
+    /// Who takes part here: another than at first once a damaged log was given up.
+    #[must_use]
+    pub fn member(&self) -> Member {
+        self.identity.member
+    }
+
+    /// Whether the log here is damaged, and not yet replaced: nothing of it may be read, written or taken for an answer.
+    #[must_use]
+    pub fn awaits_snapshot(&self) -> bool {
+        self.trust != Trust::Sound
+    }
+
+    pub(crate) fn lose_log(
+        &mut self,
+        now: Instant,
+        store: StoreId,
+        why: String,
+        effects: &mut Vec<Effect>,
+    ) {
+        self.trust = Trust::Damaged(store);
+        self.stop_and_resign(now, why, effects);
+        self.renew(now, effects);
+    }
+
+    /// Not before the state names somebody else: as long as it names this broker nobody may stand, and one that took part
+    /// anew could be asked to lead with nothing.
+    pub(crate) fn renew(&mut self, now: Instant, effects: &mut Vec<Effect>) {
+        let Trust::Damaged(store) = self.trust else { return };
+        if self.is_named_and_resigns() {
+            return;
+        }
+        self.trust = Trust::Fetched;
+        self.resigns = false;
+        self.identity.member.store = store;
+        // As after a restart: what the old member promised is kept by waiting.
+        self.identity.started = now;
+        self.log = LogFacts::default();
+        self.verified = false;
+        self.early.clear();
+        self.reread_after = None;
+        self.role = Role::Idle;
+        effects.push(Effect::Renewed);
+        if self.life.is_some() {
+            self.doubt(now, effects);
+        }
+    }
+}
