@@ -308,6 +308,12 @@ impl Replica {
         }
     }
 
+    /// Whether what stopped it concerns this copy alone: the others may well lead.
+    #[must_use]
+    pub fn stopped_alone(&self) -> bool {
+        matches!(self.role, Role::Stopped { .. }) && self.resigns
+    }
+
     /// Where this log ends, for members that stand. None while nothing may be answered.
     #[must_use]
     pub fn position(&self) -> Option<Position> {

@@ -254,6 +254,7 @@ impl Shard {
             incoming: None,
             fetch: 0,
             fetching: None,
+            damage: None,
         };
         self.queues.insert(id, Box::new(queue));
         let (life, connected) = (self.tools.life, self.tools.connected);

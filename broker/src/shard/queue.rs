@@ -38,6 +38,8 @@ pub(crate) struct LocalQueue {
     pub fetch: u64,
     /// The epoch it was asked for in.
     pub fetching: Option<Epoch>,
+    /// What is wrong with the log here, until it was fetched anew.
+    pub damage: Option<String>,
 }
 
 /// What exists only while this broker leads the queue.
@@ -248,7 +250,8 @@ impl LocalQueue {
     /// "Not here", and where, if that is known.
     pub fn not_leader(&self, tools: &Tools) -> ErrorBody {
         let name = &self.definition.name;
-        if let Some(why) = self.replica.stopped() {
+        let stopped = self.replica.stopped();
+        if let Some(why) = stopped.filter(|_| !self.replica.stopped_alone()) {
             return ErrorBody::not_done(
                 ErrorCode::QueueStopped,
                 format!("queue {name} has stopped on this broker: {why}"),
@@ -264,7 +267,12 @@ impl LocalQueue {
             Some(leader) => {
                 format!("queue {name} is led by broker {} at {}", leader.broker, leader.address)
             }
-            None => format!("queue {name} has no leader at the moment; try again shortly"),
+            None => match self.damage.as_deref().or(stopped) {
+                Some(why) => format!(
+                    "queue {name} has no leader at the moment, and its copy on this broker is out of use: {why}"
+                ),
+                None => format!("queue {name} has no leader at the moment; try again shortly"),
+            },
         };
         ErrorBody { leader, ..ErrorBody::not_done(ErrorCode::NotLeader, words) }
     }

@@ -90,6 +90,7 @@ impl LocalQueue {
         let why = format!(
             "its log on this broker is damaged: {what}. The other copies go on, and it is fetched anew from the leader; until then nothing of it is deleted"
         );
+        self.damage = Some(what.to_owned());
         self.step(tools, Event::LogLost { store: StoreId(Uuid::new_v4()), why });
     }
 
@@ -175,6 +176,7 @@ impl LocalQueue {
         };
         tracing::info!(queue = %self.definition.name, end = %end, "a snapshot replaced the log");
         self.machine = incoming.machine;
+        self.damage = None;
         self.applying_from_disk = false;
         let Incoming { epoch, at, epochs, .. } = incoming;
         self.step(tools, Event::SnapshotInstalled { epoch, at, epochs });
