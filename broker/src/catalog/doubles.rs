@@ -97,7 +97,24 @@ impl ShardGate for NotedShard {
 #[derive(Default)]
 pub struct NotedPeers {
     pub up: AtomicBool,
-    pub forwarded: Mutex<Vec<(BrokerLife, QueuePublish)>>,
+    forwarded: Mutex<Vec<(BrokerLife, QueuePublish)>>,
+    grew: Notify,
+}
+
+impl NotedPeers {
+    /// What was forwarded, once it is so much.
+    pub async fn forwarded(&self, count: usize) -> Vec<(BrokerLife, QueuePublish)> {
+        let grown = async {
+            loop {
+                let grew = self.grew.notified();
+                if self.forwarded.lock().unwrap().len() >= count {
+                    return std::mem::take(&mut *self.forwarded.lock().unwrap());
+                }
+                grew.await;
+            }
+        };
+        timeout(PATIENCE, grown).await.expect("it is forwarded in time")
+    }
 }
 
 impl PeerGate for NotedPeers {
@@ -106,6 +123,7 @@ impl PeerGate for NotedPeers {
             return Err(Box::new(publish));
         }
         self.forwarded.lock().unwrap().push((to, publish));
+        self.grew.notify_one();
         Ok(())
     }
 

@@ -33,16 +33,8 @@ async fn a_damaged_replica_is_fetched_anew_and_then_carries_the_queue_through_th
     story.cluster.broker(damaged).start().unwrap();
     fetched_anew(&mut story, damaged).await;
 
-    for other in seen.replicas.iter().copied().filter(|id| *id != damaged) {
-        story.cluster.broker(other).kill().unwrap();
-        story
-            .cluster
-            .until("orders", "led by another", |queue| queue.leader.is_some_and(|now| now != other))
-            .await
-            .unwrap();
-        story.cluster.start_brokers().await.unwrap();
-        story.cluster.whole(&["orders"]).await.unwrap();
-    }
+    let others = seen.replicas.iter().copied().filter(|id| *id != damaged);
+    story.loses_in_turn("orders", others).await;
     let taken = story.drain("orders").await;
     assert!(taken == confirmed, "{} of {}, up to {:?}", taken.len(), confirmed.len(), taken.last());
 }

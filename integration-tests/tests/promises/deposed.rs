@@ -34,11 +34,7 @@ async fn a_deposed_leader_delivers_nothing_and_confirms_no_settle_when_it_goes_o
     });
 
     story.cluster.broker(leader).pause().unwrap();
-    story
-        .cluster
-        .until("orders", "another leader", |queue| queue.leader.is_some_and(|now| now != leader))
-        .await
-        .unwrap();
+    story.led_by_another("orders", leader).await;
     // It reads this when it goes on. Were it still leader, it would settle the ten and deliver ten more.
     let settle = Settle {
         consumer: CONSUMER,

@@ -51,15 +51,7 @@ async fn an_emptied_replica_is_filled_and_then_carries_the_queue_through_the_los
     story.cluster.start_brokers().await.unwrap();
     story.cluster.whole(&["orders"]).await.unwrap();
 
-    for other in seen.replicas.iter().copied().filter(|id| *id != emptied) {
-        story.cluster.broker(other).kill().unwrap();
-        story
-            .cluster
-            .until("orders", "led by another", |queue| queue.leader.is_some_and(|now| now != other))
-            .await
-            .unwrap();
-        story.cluster.start_brokers().await.unwrap();
-        story.cluster.whole(&["orders"]).await.unwrap();
-    }
+    let others = seen.replicas.iter().copied().filter(|id| *id != emptied);
+    story.loses_in_turn("orders", others).await;
     assert_eq!(story.drain("orders").await, confirmed[500..]);
 }

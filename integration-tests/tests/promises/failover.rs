@@ -68,11 +68,7 @@ async fn a_frozen_leader_is_replaced_when_its_session_ends() {
     let leader = story.cluster.leader_of("orders").await.unwrap();
     load.watch();
     story.cluster.broker(leader).pause().unwrap();
-    story
-        .cluster
-        .until("orders", "another leader", |queue| queue.leader.is_some_and(|now| now != leader))
-        .await
-        .unwrap();
+    story.led_by_another("orders", leader).await;
     load.goes_on(200).await;
     load.flows().await;
     felt("leader frozen", load.gaps());

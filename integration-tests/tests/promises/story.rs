@@ -6,7 +6,7 @@ use std::time::Duration;
 use bellwether_integration_tests::broker::BrokerOptions;
 use bellwether_integration_tests::checker::Verdict;
 use bellwether_integration_tests::cluster::{Cluster, Setup};
-use bellwether_integration_tests::driver::Driver;
+use bellwether_integration_tests::driver::{Driver, QueueView};
 use bellwether_integration_tests::eventually::eventually;
 use bellwether_integration_tests::load::{ConsumerSpec, Load, ProducerSpec, QueueSpec};
 use bellwether_integration_tests::preload::Syncs;
@@ -95,6 +95,22 @@ impl Story {
             parcel.ack().await.ok();
         }
         taken
+    }
+
+    /// Waits until another broker than this one leads the queue.
+    pub async fn led_by_another(&self, queue: &str, than: u32) {
+        let another = |seen: &QueueView| seen.leader.is_some_and(|now| now != than);
+        self.cluster.until(queue, "led by another", another).await.unwrap();
+    }
+
+    /// Each of these brokers is killed, another leads, and it comes back before the next one goes.
+    pub async fn loses_in_turn(&mut self, queue: &str, brokers: impl Iterator<Item = u32>) {
+        for broker in brokers {
+            self.cluster.broker(broker).kill().unwrap();
+            self.led_by_another(queue, broker).await;
+            self.cluster.start_brokers().await.unwrap();
+            self.cluster.whole(&[queue]).await.unwrap();
+        }
     }
 
     /// Messages ready or held.

@@ -77,26 +77,8 @@ async fn publishes_follow_the_leader_to_another_broker() {
     world.around.until("the other broker is known", |catalog| catalog.addresses().len() == 2).await;
     world.around.peers.up.store(true, Ordering::Release);
     move_leader(&world, 2).await;
-    let forwarded = eventually(|| {
-        let forwarded = world.around.peers.forwarded.lock().unwrap();
-        (forwarded.len() == 2).then(|| {
-            forwarded
-                .iter()
-                .map(|(to, publish)| (to.broker.0, publish.first.0, publish.resent))
-                .collect::<Vec<_>>()
-        })
-    });
-    assert_eq!(forwarded.await, [(2, 1, true), (2, 2, true)]);
-}
-
-async fn eventually<T>(mut look: impl FnMut() -> Option<T>) -> T {
-    let looked = async {
-        loop {
-            if let Some(found) = look() {
-                return found;
-            }
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-    };
-    timeout(PATIENCE, looked).await.expect("it happens in time")
+    let forwarded = world.around.peers.forwarded(2).await;
+    let forwarded =
+        forwarded.iter().map(|(to, publish)| (to.broker.0, publish.first.0, publish.resent));
+    assert_eq!(forwarded.collect::<Vec<_>>(), [(2, 1, true), (2, 2, true)]);
 }
