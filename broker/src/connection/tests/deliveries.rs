@@ -44,8 +44,7 @@ async fn nothing_is_written_once_the_lease_is_over() {
     let mut world = World::new().await;
     let consumer = world.attach_consumer().await;
     // More than the pipe takes: the second waits in the writer while the client does not read.
-    let big = MessageBlock::from_messages([(None, Bytes::from(vec![0; 1024 * 1024]))]);
-    consumer.sink.deliver(Epoch(1), lease(), vec![run(0, big)]);
+    consumer.sink.deliver(Epoch(1), lease(), vec![run(0, big(1024 * 1024))]);
     let lost = lease();
     consumer.sink.deliver(Epoch(1), lost.clone(), vec![run(1, block(2))]);
     lost.end();
@@ -83,15 +82,11 @@ async fn what_waits_for_its_lease_takes_no_room_from_other_queues() {
     let consumer = world.attach_consumer().await;
     let withdrawn = lease();
     withdrawn.withdraw();
-    let big = || MessageBlock::from_messages([(None, Bytes::from(vec![0; 400_000]))]);
+    let big = || big(400_000);
     assert!(!consumer.sink.deliver(Epoch(1), withdrawn, vec![run(0, big())]));
     assert!(!consumer.sink.deliver(Epoch(1), lease(), vec![run(1, big())]));
     assert_eq!(world.delivered().await, Offset(1), "as of another queue");
-    world
-        .around
-        .shard
-        .next(|input| matches!(input, ShardInput::Drained { .. }).then_some(()))
-        .await;
+    world.shard_hears_that_it_may_go_on().await;
 }
 
 /// Its rest, minutes later, would make whole what a successor may have delivered and let somebody settle.
@@ -101,8 +96,7 @@ async fn the_rest_of_a_delivery_is_kept_back_when_the_lease_ends_in_the_middle_o
     let consumer = world.attach_consumer().await;
     let ends = lease();
     // More than the pipe takes.
-    let big = MessageBlock::from_messages([(None, Bytes::from(vec![0; 1024 * 1024]))]);
-    consumer.sink.deliver(Epoch(1), ends.clone(), vec![run(0, big)]);
+    consumer.sink.deliver(Epoch(1), ends.clone(), vec![run(0, big(1024 * 1024))]);
     let mut first = [0];
     world.client.get_mut().read_exact(&mut first).await.unwrap();
     ends.end();
@@ -116,16 +110,12 @@ async fn a_consumer_that_does_not_read_is_held_back_until_there_is_room() {
     let limits = Limits { outbox_bytes_max: 100_000, ..Limits::default() };
     let mut world = World::with(timing(), limits).await;
     let consumer = world.attach_consumer().await;
-    let big = || MessageBlock::from_messages([(None, Bytes::from(vec![0; 400_000]))]);
+    let big = || big(400_000);
     assert!(!consumer.sink.deliver(Epoch(1), lease(), vec![run(0, big())]));
     assert!(!consumer.sink.deliver(Epoch(1), lease(), vec![run(1, big())]));
     world.answer().await;
     world.answer().await;
-    world
-        .around
-        .shard
-        .next(|input| matches!(input, ShardInput::Drained { .. }).then_some(()))
-        .await;
+    world.shard_hears_that_it_may_go_on().await;
 }
 
 #[tokio::test]

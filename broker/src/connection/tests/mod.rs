@@ -189,6 +189,11 @@ impl World {
         attach.await
     }
 
+    async fn shard_hears_that_it_may_go_on(&self) {
+        let drained = |input| matches!(input, ShardInput::Drained { .. }).then_some(());
+        self.around.shard.next(drained).await;
+    }
+
     /// A consumer, attached in epoch 1.
     async fn attach_consumer(&mut self) -> AttachedConsumer {
         let asked = self.ask(attach_consumer("orders")).await;
@@ -221,6 +226,11 @@ fn attach_consumer(name: &str) -> Request {
 
 fn block(messages: usize) -> MessageBlock {
     MessageBlock::from_messages((0..messages).map(|_| (None, Bytes::from_static(b"body"))))
+}
+
+/// One message with a body of so many bytes.
+fn big(bytes: usize) -> MessageBlock {
+    MessageBlock::from_messages([(None, Bytes::from(vec![0; bytes]))])
 }
 
 fn run(first: u64, messages: MessageBlock) -> DeliveredRun {
