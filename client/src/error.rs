@@ -51,7 +51,7 @@ macro_rules! operation_error {
                 message: String,
             },
             /// No broker could do it before the deadline. Not done; try again later.
-            #[error("not done within {waited:?}; the last obstacle: {last}")]
+            #[error("not done within {waited:.1?}; the last obstacle: {last}")]
             Unavailable {
                 /// How long it was tried.
                 waited: Duration,
@@ -208,7 +208,7 @@ pub enum ConnectError {
         message: String,
     },
     /// No broker could be reached before the deadline.
-    #[error("no broker could be reached within {waited:?}; the last obstacle: {last}")]
+    #[error("no broker could be reached within {waited:.1?}; the last obstacle: {last}")]
     Unreachable {
         /// How long it was tried.
         waited: Duration,
@@ -230,7 +230,7 @@ impl ConnectError {
 #[non_exhaustive]
 pub enum PublishError {
     /// The message is over the size limit, and was not sent. Not done.
-    #[error("a message of {bytes} bytes is over the limit of {bytes_max} bytes; nothing was sent")]
+    #[error("a message of {bytes} bytes is over the limit of {bytes_max} bytes; it was not sent")]
     TooLarge {
         /// How large it is.
         bytes: usize,
@@ -264,7 +264,7 @@ pub enum PublishError {
         message: String,
     },
     /// The deadline passed, and the message was not stored. Not done.
-    #[error("not stored within {waited:?}; the last obstacle: {last}")]
+    #[error("not stored within {waited:.1?}; the last obstacle: {last}")]
     Unavailable {
         /// How long it was tried.
         waited: Duration,
@@ -359,7 +359,7 @@ pub enum SettleError {
         message: String,
     },
     /// No confirm came before the deadline. Perhaps settled.
-    #[error("no confirm of the settle within {waited:?}; perhaps settled, perhaps not")]
+    #[error("no confirm of the settle within {waited:.1?}; perhaps settled, perhaps not")]
     TimedOut {
         /// How long it was waited for.
         waited: Duration,

@@ -89,6 +89,29 @@ pub struct Fault {
     pub meanwhile: Option<(FaultKind, usize)>,
 }
 
+impl Fault {
+    /// The kind, and that of what goes wrong meanwhile.
+    #[must_use]
+    pub fn kinds(&self) -> (FaultKind, Option<FaultKind>) {
+        (self.kind, self.meanwhile.map(|(kind, _)| kind))
+    }
+}
+
+/// For people, who count brokers and servers from one.
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let all = [FaultKind::ZkAll, FaultKind::RestartAll, FaultKind::PowerLoss];
+        let mut words = self.kind.to_string();
+        if !all.contains(&self.kind) {
+            words += &format!(" {}", self.victim + 1);
+        }
+        if let Some((kind, victim)) = self.meanwhile {
+            words += &format!(" + {kind} {}", victim + 1);
+        }
+        f.pad(&words)
+    }
+}
+
 /// An endless plan.
 #[derive(Debug)]
 pub struct Plan {

@@ -130,8 +130,8 @@ impl Catalog {
                 .iter()
                 .map(|record| Member { broker: record.life.broker, store: record.store })
                 .collect(),
-            // With fewer copies than wanted a majority of the wanted ones may be out of reach.
-            min_isr: min_isr.min(found),
+            // Of fewer copies than wanted a majority of the wanted ones would be too many to do without.
+            min_isr: options.min_isr.unwrap_or(majority(found)),
             unknown: UnknownFields::new(),
         };
         Ok(Plan { definition, state, warning })
@@ -260,7 +260,11 @@ fn check_options(options: QueueOptions) -> Result<(), ErrorBody> {
 
 /// As asked for, or a majority of the replicas.
 fn min_isr(options: QueueOptions) -> u8 {
-    options.min_isr.unwrap_or(options.replicas / 2 + 1)
+    options.min_isr.unwrap_or(majority(options.replicas))
+}
+
+fn majority(replicas: u8) -> u8 {
+    replicas / 2 + 1
 }
 
 /// What to say when there are fewer brokers than replicas wanted.
@@ -269,19 +273,19 @@ fn fewer_brokers(options: QueueOptions, found: u8) -> Result<Option<String>, Err
         return Ok(None);
     }
     let too_few = |words: String| Err(ErrorBody::not_done(ErrorCode::TooFewBrokers, words));
+    let wanted = options.replicas;
+    let live = if found == 1 { "1 broker is".to_owned() } else { format!("{found} brokers are") };
     if options.strict {
         return too_few(format!(
-            "{} replicas were asked for, and {found} brokers are live",
-            options.replicas
+            "{wanted} replicas were asked for, and {live} live: start more brokers, ask for fewer replicas, or declare it without strict"
         ));
     }
     match options.min_isr {
         Some(min_isr) if min_isr > found => too_few(format!(
-            "min_isr {min_isr} was asked for, and {found} brokers are live: the queue could confirm nothing"
+            "min_isr {min_isr} was asked for, and {live} live: the queue could confirm nothing; start more brokers, or ask for less"
         )),
         _ => Ok(Some(format!(
-            "{} replicas were asked for, and {found} brokers are live: the queue is kept on {found}",
-            options.replicas
+            "{wanted} replicas were asked for, and {live} live: the queue is kept on {found}"
         ))),
     }
 }

@@ -102,6 +102,22 @@ async fn fewer_brokers_than_replicas_are_said_or_refused_when_that_was_asked_for
 }
 
 #[tokio::test]
+async fn of_fewer_copies_than_wanted_one_can_still_be_lost() {
+    let world = Surroundings::new().await;
+    for broker in [2, 3] {
+        register(&*world.session, life(broker)).await;
+    }
+    world.until("three brokers are live", |catalog| catalog.addresses().len() == 3).await;
+    for again in [false, true] {
+        let declared = world.catalog.declare_queue(&host(), &queue("orders"), options(5)).await;
+        let Ok(Response::Declared { created, queue, .. }) = declared else {
+            panic!("{declared:?}")
+        };
+        assert_eq!((created, queue.replicas.len(), queue.min_isr), (!again, 3, 2));
+    }
+}
+
+#[tokio::test]
 async fn copies_are_spread_evenly_over_the_live_brokers() {
     let world = Surroundings::new().await;
     for broker in [2, 3] {

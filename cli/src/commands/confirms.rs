@@ -104,13 +104,13 @@ impl Outcomes {
     pub fn verdict(self) -> Result<(), Failure> {
         let Some(first) = self.first_failure else { return Ok(()) };
         let words = match (self.not_done, self.unknown) {
+            (1, 0) => format!("one message was not stored: {first}"),
+            (0, 1) => format!("one message is perhaps stored: {first}"),
             (failed, 0) => format!("{failed} messages were not stored; the first: {first}"),
             (0, unknown) => format!("{unknown} messages are perhaps stored; the first: {first}"),
-            (failed, unknown) => {
-                format!(
-                    "{failed} messages were not stored and {unknown} are perhaps stored; the first: {first}"
-                )
-            }
+            (failed, unknown) => format!(
+                "{failed} messages were not stored and {unknown} are perhaps stored; the first: {first}"
+            ),
         };
         Err(if self.unknown > 0 { Failure::Unknown(words) } else { Failure::NotDone(words) })
     }

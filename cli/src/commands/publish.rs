@@ -5,11 +5,12 @@ use std::time::{Duration, Instant};
 use bellwether_client::{
     Client, ExchangeName, HeaderValue, Headers, Message, Producer, QueueName, RoutingKey,
 };
+use bellwether_protocol::message::MESSAGE_BYTES_MAX;
 use bytes::Bytes;
 use clap::Args;
 use indicatif::ProgressBar;
 use serde_json::json;
-use tokio::io::{AsyncBufReadExt as _, BufReader, Stdin};
+use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncReadExt as _, BufReader, Stdin};
 
 use super::ClientArgs;
 use super::confirms::{Confirms, Outcomes, percentiles_json, percentiles_text, rate, rounded};
@@ -18,6 +19,9 @@ use crate::outcome::Failure;
 use crate::progress;
 use crate::signals::Signals;
 use crate::values::{ByteSize, Span};
+
+/// A line of so many bytes has no room in a message, with or without its end.
+const LINE_BYTES_MAX: u64 = MESSAGE_BYTES_MAX as u64 + 2;
 
 /// Flags of `publish`.
 #[derive(Args, Debug)]
@@ -80,10 +84,10 @@ pub async fn run(args: PublishArgs) -> Result<(), Failure> {
     let started = Instant::now();
     let outcomes = publish(&producer, &mut source, headers.as_ref(), args.rate, bar.clone()).await;
     bar.finish_and_clear();
-    let (outcomes, whole) = outcomes?;
+    let (outcomes, ended) = outcomes?;
     report(&outcomes, started.elapsed(), args.client.json)?;
     outcomes.verdict()?;
-    if whole { Ok(()) } else { Err(Failure::Interrupted) }
+    ended
 }
 
 async fn producer(client: &Client, args: &PublishArgs) -> Result<Producer, Failure> {
@@ -115,40 +119,39 @@ fn message(body: Bytes, headers: Option<&Headers>) -> Result<Message, Failure> {
     }
 }
 
-/// Publishes all there is; `false` when a signal ended it before.
+/// Publishes all there is, and how that ended. What was sent before a signal or an error is still waited for, and counted.
 async fn publish(
     producer: &Producer,
     source: &mut Source,
     headers: Option<&Headers>,
     rate: Option<u64>,
     bar: ProgressBar,
-) -> Result<(Outcomes, bool), Failure> {
+) -> Result<(Outcomes, Result<(), Failure>), Failure> {
     let confirms = Confirms::collect(move |_, _| bar.inc(1));
     let mut signals = Signals::catch()?;
     let mut pace = rate.map(Pace::of);
-    let mut sent_all = true;
-    loop {
+    let ended = loop {
         let body = tokio::select! {
             biased;
-            () = signals.next() => {
-                sent_all = false;
-                break;
-            }
-            body = source.next(&mut pace) => body?,
+            () = signals.next() => break Err(Failure::Interrupted),
+            body = source.next(&mut pace) => body,
         };
-        let Some(body) = body else { break };
+        let message = match body {
+            Ok(None) => break Ok(()),
+            Ok(Some(body)) => message(body, headers),
+            Err(failure) => Err(failure),
+        };
         let sent = Instant::now();
-        match producer.send(message(body, headers)?).await {
+        let receipt = match message {
+            Ok(message) => producer.send(message).await.map_err(Failure::from),
+            Err(failure) => Err(failure),
+        };
+        match receipt {
             Ok(receipt) => confirms.expect(receipt, sent).await?,
-            // What was sent before is still waited for, and counted.
-            Err(error) => {
-                eprintln!("error: {error}");
-                sent_all = false;
-                break;
-            }
+            Err(failure) => break Err(failure),
         }
-    }
-    Ok((confirms.finish().await?, sent_all))
+    };
+    Ok((confirms.finish().await?, ended))
 }
 
 /// Where bodies come from.
@@ -193,22 +196,28 @@ impl Source {
                 *left -= 1;
                 Ok(Some(body.clone()))
             }
-            Source::Lines(input) => {
-                let mut line = Vec::new();
-                let read = input.read_until(b'\n', &mut line).await;
-                read.map_err(|error| {
-                    Failure::NotDone(format!("cannot read standard input: {error}"))
-                })?;
-                if line.is_empty() {
-                    return Ok(None);
-                }
-                if line.last() == Some(&b'\n') {
-                    line.pop();
-                }
-                Ok(Some(line.into()))
-            }
+            Source::Lines(input) => Ok(line(input).await?.map(Bytes::from)),
         }
     }
+}
+
+/// The next line, without its end.
+async fn line(input: &mut (impl AsyncBufRead + Unpin)) -> Result<Option<Vec<u8>>, Failure> {
+    let mut line = Vec::new();
+    let read = input.take(LINE_BYTES_MAX).read_until(b'\n', &mut line).await;
+    read.map_err(|error| Failure::NotDone(format!("cannot read standard input: {error}")))?;
+    if line.len() as u64 == LINE_BYTES_MAX {
+        return Err(Failure::NotDone(format!(
+            "a line of more than {MESSAGE_BYTES_MAX} bytes cannot be a message; neither it nor what follows it was sent"
+        )));
+    }
+    if line.is_empty() {
+        return Ok(None);
+    }
+    if line.last() == Some(&b'\n') {
+        line.pop();
+    }
+    Ok(Some(line))
 }
 
 /// At most so many a second, evenly.
@@ -279,5 +288,22 @@ mod tests {
         let mut pace = Pace::of(200);
         let due: Vec<u128> = (0..4).map(|_| pace.next_due().as_millis()).collect();
         assert_eq!(due, [0, 5, 10, 15]);
+    }
+
+    #[tokio::test]
+    async fn a_line_without_end_is_refused_before_it_fills_the_memory() {
+        let mut endless = BufReader::new(tokio::io::repeat(b'a'));
+        let Err(Failure::NotDone(why)) = line(&mut endless).await else { panic!("it has no end") };
+        assert!(why.contains("16777216"), "{why}");
+    }
+
+    #[tokio::test]
+    async fn every_line_is_a_message_an_empty_one_too_and_the_last_needs_no_end() {
+        let mut input: &[u8] = b"one\n\ntwo";
+        let mut lines = Vec::new();
+        while let Ok(Some(line)) = line(&mut input).await {
+            lines.push(String::from_utf8(line).unwrap());
+        }
+        assert_eq!(lines, ["one", "", "two"]);
     }
 }

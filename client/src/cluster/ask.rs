@@ -109,7 +109,7 @@ impl Cluster {
         }
         let waited = started.elapsed();
         let last = asking.last.clone();
-        let why = format!("no answer within {waited:?}");
+        let why = format!("no answer within {waited:.1?}");
         Err(asking.given_up(Trouble::TooLate { waited, last }, &why))
     }
 }

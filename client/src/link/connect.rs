@@ -30,7 +30,7 @@ pub(crate) enum ConnectFailure {
     Refused { address: String, error: ErrorBody },
     #[error("{address} does not speak this protocol: {why}")]
     Protocol { address: String, why: String },
-    #[error("{address} did not answer within {waited:?}")]
+    #[error("{address} did not answer within {waited:.1?}")]
     Silent { address: String, waited: Duration },
     #[error("{address}: {why}")]
     Unreached { address: String, why: String },

@@ -495,7 +495,7 @@ fn failure(fate: &Fate, may_be_stored: bool) -> Option<PublishError> {
             PublishError::Unavailable { waited: *waited, last: last.clone() }
         }
         (Fate::Expired { waited, last }, true) => PublishError::Unconfirmed {
-            message: format!("no confirm came within {waited:?}; {last}"),
+            message: format!("no confirm came within {waited:.1?}; {last}"),
         },
         (Fate::Abandoned { why }, false) => PublishError::Closed { reason: why.clone() },
         (Fate::Abandoned { why }, true) => PublishError::Unconfirmed { message: why.clone() },

@@ -44,25 +44,9 @@ impl Injector {
         self.recorder.progress()
     }
 
-    /// The fault and its victim, for people.
-    pub fn describe(&self, fault: &Fault) -> String {
-        match fault.kind {
-            FaultKind::Kill
-            | FaultKind::Pause
-            | FaultKind::Term
-            | FaultKind::Wipe
-            | FaultKind::ZkKill => {
-                format!("{} {}", fault.kind, fault.victim + 1)
-            }
-            FaultKind::ZkAll | FaultKind::RestartAll | FaultKind::PowerLoss => {
-                fault.kind.to_string()
-            }
-        }
-    }
-
     /// Carries the fault out, heals it, waits until everything flows, and says how long it stood still.
     pub async fn inject(&mut self, fault: &Fault) -> Result<Gaps> {
-        let what = self.describe(fault);
+        let what = fault.to_string();
         if fault.kind == FaultKind::Wipe {
             // One disk at a time, and only when every queue has all its copies: more would break more than is promised.
             self.whole().await?;

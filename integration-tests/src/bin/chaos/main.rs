@@ -175,15 +175,15 @@ async fn inject_faults(
             break;
         }
         println!(
-            "{:6.1} s  {:<20} {:>8} confirmed {:>8} delivered {:>3} violations",
+            "{:6.1} s  {:<19} {:>8} confirmed {:>8} delivered {:>3} violations",
             begun.elapsed().as_secs_f64(),
-            injector.describe(&fault),
+            fault,
             progress.confirmed,
             progress.delivered,
             progress.violations
         );
         let gaps = injector.inject(&fault).await?;
-        table.add(fault.kind, gaps);
+        table.add(fault.kinds(), gaps);
     }
     Ok(table)
 }

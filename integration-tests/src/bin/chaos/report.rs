@@ -11,26 +11,28 @@ use bellwether_integration_tests::gaps::median_and_worst;
 use bellwether_integration_tests::recorder::Gaps;
 use serde::Serialize;
 
-/// The gaps of each kind of fault.
+/// The gaps of each kind of fault, alone or with another on top.
 #[derive(Debug, Default)]
 pub struct Table {
-    faults: BTreeMap<FaultKind, Vec<Gaps>>,
+    faults: BTreeMap<Kinds, Vec<Gaps>>,
 }
 
+type Kinds = (FaultKind, Option<FaultKind>);
+
 impl Table {
-    pub fn add(&mut self, kind: FaultKind, gaps: Gaps) {
-        self.faults.entry(kind).or_default().push(gaps);
+    pub fn add(&mut self, kinds: Kinds, gaps: Gaps) {
+        self.faults.entry(kinds).or_default().push(gaps);
     }
 
     fn rows(&self) -> Vec<Row> {
-        self.faults.iter().map(|(kind, gaps)| Row::new(*kind, gaps)).collect()
+        self.faults.iter().map(|(kinds, gaps)| Row::new(*kinds, gaps)).collect()
     }
 }
 
 /// One kind of fault: how often, and the longest gaps in milliseconds.
 #[derive(Debug, Serialize)]
 struct Row {
-    fault: &'static str,
+    fault: String,
     times: usize,
     confirm_gap_median_ms: u64,
     confirm_gap_worst_ms: u64,
@@ -39,7 +41,7 @@ struct Row {
 }
 
 impl Row {
-    fn new(kind: FaultKind, gaps: &[Gaps]) -> Row {
+    fn new((kind, meanwhile): Kinds, gaps: &[Gaps]) -> Row {
         let of = |gap: fn(&Gaps) -> Duration| {
             let (median, worst) =
                 median_and_worst(gaps.iter().map(gap).collect()).unwrap_or_default();
@@ -48,7 +50,7 @@ impl Row {
         let (confirm_gap_median_ms, confirm_gap_worst_ms) = of(|gaps| gaps.confirms);
         let (delivery_gap_median_ms, delivery_gap_worst_ms) = of(|gaps| gaps.deliveries);
         Row {
-            fault: kind.name(),
+            fault: meanwhile.map_or_else(|| kind.to_string(), |other| format!("{kind} + {other}")),
             times: gaps.len(),
             confirm_gap_median_ms,
             confirm_gap_worst_ms,
@@ -62,23 +64,23 @@ impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "\n{:<12} {:>5}   {:^21}   {:^21}",
+            "\n{:<16} {:>5}   {:^21}   {:^21}",
             "", "", "longest gap between", "longest gap between"
         )?;
         writeln!(
             f,
-            "{:<12} {:>5}   {:^21}   {:^21}",
+            "{:<16} {:>5}   {:^21}   {:^21}",
             "", "", "two confirms (ms)", "two deliveries (ms)"
         )?;
         writeln!(
             f,
-            "{:<12} {:>5}   {:>10} {:>10}   {:>10} {:>10}",
+            "{:<16} {:>5}   {:>10} {:>10}   {:>10} {:>10}",
             "fault", "times", "median", "worst", "median", "worst"
         )?;
         for row in self.rows() {
             writeln!(
                 f,
-                "{:<12} {:>5}   {:>10} {:>10}   {:>10} {:>10}",
+                "{:<16} {:>5}   {:>10} {:>10}   {:>10} {:>10}",
                 row.fault,
                 row.times,
                 row.confirm_gap_median_ms,

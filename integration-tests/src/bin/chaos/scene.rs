@@ -10,6 +10,8 @@ const FANOUT: &str = "chaos-fanout";
 const REPLICAS: u8 = 3;
 /// More than one chunk of the replication stream.
 const LARGE_BYTES: usize = 400_000;
+/// Messages a second of the slowest producers: of gaps shorter than between two of them nothing is seen.
+const SLOW_PER_SECOND: u32 = 20;
 
 /// The queues' names.
 pub fn queue_names() -> Vec<String> {
@@ -65,12 +67,12 @@ pub fn producers(seed: u64, per_second: u32, bytes: usize) -> Vec<(ProducerSpec,
     to_all.exchange = FANOUT.to_owned();
     producers.push((to_all, vec![0, 1, 2]));
     let large = ProducerSpec {
-        per_second: 4,
+        per_second: SLOW_PER_SECOND,
         bytes: LARGE_BYTES,
         ..ProducerSpec::to_queue(&format!("chaos-{seed}-large"), &queue_names()[3])
     };
     producers.push((large, vec![3]));
     // What waits pins segments: few are enough.
-    producers[4].0.per_second = 5;
+    producers[4].0.per_second = SLOW_PER_SECOND;
     producers
 }
