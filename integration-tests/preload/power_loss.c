@@ -4,8 +4,8 @@
  * fdatasync carry them to the real file. SIGKILL then loses exactly the rest.
  *
  *   POWER_LOSS_FOLDER  the folder; nothing else is touched
- *   POWER_LOSS_SYNC    "ignored": fsync and fdatasync return success and carry nothing. A test that still
- *                      passes with this proves nothing.
+ *   POWER_LOSS_SYNCS   a number: after so many of them fsync and fdatasync return success and carry nothing. A
+ *                      test that still passes with this proves nothing.
  *
  * Held back: write, pwrite, writev, pwritev, pwritev2. Done at once: truncate, fallocate, rename, unlink and create, since a
  * disk may have done them too; what was written into a file that is renamed stays held back. A process that ends by
@@ -99,13 +99,13 @@ static unsigned char write_through[FDS_MAX];
 
 static char folder[PATH_MAX];
 static size_t folder_length;
-static int syncs_ignored;
+static long syncs_left = -1; /* until they are ignored; below zero: never */
 
 __attribute__((constructor)) static void start(void) {
     const char *named = getenv("POWER_LOSS_FOLDER");
-    const char *sync = getenv("POWER_LOSS_SYNC");
+    const char *syncs = getenv("POWER_LOSS_SYNCS");
     if (named && realpath(named, folder)) folder_length = strlen(folder);
-    syncs_ignored = sync && strcmp(sync, "ignored") == 0;
+    if (syncs) syncs_left = strtol(syncs, NULL, 10);
 }
 
 static size_t slot_of(const struct file *file, uint64_t page) {
@@ -383,7 +383,7 @@ static ssize_t write_vector(int fd, const struct iovec *parts, int count, int64_
         if ((size_t)n < parts[i].iov_len) break;
     }
     if (done > 0 && !by_position) REAL(lseek)(fd, at + done, SEEK_SET);
-    if (done > 0 && (through || write_through[fd]) && !syncs_ignored && carry(file, fd)) done = -1;
+    if (done > 0 && (through || write_through[fd]) && syncs_left != 0 && carry(file, fd)) done = -1;
     pthread_mutex_unlock(&lock);
     return done;
 }
@@ -475,10 +475,14 @@ ssize_t preadv64v2(int fd, const struct iovec *parts, int count, off64_t at, int
 
 static int carry_and_sync(int fd, int (*sync)(int)) {
     if (!is_held(fd)) return sync(fd);
-    if (syncs_ignored) return 0;
     struct stat about;
     if (REAL(fstat)(fd, &about)) return -1;
     pthread_mutex_lock(&lock);
+    if (syncs_left == 0) {
+        pthread_mutex_unlock(&lock);
+        return 0;
+    }
+    if (syncs_left > 0) syncs_left--;
     int failed = carry(find(about.st_dev, about.st_ino), fd);
     pthread_mutex_unlock(&lock);
     if (failed) {
@@ -626,7 +630,7 @@ ssize_t copy_file_range(int in, off64_t *in_at, int out, off64_t *out_at, size_t
 
 /* Only the process ends, not the machine: the kernel would still write what is in its cache. */
 __attribute__((destructor)) static void end(void) {
-    if (syncs_ignored) return;
+    if (syncs_left == 0) return;
     pthread_mutex_lock(&lock);
     for (int i = 0; i < FILES_MAX; i++) {
         if (!files[i].used || !files[i].count) continue;

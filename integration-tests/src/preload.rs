@@ -13,8 +13,8 @@ use anyhow::{Context, Result, ensure};
 pub enum Syncs {
     /// What was written before is kept when the process is killed.
     Kept,
-    /// They do nothing: a test of durability must then fail.
-    Ignored,
+    /// After so many of them they do nothing: a test of durability must then fail.
+    IgnoredAfter(u32),
 }
 
 /// The environment in which a process loses at its death what it wrote below `folder` and did not sync.
@@ -23,8 +23,8 @@ pub fn power_loss(folder: &Path, syncs: Syncs) -> Result<Vec<(OsString, OsString
         ("LD_PRELOAD".into(), library()?.into()),
         ("POWER_LOSS_FOLDER".into(), folder.as_os_str().to_owned()),
     ];
-    if syncs == Syncs::Ignored {
-        environment.push(("POWER_LOSS_SYNC".into(), "ignored".into()));
+    if let Syncs::IgnoredAfter(count) = syncs {
+        environment.push(("POWER_LOSS_SYNCS".into(), count.to_string().into()));
     }
     Ok(environment)
 }

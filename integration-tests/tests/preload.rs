@@ -100,9 +100,18 @@ fn a_process_that_ends_by_itself_loses_nothing() {
 fn with_syncs_ignored_nothing_survives() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("segment");
-    let output = run(&file, Syncs::Ignored, &["write:0:never", "sync", "show", "die"]);
+    let output = run(&file, Syncs::IgnoredAfter(0), &["write:0:never", "sync", "show", "die"]);
     assert_eq!(String::from_utf8_lossy(&output.stdout), "never\n");
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "");
+}
+
+#[test]
+fn with_syncs_ignored_after_some_what_those_carried_survives() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("segment");
+    let steps = ["write:0:one", "sync", "write:3: two", "sync", "die"];
+    run(&file, Syncs::IgnoredAfter(1), &steps);
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "one");
 }
 
 fn run(file: &Path, syncs: Syncs, steps: &[&str]) -> Output {

@@ -27,6 +27,8 @@ use report::{Report, Table};
 const VIOLATED: u8 = 2;
 /// Exit code after Ctrl-C.
 const INTERRUPTED: u8 = 130;
+/// A broker that has made so many syncs has started, and writes what its clients sent.
+const SYNCS_OF_A_START: u32 = 30;
 /// With so many broken promises there is nothing more to learn from the rest of the run.
 const VIOLATIONS_ENOUGH: u64 = 1_000;
 
@@ -57,7 +59,7 @@ struct Options {
     /// Folder for data, logs and history; removed at the end when nothing was violated. Default: chaos-SEED
     #[arg(long)]
     folder: Option<PathBuf>,
-    /// Makes every sync of the brokers do nothing. With power-loss among the faults the run must then end with
+    /// Makes the brokers' syncs do nothing once they have started. With power-loss among the faults the run must then end with
     /// violations, or it would prove nothing
     #[arg(long)]
     without_syncs: bool,
@@ -126,7 +128,8 @@ async fn run(options: &Options, seed: u64, folder: &Path) -> Result<ExitCode> {
 
 async fn start_cluster(options: &Options, folder: &Path) -> Result<Cluster> {
     println!("starting an ensemble of 3 and {} brokers", options.brokers);
-    let syncs = if options.without_syncs { Syncs::Ignored } else { Syncs::Kept };
+    let syncs =
+        if options.without_syncs { Syncs::IgnoredAfter(SYNCS_OF_A_START) } else { Syncs::Kept };
     let power_loss = options.faults.contains(&FaultKind::PowerLoss).then_some(syncs);
     let setup = Setup {
         brokers: options.brokers,
