@@ -74,6 +74,8 @@ pub struct Timing {
     /// A follower that has not caught up for so long leaves the in-sync set. Confirms wait for it
     /// until then; shorter means a shorter stall, but a busy follower is dropped sooner. Default: 1 s.
     pub lag_limit: Duration,
+    /// How long the preferred leader of a queue has to be in sync before the leadership moves to it.
+    pub leader_settle: Duration,
     /// The promise T under which a leader may deliver: a successor waits this long before its first
     /// delivery, and a leader that is cut off stops delivering within it. Longer forgives longer
     /// hiccups between brokers; at most 500 ms. Default: 300 ms.
@@ -81,6 +83,8 @@ pub struct Timing {
     /// How long a stopping broker tries to hand its queues over before it stops all the same. Raise
     /// it for brokers that lead very many queues. Default: 30 s.
     pub drain_timeout: Duration,
+    /// A broker that is away for so long is replaced in its replica sets. `None`: never.
+    pub replace_after: Option<Duration>,
     /// How often clients must be heard; a connection is closed after twice that. Raise it for clients
     /// on bad networks. Default: 10 s.
     pub heartbeat: Duration,
@@ -93,8 +97,10 @@ impl Default for Timing {
         Timing {
             session_timeout: Duration::from_secs(6),
             lag_limit: Duration::from_secs(1),
+            leader_settle: Duration::from_secs(5),
             promise: Duration::from_millis(300),
             drain_timeout: Duration::from_secs(30),
+            replace_after: Some(Duration::from_secs(600)),
             heartbeat: Duration::from_secs(10),
             handshake_timeout: Duration::from_secs(10),
         }
@@ -230,12 +236,20 @@ impl BrokerConfig {
     }
 
     fn check_timing(&self) -> Result<(), InvalidSetting> {
-        let Timing { session_timeout, lag_limit, promise, heartbeat, handshake_timeout, .. } =
-            self.timing;
+        let Timing {
+            session_timeout,
+            lag_limit,
+            leader_settle,
+            promise,
+            heartbeat,
+            handshake_timeout,
+            ..
+        } = self.timing;
         let ms = Duration::from_millis;
         lasting("session-timeout-ms", session_timeout, ms(400), ms(60_000))?;
         lasting("promise", promise, PROMISE_MIN, PROMISE_MAX)?;
         lasting("lag-limit", lag_limit, ms(100), ms(60_000))?;
+        lasting("leader-settle", leader_settle, ms(100), ms(86_400_000))?;
         lasting("heartbeat", heartbeat, ms(100), ms(600_000))?;
         lasting("handshake-timeout", handshake_timeout, ms(100), ms(60_000))
     }

@@ -4,6 +4,7 @@ pub mod admin;
 pub mod catalog;
 pub mod config;
 pub mod connection;
+mod controller;
 pub mod metrics;
 pub mod peers;
 pub mod publish;

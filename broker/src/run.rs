@@ -19,6 +19,7 @@ use crate::admin::{Health, Trouble};
 use crate::catalog::{Catalog, CatalogConfig};
 use crate::config::{BrokerConfig, Listeners};
 use crate::connection::{self, Service};
+use crate::controller::{self, ControllerConfig};
 use crate::metrics::Metrics;
 use crate::peers::{Peers, PeersConfig};
 use crate::session::{self, Life, RegisterError, Registrant, SessionError};
@@ -154,6 +155,12 @@ pub async fn run(
         coming_sender,
         stop.clone(),
     ));
+    tracker.spawn(controller::attend(
+        ControllerConfig { replace_after: config.timing.replace_after },
+        catalog.clone(),
+        lives.clone(),
+        stop.clone(),
+    ));
     let service = Service::new(
         catalog,
         Arc::new(shards.clone()),
@@ -220,6 +227,7 @@ fn timing(config: &BrokerConfig) -> bellwether_replication::Timing {
     bellwether_replication::Timing {
         lag_limit: config.timing.lag_limit,
         promise: config.timing.promise,
+        settle: config.timing.leader_settle,
         ..bellwether_replication::Timing::default()
     }
 }

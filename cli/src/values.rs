@@ -61,6 +61,33 @@ impl fmt::Display for Span {
     }
 }
 
+/// A length of time, or `off`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SpanOrOff(pub Option<Duration>);
+
+impl FromStr for SpanOrOff {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<SpanOrOff, String> {
+        match text {
+            "off" => Ok(SpanOrOff(None)),
+            _ => match text.parse() {
+                Ok(Span(time)) => Ok(SpanOrOff(Some(time))),
+                Err(why) => Err(format!("{why}, or `off`")),
+            },
+        }
+    }
+}
+
+impl fmt::Display for SpanOrOff {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(time) => Span(time).fmt(f),
+            None => f.pad("off"),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -83,5 +110,13 @@ mod tests {
         }
         assert!("30".parse::<Span>().unwrap_err().contains("300ms, 30s"));
         assert_eq!("1m 30s".parse(), Ok(Span(Duration::from_secs(90))));
+    }
+
+    #[test]
+    fn what_can_be_off_says_so() {
+        for text in ["off", "10m"] {
+            assert_eq!(text.parse::<SpanOrOff>().unwrap().to_string(), text);
+        }
+        assert!("never".parse::<SpanOrOff>().unwrap_err().contains("or `off`"));
     }
 }

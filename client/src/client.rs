@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bellwether_protocol::client::{
-    Binding, ClusterStatus, ExchangeKind, QueueCounts, QueueOptions, QueueSummary, Request,
+    Binding, ClusterStatus, Drain, ExchangeKind, QueueCounts, QueueOptions, QueueSummary, Request,
     Response,
 };
+use bellwether_protocol::ids::BrokerId;
 use bellwether_protocol::names::{ExchangeName, QueueName, RoutingKey};
 
 use crate::backoff::Backoff;
@@ -14,7 +15,8 @@ use crate::builder::{ADDRESSES_MAX, ClientBuilder, Config};
 use crate::cluster::{At, Cluster};
 use crate::consumer::ConsumerBuilder;
 use crate::error::{
-    BindError, ConnectError, DeclareError, DeleteError, FlushError, PurgeError, QueryError, Trouble,
+    BindError, ConnectError, DeclareError, DeleteError, DrainError, FlushError, PurgeError,
+    QueryError, Trouble,
 };
 use crate::link::ConnectFailure;
 use crate::producer::ProducerBuilder;
@@ -324,6 +326,18 @@ impl Client {
     pub async fn cluster_status(&self) -> Result<ClusterStatus, QueryError> {
         match self.ask(Request::ClusterStatus).await? {
             Response::Cluster(status) => Ok(status),
+            other => Err(unexpected(&other).into()),
+        }
+    }
+
+    /// Says what is to be moved away from a broker, live or not; `None`: nothing any more. Done when that is written down: the moving
+    /// comes after, and [`Client::cluster_status`] shows how far it is.
+    ///
+    /// # Errors
+    /// [`DrainError`].
+    pub async fn drain(&self, broker: BrokerId, drain: Option<Drain>) -> Result<(), DrainError> {
+        match self.ask(Request::Drain { broker, drain }).await? {
+            Response::Done => Ok(()),
             other => Err(unexpected(&other).into()),
         }
     }

@@ -153,6 +153,14 @@ operation_error! {
 }
 
 operation_error! {
+    /// Why [`Client::drain`](crate::Client::drain) failed.
+    DrainError {
+        /// There is no such broker. Not done.
+        NoSuchBroker = InvalidOption;
+    }
+}
+
+operation_error! {
     /// Why a question about the cluster was not answered: [`Client::describe`](crate::Client::describe),
     /// [`Client::queues`](crate::Client::queues) and the other lists.
     QueryError {

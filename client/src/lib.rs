@@ -40,7 +40,8 @@ mod message;
 mod producer;
 
 pub use bellwether_protocol::client::{
-    Binding, BrokerStatus, ClusterStatus, ExchangeKind, QueueCounts, QueueOptions, QueueSummary,
+    AbsentBroker, Binding, BrokerStatus, ClusterStatus, Drain, ExchangeKind, QueueCounts,
+    QueueOptions, QueueSummary,
 };
 pub use bellwether_protocol::error::BrokerAddress;
 pub use bellwether_protocol::headers::{HeaderValue, Headers};
@@ -50,8 +51,9 @@ pub use builder::ClientBuilder;
 pub use client::{Client, Declared, Described};
 pub use consumer::{Consumer, ConsumerBuilder, Delivery, Settled};
 pub use error::{
-    BindError, ConnectError, ConsumeError, DeclareError, DeleteError, ErrorCode, FlushError,
-    InvalidName, Outcome, ProducerError, PublishError, PurgeError, QueryError, SettleError,
+    BindError, ConnectError, ConsumeError, DeclareError, DeleteError, DrainError, ErrorCode,
+    FlushError, InvalidName, Outcome, ProducerError, PublishError, PurgeError, QueryError,
+    SettleError,
 };
 pub use message::{InvalidMessage, Message};
 pub use producer::{Producer, ProducerBuilder, Receipt};

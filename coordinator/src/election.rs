@@ -34,7 +34,7 @@ pub fn elected(
         return Err(NotInSync { member });
     }
     let isr = without_dead(state, |other| *other != member && dead(other));
-    Ok(QueueState { epoch: state.epoch.next(), leader: Some(me), isr, ..state.clone() })
+    Ok(QueueState { isr, ..next_epoch(state, me) })
 }
 
 /// The ISR of `state` without the members that are `dead`, but never fewer than `min_isr`.
@@ -75,7 +75,17 @@ pub fn handed_over(
     if !may_stand(state, member) {
         return Err(NotInSync { member });
     }
-    Ok(QueueState { epoch: state.epoch.next(), leader: Some(to), ..state.clone() })
+    Ok(next_epoch(state, to))
+}
+
+/// What copies said that gave up in an older epoch is not heard in a new one: they need not be remembered.
+fn next_epoch(state: &QueueState, leader: BrokerLife) -> QueueState {
+    QueueState {
+        epoch: state.epoch.next(),
+        leader: Some(leader),
+        given_up: Vec::new(),
+        ..state.clone()
+    }
 }
 
 #[cfg(test)]
@@ -99,6 +109,8 @@ mod tests {
             leader: Some(life(1)),
             isr: isr.iter().map(|broker| member(*broker)).collect(),
             min_isr,
+            replicas: [1, 2, 3].map(BrokerId).to_vec(),
+            given_up: Vec::new(),
             unknown: [("colour".to_owned(), "red".into())].into_iter().collect(),
         }
     }

@@ -1,6 +1,7 @@
 //! What the ensemble knows: the seam to it, the documents kept in it, and the pure rules for
 //! electing leaders and placing replicas. The only crate that names the ZooKeeper client.
 
+pub mod balance;
 pub mod coordinator;
 pub mod election;
 pub mod embedded;

@@ -4,6 +4,7 @@
 //! /cluster                         cluster id, format version
 //! /brokers/ids/<id>                ephemeral; one holder per id
 //! /brokers/live/<id>.<incarnation> ephemeral; never the same path twice
+//! /brokers/drained/<id>            an operator wants this broker to lead, or to hold, nothing
 //! /names/<vhost>/<hh>/<queue>      → uuid
 //! /queues/<hh>/<uuid>              definition
 //! /queues/<hh>/<uuid>/state        epoch, leader, ISR: by CAS only
@@ -73,6 +74,7 @@ pub enum Place {
     Cluster,
     BrokerId(BrokerId),
     LiveBroker(BrokerLife),
+    Drained(BrokerId),
     Name(VirtualHost, QueueName),
     Queue(QueueId),
     QueueState(QueueId),
@@ -115,6 +117,17 @@ pub fn live_brokers() -> Path {
 #[must_use]
 pub fn live_broker(life: BrokerLife) -> Path {
     live_brokers().child(&life.to_string())
+}
+
+/// The folder of what operators want emptied; its children are brokers' ids.
+#[must_use]
+pub fn all_drained() -> Path {
+    brokers().child("drained")
+}
+
+#[must_use]
+pub fn drained(broker: BrokerId) -> Path {
+    all_drained().child(&broker.to_string())
 }
 
 /// The folder of all names; its children are virtual hosts.
@@ -195,6 +208,7 @@ pub fn folders() -> Vec<Path> {
     vec![
         broker_ids(),
         live_brokers(),
+        all_drained(),
         names(),
         queues(),
         exchanges(),
@@ -212,6 +226,7 @@ pub fn parse(path: &Path) -> Option<Place> {
         ["controller"] => Place::Controller,
         ["brokers", "ids", id] => Place::BrokerId(parse_broker_id(id)?),
         ["brokers", "live", life] => Place::LiveBroker(parse_life(life)?),
+        ["brokers", "drained", id] => Place::Drained(parse_broker_id(id)?),
         ["names", host, _, name] => {
             Place::Name(parse_host(host)?, QueueName::new(decode(name)?).ok()?)
         }
@@ -351,6 +366,7 @@ mod tests {
             (controller(), Place::Controller),
             (broker_id(BrokerId(7)), Place::BrokerId(BrokerId(7))),
             (live_broker(life), Place::LiveBroker(life)),
+            (drained(BrokerId(7)), Place::Drained(BrokerId(7))),
             (queue(id), Place::Queue(id)),
             (queue_state(id), Place::QueueState(id)),
             (bindings(id), Place::Bindings(id)),

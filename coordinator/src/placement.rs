@@ -41,7 +41,7 @@ pub fn place(queue: QueueId, live: &[BrokerLoad], replicas: u8) -> Vec<BrokerId>
 
 /// Draws between equals, differently for each queue: brokers that place at the same time from the same picture do not
 /// all choose the same one.
-fn lot(queue: QueueId, broker: BrokerId) -> (u64, BrokerId) {
+pub(crate) fn lot(queue: QueueId, broker: BrokerId) -> (u64, BrokerId) {
     let (high, low) = queue.0.as_u64_pair();
     let mut hash =
         high ^ low.rotate_left(32) ^ u64::from(broker.0).wrapping_mul(0x9e37_79b9_7f4a_7c15);

@@ -4,7 +4,7 @@ mod json;
 
 pub use json::RecordError;
 
-use bellwether_protocol::client::ExchangeKind;
+use bellwether_protocol::client::{Drain, ExchangeKind};
 use bellwether_protocol::error::BrokerAddress;
 use bellwether_protocol::ids::{BrokerId, BrokerLife, ClusterId, Epoch, Member, QueueId, StoreId};
 use bellwether_protocol::names::{ExchangeName, QueueName, RoutingKey, VirtualHost};
@@ -44,6 +44,20 @@ impl BrokerRecord {
     }
 }
 
+/// `/brokers/drained/<id>`: what an operator wants of a broker. No document: nothing out of the ordinary.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DrainRecord {
+    pub drain: Drain,
+    pub unknown: UnknownFields,
+}
+
+/// `/controller`: who sees to it that copies and leaderships are where they should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ControllerRecord {
+    pub life: BrokerLife,
+    pub unknown: UnknownFields,
+}
+
 /// `/names/<vhost>/<hh>/<queue>`: which queue has the name now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NameRecord {
@@ -57,11 +71,10 @@ pub struct QueueDefinition {
     pub queue: QueueId,
     pub virtual_host: VirtualHost,
     pub name: QueueName,
-    /// Replicas asked for; there are fewer in `replica_set` when brokers were missing.
+    /// Replicas asked for; the state names fewer while brokers are missing.
     pub replicas_wanted: u8,
+    /// Asked for, or a majority of the replicas wanted.
     pub min_isr: u8,
-    /// The first is preferred as leader.
-    pub replica_set: Vec<BrokerId>,
     pub unknown: UnknownFields,
 }
 
@@ -73,6 +86,12 @@ pub struct QueueState {
     /// In order of the replica set.
     pub isr: Vec<Member>,
     pub min_isr: u8,
+    /// The replica set: who is to hold a copy. The first is preferred as leader, the others stand in this order. It stands here
+    /// and not in the definition, so that who may join the ISR is decided by the same CAS that lets somebody join.
+    pub replicas: Vec<BrokerId>,
+    /// Copies outside the replica set that gave their log up in this epoch: what they said before they did may still be under way, and
+    /// must not bring them back into the ISR. Those of older epochs are not heard any more.
+    pub given_up: Vec<Member>,
     pub unknown: UnknownFields,
 }
 

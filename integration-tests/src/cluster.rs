@@ -37,6 +37,7 @@ pub struct Cluster {
     // In this order they are dropped: brokers, ensemble, folder.
     brokers: Vec<Broker>,
     ensemble: Ensemble,
+    options: BrokerOptions,
     folder: PathBuf,
     _temporary: Option<TempDir>,
 }
@@ -65,7 +66,8 @@ impl Cluster {
         let brokers = (1..=setup.brokers)
             .map(|id| Broker::new(id, &folder, &zookeeper, setup.options.clone()))
             .collect::<Result<Vec<_>>>()?;
-        let mut cluster = Cluster { brokers, ensemble, folder, _temporary: temporary };
+        let options = setup.options;
+        let mut cluster = Cluster { brokers, ensemble, options, folder, _temporary: temporary };
         cluster.start_brokers().await?;
         Ok(cluster)
     }
@@ -79,6 +81,15 @@ impl Cluster {
             broker.ready().await?;
         }
         Ok(())
+    }
+
+    /// One more broker joins; says its number.
+    pub async fn add_broker(&mut self) -> Result<u32> {
+        let id = self.brokers.iter().map(Broker::id).max().unwrap_or(0) + 1;
+        let broker = Broker::new(id, &self.folder, &self.zookeeper(), self.options.clone())?;
+        self.brokers.push(broker);
+        self.start_brokers().await?;
+        Ok(id)
     }
 
     /// Where clients reach the brokers, running or not.

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use bellwether_log::{Batch, EpochHistory};
-use bellwether_protocol::ids::{Offset, OffsetRange, QueueId};
+use bellwether_protocol::ids::{Offset, OffsetRange, QueueId, StoreId};
 use bytes::Bytes;
 use tracing::error;
 
@@ -124,8 +124,16 @@ impl Logs {
     /// # Panics
     /// When the queue has a log.
     pub fn create(&mut self, queue: QueueId) {
+        self.create_as(queue, self.shared.store);
+    }
+
+    /// The same, for a copy that takes part as that of another store than the folder's.
+    ///
+    /// # Panics
+    /// When the queue has a log.
+    pub fn create_as(&mut self, queue: QueueId, store: StoreId) {
         assert!(!self.contains(queue), "queue {queue} has a log already");
-        let log = Log::new(Lineage::new(self.shared.stamp(), self.shared.store));
+        let log = Log::new(Lineage::new(self.shared.stamp(), store));
         let shape = shape_of(&log);
         self.logs.insert(queue, log);
         self.gather_register(register::shape(queue, self.shared.stamp(), &shape), SentWhat::Shape);

@@ -59,6 +59,8 @@ pub enum Event {
     Cas { version: Version, state: QueueState, outcome: CasOutcome },
     /// The broker drains: hand the leadership over if it can be done without harm.
     HandOver,
+    /// Let the leadership move to where [`crate::Replica::moves_to`] says, if it still can. It goes on here when that is not done soon.
+    Move,
     /// The store failed: give the leadership up and take no part any more.
     StoreFailed { why: String },
     /// An invariant of this queue is broken: stop it, loudly.
@@ -98,6 +100,7 @@ impl Event {
             | Event::LocalDurable { .. }
             | Event::Cas { .. }
             | Event::HandOver
+            | Event::Move
             | Event::StoreFailed { .. }
             | Event::Broken { .. }
             | Event::LogLost { .. }
@@ -175,6 +178,10 @@ pub enum Effect {
     IsrChanged { from: Vec<BrokerId>, to: Vec<BrokerId> },
     /// The queue takes no further part; an operator has to look (promise G12).
     Stopped { why: String },
+    /// A move of the leadership was given up: what was held back meanwhile is taken here.
+    Stays,
+    /// This copy is outside the replica set, and nobody counts on it any more: its log goes, and the replica with it.
+    Parted,
     /// One that had stopped because its log is damaged takes part again, as a new member: its log and its state are
     /// those of a snapshot to come.
     Renewed,

@@ -10,8 +10,14 @@ pub struct MemberHealth {
     pub in_sync: bool,
     /// Provably dead, or not caught up within the lag limit, or its store is gone.
     pub gone: bool,
-    /// Not in the ISR, but fit for it: durable under this epoch up to the high watermark and past the epoch start.
+    /// Not in the ISR, but fit for it: of the replica set, durable under this epoch up to the high watermark and past the epoch start.
     pub fit: bool,
+}
+
+impl MemberHealth {
+    fn is_well(&self) -> bool {
+        self.in_sync && !self.gone
+    }
 }
 
 /// The next ISR to ask for, or `None` when the present one is the best there can be.
@@ -19,18 +25,25 @@ pub struct MemberHealth {
 /// Members that are gone leave, as long as `min_isr` remain. When fewer would remain, those that are gone are
 /// swapped for fit ones in one step; without any, they stay: below `min_isr` nothing commits without them, and
 /// dropping them would let one lost disk end the queue. Only when nobody has to leave, one fit copy joins.
+///
+/// Who is not of the replica set (any more) leaves when all of it are in sync: not before, for until then it is one of those
+/// that hold everything.
 #[must_use]
 pub fn next_isr(
     me: Member,
     members: &[MemberHealth],
     min_isr: usize,
-    order: &[BrokerId],
+    replicas: &[BrokerId],
 ) -> Option<Vec<Member>> {
+    let is_well = |broker: &BrokerId| {
+        me.broker == *broker || members.iter().any(|m| m.member.broker == *broker && m.is_well())
+    };
+    let whole = replicas.len() >= min_isr && replicas.iter().all(is_well);
+    let stays = |m: &MemberHealth| m.is_well() && (!whole || replicas.contains(&m.member.broker));
     let committed: Vec<Member> =
         std::iter::once(me).chain(members.iter().filter(|m| m.in_sync).map(|m| m.member)).collect();
-    let well: Vec<Member> = std::iter::once(me)
-        .chain(members.iter().filter(|m| m.in_sync && !m.gone).map(|m| m.member))
-        .collect();
+    let well: Vec<Member> =
+        std::iter::once(me).chain(members.iter().filter(|m| stays(m)).map(|m| m.member)).collect();
     let fit: Vec<Member> =
         members.iter().filter(|m| m.fit && !m.in_sync).map(|m| m.member).collect();
 
@@ -47,7 +60,7 @@ pub fn next_isr(
         }
     }
     let place =
-        |member: &Member| order.iter().position(|b| *b == member.broker).unwrap_or(usize::MAX);
+        |member: &Member| replicas.iter().position(|b| *b == member.broker).unwrap_or(usize::MAX);
     next.sort_by_key(place);
     let changed =
         next.len() != committed.len() || next.iter().any(|member| !committed.contains(member));
@@ -107,6 +120,30 @@ mod tests {
         let whole =
             [health(copy(2, 2), true, false, false), health(copy(3, 3), true, false, false)];
         assert_eq!(next_isr(copy(1, 1), &whole, 2, &ORDER), None);
+    }
+
+    #[test]
+    fn who_is_not_of_the_replica_set_leaves_only_when_all_of_it_are_in_sync() {
+        let moved = [BrokerId(4), BrokerId(1), BrokerId(2)];
+        let old = health(copy(3, 3), true, false, false);
+        let kept = health(copy(2, 2), true, false, false);
+        let joining = [kept, old, health(copy(4, 4), false, false, true)];
+        assert_eq!(
+            next_isr(copy(1, 1), &joining, 2, &moved),
+            Some(vec![copy(4, 4), copy(1, 1), copy(2, 2), copy(3, 3)]),
+            "first the new one joins"
+        );
+        let all = [kept, old, health(copy(4, 4), true, false, false)];
+        assert_eq!(
+            next_isr(copy(1, 1), &all, 2, &moved),
+            Some(vec![copy(4, 4), copy(1, 1), copy(2, 2)])
+        );
+        let lost = [kept, old, health(copy(4, 4), true, true, false)];
+        assert_eq!(
+            next_isr(copy(1, 1), &lost, 2, &moved),
+            Some(vec![copy(1, 1), copy(2, 2), copy(3, 3)]),
+            "the new one died: the old one is one of those that hold everything"
+        );
     }
 
     #[test]

@@ -4,11 +4,11 @@ use std::time::Instant;
 
 use bellwether_coordinator::coordinator::Version;
 use bellwether_coordinator::records::QueueState;
-use bellwether_protocol::ids::{BrokerLife, Epoch, Member, Offset};
+use bellwether_protocol::ids::{BrokerId, BrokerLife, Epoch, Member, Offset};
 use bellwether_protocol::peer::Subscription;
 
 use crate::isr::{MemberHealth, next_isr};
-use crate::{CasOutcome, EARLY_MAX, Effect, LogFacts, Replica, Role, Timing};
+use crate::{CasOutcome, EARLY_MAX, Effect, LogFacts, Replica, Role, Seen, Timing};
 
 /// A term of leadership.
 #[derive(Debug)]
@@ -24,8 +24,24 @@ pub(crate) struct Leading {
     /// A change of the state that was asked for and is not decided.
     pub pending: Option<Pending>,
     pub others: Vec<Progress>,
-    /// Drains: takes nothing new, and hands over when everything is committed.
-    pub leaving: bool,
+    pub leaving: Leaving,
+    /// Since when it leads.
+    pub since: Instant,
+    /// A move of the leadership came to nothing: not before this is another tried.
+    pub moves_again: Instant,
+}
+
+/// Whether a leader takes nothing new, to hand over when everything is committed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Leaving {
+    No,
+    /// The broker drains: to whoever can lead.
+    Drains,
+    /// To this broker; not done until then, it goes on here.
+    Moves {
+        to: BrokerId,
+        until: Instant,
+    },
 }
 
 /// A CAS of this leader that is not decided. One at a time.
@@ -53,6 +69,8 @@ pub(crate) struct Progress {
     pub(crate) caught_up_at: Instant,
     /// The end of the log at some time: holding that means having been caught up then.
     pub(crate) mark: (Offset, Instant),
+    /// Since when it is known to be in the ISR.
+    pub in_sync_since: Option<Instant>,
 }
 
 impl Progress {
@@ -65,10 +83,11 @@ impl Progress {
             durable: None,
             caught_up_at: now,
             mark: (end, now),
+            in_sync_since: None,
         }
     }
 
-    fn is_gone(&self, now: Instant, timing: &Timing, log_end: Offset) -> bool {
+    pub fn is_gone(&self, now: Instant, timing: &Timing, log_end: Offset) -> bool {
         let caught_up = self.subscribed && self.durable >= Some(log_end);
         self.dead
             || !caught_up && now.saturating_duration_since(self.caught_up_at) > timing.lag_limit
@@ -77,17 +96,17 @@ impl Progress {
 
 impl Leading {
     pub fn is_leaving(&self) -> bool {
-        self.leaving
+        self.leaving != Leaving::No
     }
 
     pub fn serves(&self) -> bool {
-        self.serves && !self.leaving
+        self.serves && !self.is_leaving()
     }
 
     /// Time matters while somebody in the ISR is behind or away, somebody waits to join, or something is undecided.
     pub fn wants_ticks(&self, log: &LogFacts) -> bool {
         self.pending.is_some()
-            || self.leaving
+            || self.is_leaving()
             || self.others.iter().any(|other| {
                 !other.subscribed && self.committed.contains(&other.member)
                     || other.subscribed && other.durable.is_none_or(|durable| durable < log.end)
@@ -178,11 +197,18 @@ impl Replica {
             committed: state.isr.clone(),
             pending: None,
             others: Vec::new(),
-            leaving: false,
+            leaving: Leaving::No,
+            since: now,
+            moves_again: now,
         };
         for member in state.isr.iter().filter(|member| **member != me) {
             let dead = known_dead.contains(member);
-            leading.others.push(Progress { dead, ..Progress::new(*member, now, self.log.end) });
+            let in_sync_since = Some(now);
+            leading.others.push(Progress {
+                dead,
+                in_sync_since,
+                ..Progress::new(*member, now, self.log.end)
+            });
         }
         effects.push(Effect::Lead { epoch: leading.epoch });
         effects.push(Effect::AppendEpochStart { epoch: leading.epoch });
@@ -239,12 +265,16 @@ impl Replica {
             .collect()
     }
 
-    /// Durable under this epoch up to the high watermark, and past the epoch start: a copy that has only
+    /// Of the replica set, durable under this epoch up to the high watermark, and past the epoch start: a copy that has only
     /// older records might lack what an earlier leader committed.
     fn is_fit(&self, leading: &Leading, other: &Progress) -> bool {
+        let may_join = |seen: &Seen| {
+            seen.state.replicas.contains(&other.member.broker)
+                && !seen.state.given_up.contains(&other.member)
+        };
         other.subscribed
             && !other.dead
-            && self.identity.replica_set.contains(&other.member.broker)
+            && self.seen.as_ref().is_some_and(may_join)
             && other
                 .durable
                 .is_some_and(|end| end >= self.log.high_watermark && end > leading.start)
@@ -499,14 +529,14 @@ impl Replica {
         let Role::Leading(leading) = &mut self.role else { return };
         let Some(seen) = &self.seen else { return };
         if leading.pending.is_some()
-            || leading.leaving
+            || leading.is_leaving()
             || self.log.durable <= leading.start
             || !self.connected
         {
             return;
         }
-        let order = &self.identity.replica_set;
-        let Some(isr) = next_isr(self.identity.member, &members, leading.min_isr, order) else {
+        let replicas = &seen.state.replicas;
+        let Some(isr) = next_isr(self.identity.member, &members, leading.min_isr, replicas) else {
             return;
         };
         let proposal = QueueState { isr, ..seen.state.clone() };
@@ -536,7 +566,12 @@ impl Replica {
             leading.committed = seen.state.isr.clone();
             let committed = &leading.committed;
             leading.others.retain(|other| other.subscribed || committed.contains(&other.member));
+            for other in &mut leading.others {
+                let since = other.in_sync_since.unwrap_or(now);
+                other.in_sync_since = committed.contains(&other.member).then_some(since);
+            }
         }
+        leading.min_isr = usize::from(seen.state.min_isr);
         effects.push(Effect::LeaseChanged);
         self.advance(effects);
         self.consider_isr(now, effects);

@@ -8,6 +8,7 @@ mod follow;
 mod isr;
 mod lead;
 mod leave;
+mod part;
 mod renew;
 mod stand;
 mod stop;
@@ -17,7 +18,7 @@ use std::time::{Duration, Instant};
 use bellwether_coordinator::coordinator::Version;
 use bellwether_coordinator::records::QueueState;
 use bellwether_log::EpochHistory;
-use bellwether_protocol::ids::{BrokerId, BrokerLife, Epoch, Member, Offset, QueueId};
+use bellwether_protocol::ids::{BrokerLife, Epoch, Member, Offset, QueueId};
 use bellwether_protocol::peer::{Position, Subscription};
 
 pub use event::{CasOutcome, Effect, Event};
@@ -26,6 +27,7 @@ pub use isr::MemberHealth;
 
 use follow::Following;
 use lead::Leading;
+use part::Parting;
 use renew::Trust;
 use stand::Standing;
 
@@ -40,6 +42,8 @@ pub struct Timing {
     pub stand_step: Duration,
     /// How long a follower waits before it asks a leader again that said it does not lead (yet).
     pub retry: Duration,
+    /// How long the preferred leader has to be in sync, and the present one to lead, before the leadership moves to it.
+    pub settle: Duration,
 }
 
 impl Default for Timing {
@@ -49,6 +53,7 @@ impl Default for Timing {
             promise: Duration::from_millis(300),
             stand_step: Duration::from_millis(30),
             retry: Duration::from_millis(30),
+            settle: Duration::from_secs(5),
         }
     }
 }
@@ -58,8 +63,6 @@ impl Default for Timing {
 pub struct Identity {
     pub queue: QueueId,
     pub member: Member,
-    /// The brokers of the replica set; the order is the order of standing.
-    pub replica_set: Vec<BrokerId>,
     /// When the process started: a restarted broker has forgotten its promises, and delivers only T later.
     pub started: Instant,
 }
@@ -94,6 +97,8 @@ enum Role {
     Standing(Standing),
     /// Leads the epoch.
     Leading(Box<Leading>),
+    /// Outside the replica set, and asks for leave to give its log up.
+    Parting(Box<Parting>),
     /// Takes no further part.
     Stopped { why: String },
 }
@@ -119,6 +124,8 @@ pub struct Replica {
     /// It has stopped for a reason that concerns this copy alone: while the state names it, it resigns.
     resigns: bool,
     trust: Trust,
+    /// It has begun anew as another member in this life of the process: the old one may still be counted on.
+    renewed: bool,
     /// When it last stopped answering an epoch, for the delivery lease of its successor.
     stopped_at: Option<Instant>,
     /// When the term that was left, or stood for, could have begun to deliver: until then an older leader may.
@@ -159,6 +166,7 @@ impl Replica {
             abandoned: None,
             resigns: false,
             trust: Trust::Sound,
+            renewed: false,
             stopped_at: None,
             deliver_from: None,
             departed: Vec::new(),
@@ -226,6 +234,7 @@ impl Replica {
                 self.cas_answered(now, version, &state, outcome, effects)
             }
             Event::HandOver => self.hand_over(now, effects),
+            Event::Move => self.move_on(now, effects),
             Event::StoreFailed { why } | Event::Broken { why } => {
                 self.stop_and_resign(now, why, effects);
             }
@@ -247,7 +256,7 @@ impl Replica {
         match &self.role {
             Role::Idle | Role::Stopped { .. } => false,
             Role::Following(following) => following.wants_ticks(),
-            Role::Standing(_) => true,
+            Role::Standing(_) | Role::Parting(_) => true,
             Role::Leading(leading) => leading.wants_ticks(&self.log),
         }
     }
@@ -274,11 +283,6 @@ impl Replica {
     /// What this broker promised for the epoch it stopped answering may have been promised as late as this.
     pub fn promised_until(&mut self, at: Instant) {
         self.stopped_at = self.stopped_at.map(|stopped| stopped.max(at));
-    }
-
-    /// The replica set changed, or was read for the first time.
-    pub fn replica_set(&mut self, brokers: Vec<BrokerId>) {
-        self.identity.replica_set = brokers;
     }
 
     /// The epoch this broker leads, if it does.
@@ -368,6 +372,7 @@ impl Replica {
                 self.deliver_from = Some(leading.deliver_from);
                 effects.push(Effect::StopLeading { epoch: leading.epoch });
             }
+            Role::Parting(_) => {}
             Role::Stopped { why } => self.role = Role::Stopped { why },
         }
     }
@@ -438,6 +443,7 @@ impl Replica {
         if self.verified {
             self.reread_after = None;
             self.act_on_state(now, effects);
+            self.consider_parting(now, effects);
         } else if self.life.is_some() {
             self.doubt(now, effects);
         }
@@ -475,7 +481,8 @@ impl Replica {
             {
                 return self.consider_standing(now, effects);
             }
-            Role::Idle | Role::Following(_) | Role::Leading(_) => {}
+            Role::Parting(parting) if seen.version <= parting.version => return,
+            Role::Idle | Role::Following(_) | Role::Leading(_) | Role::Parting(_) => {}
         }
         self.take_role(now, &seen.state, life, effects);
     }
@@ -490,10 +497,9 @@ impl Replica {
         let won = matches!(&self.role, Role::Standing(standing) if standing.old_epoch < state.epoch && state.leader == Some(life));
         match state.leader {
             Some(leader) if leader == life => {
-                if self.trust == Trust::Fetched {
-                    // What it asked for before it gave its log up has been granted since.
+                if self.is_named_for_lost_log(state) {
                     let store = self.identity.member.store;
-                    let why = "its log on this broker is damaged, and it was elected before that was found";
+                    let why = "its log on this broker is damaged, and it was named as leader before that was known";
                     return self.lose_log(now, store, why.to_owned(), effects);
                 }
                 if !state.isr.contains(&self.identity.member) {
@@ -549,6 +555,7 @@ impl Replica {
             Role::Following(_) => self.follow_tick(now, effects),
             Role::Standing(_) => self.stand_tick(now, effects),
             Role::Leading(_) => self.lead_tick(now, effects),
+            Role::Parting(_) => self.part_tick(now, effects),
             Role::Idle | Role::Stopped { .. } => {}
         }
         self.consider_standing(now, effects);
@@ -572,10 +579,14 @@ impl Replica {
             Role::Leading(leading) if leading.awaits(version, state) => {
                 self.isr_answered(now, outcome, effects);
             }
+            Role::Parting(parting) if parting.awaits(version, state) => {
+                self.part_answered(now, outcome, effects);
+            }
             Role::Idle
             | Role::Standing(_)
             | Role::Leading(_)
             | Role::Following(_)
+            | Role::Parting(_)
             | Role::Stopped { .. } => {}
         }
     }
@@ -585,6 +596,7 @@ impl Replica {
         match &self.role {
             Role::Standing(standing) => effects.push(standing.cas()),
             Role::Leading(leading) => effects.extend(leading.pending_cas()),
+            Role::Parting(parting) => effects.push(parting.cas()),
             Role::Idle | Role::Following(_) | Role::Stopped { .. } => {}
         }
     }

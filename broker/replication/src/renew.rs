@@ -4,6 +4,7 @@
 
 use std::time::Instant;
 
+use bellwether_coordinator::records::QueueState;
 use bellwether_protocol::ids::{Member, StoreId};
 
 use crate::{Effect, LogFacts, Replica, Role};
@@ -43,6 +44,12 @@ impl Replica {
         self.renew(now, effects);
     }
 
+    /// What it asked for before it gave its log up was granted since, or a leader that had not heard of that handed over to it: to the
+    /// member that it was. It must not lead, and as long as it is named nobody else may.
+    pub(crate) fn is_named_for_lost_log(&self, state: &QueueState) -> bool {
+        self.trust == Trust::Fetched || self.renewed && !state.isr.contains(&self.identity.member)
+    }
+
     /// Not before the state names somebody else: as long as it names this broker nobody may stand, and one that took part
     /// anew could be asked to lead with nothing.
     pub(crate) fn renew(&mut self, now: Instant, effects: &mut Vec<Effect>) {
@@ -51,6 +58,7 @@ impl Replica {
             return;
         }
         self.trust = Trust::Fetched;
+        self.renewed = true;
         self.resigns = false;
         self.identity.member.store = store;
         // As after a restart: what the old member promised is kept by waiting.

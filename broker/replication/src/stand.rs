@@ -124,7 +124,10 @@ impl Replica {
 
     /// How many of those heard go before this one: longer log first, then the order of the replica set.
     fn rank(&self, candidacy: &Candidacy, state: &QueueState) -> usize {
-        let place = |broker: BrokerId| self.identity.replica_set.iter().position(|b| *b == broker);
+        // Brokers outside the replica set, of which one may be in sync yet, come last.
+        let place = |broker: BrokerId| {
+            state.replicas.iter().position(|b| *b == broker).unwrap_or(usize::MAX)
+        };
         let me = self.identity.member;
         let mine = (self.log.epochs.last().unwrap_or_default(), self.log.end);
         candidacy

@@ -79,7 +79,7 @@ impl Replica {
                 effects
                     .push(Effect::Unsubscribe { leader: following.leader, epoch: following.epoch });
             }
-            Role::Idle | Role::Standing(_) | Role::Stopped { .. } => {}
+            Role::Idle | Role::Standing(_) | Role::Parting(_) | Role::Stopped { .. } => {}
         }
         self.candidacy = None;
         self.role = Role::Stopped { why: why.clone() };

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bellwether_coordinator::coordinator::Version;
 use bellwether_coordinator::records::{QueueState, UnknownFields};
-use bellwether_protocol::ids::{BrokerLife, Epoch, Member};
+use bellwether_protocol::ids::{BrokerId, BrokerLife, Epoch, Member};
 
 /// What the ensemble holds.
 #[derive(Debug)]
@@ -27,8 +27,15 @@ pub struct Cas {
 impl Ensemble {
     #[must_use]
     pub fn new(isr: Vec<Member>, min_isr: u8) -> Ensemble {
-        let unknown = UnknownFields::new();
-        let state = QueueState { epoch: Epoch(0), leader: None, isr, min_isr, unknown };
+        let state = QueueState {
+            epoch: Epoch(0),
+            leader: None,
+            replicas: isr.iter().map(|member| member.broker).collect(),
+            isr,
+            min_isr,
+            given_up: Vec::new(),
+            unknown: UnknownFields::new(),
+        };
         Ensemble { states: vec![state], live: BTreeSet::new(), sessions: BTreeMap::new() }
     }
 
@@ -91,6 +98,12 @@ impl Ensemble {
     pub fn end_session(&mut self, life: BrokerLife) {
         self.sessions.remove(&life);
         self.live.remove(&life);
+    }
+
+    /// Other brokers are to hold the copies: what a controller does, by a CAS of its own.
+    pub fn move_to(&mut self, replicas: Vec<BrokerId>) {
+        let state = QueueState { replicas, ..self.state().clone() };
+        self.states.push(state);
     }
 
     /// Applies a CAS, if its session still lives and the version is the one named.

@@ -42,6 +42,8 @@ pub enum Write {
     },
     /// A snapshot takes the place of everything, as the copy of this store.
     Replace(Box<Image>, StoreId),
+    /// The log goes. What comes next is the copy of this store.
+    Drop(StoreId),
 }
 
 impl Image {
@@ -65,6 +67,7 @@ impl Image {
                 self.live = live.iter().map(|batch| (batch.base(), batch.clone())).collect();
             }
             Write::Replace(image, _) => *self = Image::clone(image),
+            Write::Drop(_) => *self = Image::default(),
         }
     }
 
@@ -101,6 +104,12 @@ impl Disk {
         self.damaged = true;
     }
 
+    /// Whether a log was ever begun here, since the disk was new or the last one was given up.
+    #[must_use]
+    pub fn has_log(&self) -> bool {
+        self.damaged || self.synced.end > Offset(0)
+    }
+
     #[must_use]
     pub fn is_damaged(&self) -> bool {
         self.damaged
@@ -110,6 +119,18 @@ impl Disk {
     #[must_use]
     pub fn store(&self) -> Option<StoreId> {
         (!self.damaged).then_some(self.store)
+    }
+
+    /// The store of the log that is written now, also when it is not known that it is on the disk.
+    #[must_use]
+    pub fn coming_store(&self) -> Option<StoreId> {
+        let written = self.written.iter().rev().find_map(|write| match write {
+            Write::Replace(_, store) | Write::Drop(store) => Some(*store),
+            Write::Append(_) | Write::Truncate(_) | Write::Checkpoint(_) | Write::Clean { .. } => {
+                None
+            }
+        });
+        written.or_else(|| self.store())
     }
 
     pub fn write(&mut self, write: Write) {
@@ -141,6 +162,7 @@ impl Disk {
     pub fn durable(&self) -> Offset {
         let cuts = self.written.iter().filter_map(|write| match write {
             Write::Truncate(to) => Some(*to),
+            Write::Drop(_) => Some(Offset(0)),
             Write::Append(_) | Write::Checkpoint(_) | Write::Clean { .. } | Write::Replace(..) => {
                 None
             }
@@ -165,7 +187,7 @@ impl Disk {
 
     fn reached(&mut self, write: &Write) {
         self.synced.apply(write);
-        if let Write::Replace(_, store) = write {
+        if let Write::Replace(_, store) | Write::Drop(store) = write {
             (self.store, self.damaged) = (*store, false);
         }
     }

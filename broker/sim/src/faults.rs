@@ -1,10 +1,10 @@
 //! What goes wrong, and how it is put right.
 
 use bellwether_coordinator::records::QueueState;
-use bellwether_protocol::ids::BrokerLife;
+use bellwether_protocol::ids::{BrokerId, BrokerLife};
 
 use crate::disk::Disk;
-use crate::process::Input;
+use crate::process::{Input, Process};
 use crate::world::{Happening, World};
 
 impl World {
@@ -16,6 +16,9 @@ impl World {
         let pause = self.random.between(20_000, 900_000);
         self.schedule.after(pause, Happening::Fault);
         let node = self.random.between(0, self.nodes.len() as u64 - 1) as usize;
+        if self.shape.spares > 0 && self.random.chance(10) {
+            return self.move_copies();
+        }
         match self.random.between(0, 99) {
             0..7 => self.kill_for_a_while(node),
             7..15 => self.isolate_leader(),
@@ -43,6 +46,7 @@ impl World {
             86..88 => self.fail_store(node),
             88..93 => self.hand_over(node),
             93..96 => self.damage(node),
+            96..99 => self.move_copies(),
             _ => self.give(node, Input::Clean),
         }
     }
@@ -266,11 +270,28 @@ impl World {
         self.schedule.after(delay, Happening::Replace { node, generation });
     }
 
+    /// Other brokers are to hold the copies, or the same in another order. With spares it happens often.
+    pub(crate) fn move_copies(&mut self) {
+        if self.ensemble_away {
+            return;
+        }
+        let mut all: Vec<u32> = (1..=self.nodes.len() as u32).collect();
+        let mut replicas = Vec::new();
+        while replicas.len() < self.shape.brokers {
+            let at = self.random.between(0, all.len() as u64 - 1) as usize;
+            replicas.push(BrokerId(all.swap_remove(at)));
+        }
+        self.tell(|| format!("the copies are to be on {replicas:?}"));
+        self.ensemble.move_to(replicas);
+        self.ensemble_changed();
+    }
+
     /// Bits turn in what was synced, and a process that runs finds out.
     fn damage(&mut self, node: usize) {
         let it = &self.nodes[node];
         let installing = it.process.as_ref().is_some_and(|process| process.installing);
-        if it.paused || it.store_failed || installing || it.disk.is_damaged() {
+        let has_log = it.process.as_ref().map_or(it.disk.has_log(), Process::hosts);
+        if it.paused || it.store_failed || installing || !has_log || it.disk.is_damaged() {
             return;
         }
         if self.may_lose_disk(node) {

@@ -13,7 +13,11 @@ use crate::process::{Output, Process};
 impl Process {
     pub(crate) fn synced(&mut self, disk: &mut Disk) {
         for write in disk.end_sync() {
-            if let Write::Replace(image, _) = write {
+            // One of a copy that was given up meanwhile is nothing to this one.
+            if let Write::Replace(image, store) = write
+                && self.installing
+                && store == self.replica.member().store
+            {
                 self.snapshot_installed(disk, *image);
             }
         }
@@ -75,7 +79,8 @@ impl Process {
 
     pub(crate) fn clean(&mut self, disk: &mut Disk) {
         let start = self.machine.applied();
-        let unusable = self.replica.stopped().is_some() || self.replica.awaits_snapshot();
+        let unusable =
+            !self.hosts() || self.replica.stopped().is_some() || self.replica.awaits_snapshot();
         if unusable || start <= self.log.start {
             return;
         }

@@ -8,7 +8,7 @@ use bellwether_coordinator::coordinator::Version;
 use bellwether_coordinator::records::QueueState;
 use bellwether_log::{Batch, Record};
 use bellwether_protocol::ids::{
-    BrokerId, BrokerLife, Epoch, Offset, OffsetRange, QueueId, StoreId,
+    BrokerId, BrokerLife, Epoch, Member, Offset, OffsetRange, QueueId, StoreId,
 };
 use bellwether_protocol::peer::{AppendRun, PeerFrame};
 use bellwether_queue::Queue;
@@ -163,6 +163,16 @@ pub enum Fact {
 pub struct Process {
     pub life: Option<BrokerLife>,
     pub replica: Replica,
+    /// Whether there is a copy here. Without one, what concerns the queue is not heard; but for a state that asks for a copy.
+    hosts: bool,
+    identity: Identity,
+    connected: bool,
+    /// The last version of the state that was heard of.
+    known: Option<Version>,
+    /// A sync failed: whatever copy there is here, or will be, takes no part.
+    store_failed: bool,
+    /// Stores that nobody has seen, for copies that begin anew.
+    next_store: u128,
     pub machine: Queue,
     pub log: Image,
     pub(crate) leader: Option<Leader>,
@@ -188,8 +198,14 @@ pub const STORE_FAILED: &str = "a sync failed";
 const FRAME_BATCHES_MAX: usize = 3;
 
 impl Process {
-    /// A process that starts with what the disk holds.
-    pub fn start(now: Instant, identity: Identity, timing: Timing, disk: &Disk) -> Process {
+    /// A process that starts with what the disk holds; `stores` numbers stores that nobody has seen.
+    pub fn start(
+        now: Instant,
+        identity: Identity,
+        timing: Timing,
+        disk: &Disk,
+        stores: u128,
+    ) -> Process {
         let log = if disk.is_damaged() { Image::default() } else { disk.synced().clone() };
         let checkpoint = log.checkpoint.as_ref();
         let machine = checkpoint.map_or_else(Queue::new, |checkpoint| {
@@ -204,7 +220,13 @@ impl Process {
         };
         Process {
             life: None,
-            replica: Replica::new(identity, timing, facts),
+            replica: Replica::new(identity.clone(), timing, facts),
+            hosts: disk.has_log(),
+            identity,
+            connected: false,
+            known: None,
+            store_failed: false,
+            next_store: stores,
             machine,
             log,
             leader: None,
@@ -229,11 +251,25 @@ impl Process {
                 self.life = life;
                 self.step(disk, Event::Life(life));
             }
-            Input::Connected(connected) => self.step(disk, Event::Connected(connected)),
+            Input::Connected(connected) => {
+                self.connected = connected;
+                self.step(disk, Event::Connected(connected));
+            }
             Input::State { state, version, synced } => {
+                // As the catalog does: what is read never goes back.
+                if self.known > Some(version) {
+                    return Vec::new();
+                }
+                self.known = Some(version);
+                if !self.hosts && self.is_asked_to_host(disk, &state) {
+                    self.begins_copy(disk);
+                }
                 self.step(disk, Event::State { state, version, synced });
             }
             Input::Cas { version, state, outcome } => {
+                if let CasOutcome::Done { version } = outcome {
+                    self.known = self.known.max(Some(version));
+                }
                 self.step(disk, Event::Cas { version, state, outcome });
             }
             Input::Gone(life) => self.step(disk, Event::Gone { life }),
@@ -259,6 +295,7 @@ impl Process {
             Input::ClientLost { client } => self.client_lost(disk, client),
             Input::HandOver => self.step(disk, Event::HandOver),
             Input::StoreFailed => {
+                self.store_failed = true;
                 self.step(disk, Event::StoreFailed { why: STORE_FAILED.to_owned() });
             }
             Input::LogLost(store) => {
@@ -271,7 +308,50 @@ impl Process {
         std::mem::take(&mut self.out)
     }
 
+    /// Whether there is a copy of the queue here.
+    pub fn hosts(&self) -> bool {
+        self.hosts
+    }
+
+    /// Of the replica set, or of the ISR since the beginning, when there is nothing in any log.
+    fn is_asked_to_host(&self, disk: &Disk, state: &QueueState) -> bool {
+        let broker = self.identity.member.broker;
+        let is_here = |member: &Member| Some(member.store) == disk.coming_store();
+        state.replicas.contains(&broker)
+            || state.isr.iter().any(|member| member.broker == broker && is_here(member))
+    }
+
+    /// There is a copy here from now on, with nothing.
+    fn begins_copy(&mut self, disk: &mut Disk) {
+        self.hosts = true;
+        if let Some(store) = disk.coming_store() {
+            self.identity.member.store = store;
+        }
+        self.machine = Queue::new();
+        self.log = Image::default();
+        self.replica = Replica::new(self.identity.clone(), self.timing, LogFacts::default());
+        self.step(disk, Event::Connected(self.connected));
+        self.step(disk, Event::Life(self.life));
+        if self.store_failed {
+            self.step(disk, Event::StoreFailed { why: STORE_FAILED.to_owned() });
+        }
+    }
+
+    /// The copy here is given up.
+    fn part(&mut self, disk: &mut Disk) {
+        self.next_store += 1;
+        let store = StoreId(uuid::Uuid::from_u128(self.next_store));
+        self.write(disk, Write::Drop(store));
+        self.hosts = false;
+        self.installing = false;
+        self.fetch += 1;
+        self.stop_leading();
+    }
+
     pub(crate) fn step(&mut self, disk: &mut Disk, event: Event) {
+        if !self.hosts {
+            return;
+        }
         let mut effects = Vec::new();
         self.replica.step(self.now, event, &mut effects);
         for effect in effects {
@@ -342,6 +422,8 @@ impl Process {
             Effect::Serve { epoch, deliver_from } => self.serve(disk, epoch, deliver_from),
             Effect::StopLeading { epoch: _ } => self.stop_leading(),
             Effect::LeaseChanged | Effect::IsrChanged { .. } => {}
+            Effect::Stays => self.take_held(disk),
+            Effect::Parted => self.part(disk),
             Effect::Renewed => {
                 self.machine = Queue::new();
                 self.log = Image::default();
@@ -411,7 +493,8 @@ impl Process {
                 self.step(disk, Event::SnapshotNeeded { from: peer, epoch });
             }
             PeerFrame::PositionAsk(_) => {
-                let positions = self.replica.position().into_iter().collect();
+                let position = self.replica.position().filter(|_| self.hosts);
+                let positions = position.into_iter().collect();
                 self.send(peer, side, PeerFrame::Positions(positions));
             }
             PeerFrame::Positions(positions) => {
@@ -474,6 +557,9 @@ impl Process {
             let forget = self.now - self.timing.promise;
             self.asked.retain(|_, asked| *asked >= forget);
         }
+        if self.replica.moves_to(self.now).is_some() {
+            self.step(disk, Event::Move);
+        }
         if self.replica.wants_ticks() {
             self.step(disk, Event::Tick);
         }
@@ -490,7 +576,8 @@ impl Process {
     }
 
     pub(crate) fn apply_committed(&mut self, disk: &mut Disk) {
-        while self.replica.stopped().is_none()
+        while self.hosts
+            && self.replica.stopped().is_none()
             && self.machine.applied() < self.replica.log().high_watermark
         {
             let from = self.machine.applied();

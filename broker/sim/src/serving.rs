@@ -25,6 +25,8 @@ pub(crate) struct Leader {
     /// Who waits until the log is committed up to where.
     waiting: VecDeque<(Offset, ClientId, Waiter)>,
     consumers: BTreeMap<u64, ClientId>,
+    /// What came while the leadership was about to move.
+    held: Vec<(ClientId, Request)>,
     paused: Vec<u64>,
 }
 
@@ -44,6 +46,7 @@ impl Leader {
             tell_committed: false,
             waiting: VecDeque::new(),
             consumers: BTreeMap::new(),
+            held: Vec::new(),
             paused: Vec::new(),
         }
     }
@@ -77,6 +80,9 @@ impl Process {
                 Waiter::Purge => {}
             }
         }
+        for (client, request) in leader.held {
+            self.refuse(client, request);
+        }
         for (consumer, client) in leader.consumers {
             self.reply(client, Reply::Closed { consumer });
         }
@@ -89,6 +95,10 @@ impl Process {
     pub(crate) fn request(&mut self, disk: &mut Disk, client: ClientId, request: Request) {
         let serves = self.leader.as_ref().is_some_and(|leader| leader.serves);
         let serves = serves && self.replica.leads().is_some();
+        let holds = self.replica.is_moving() && !matches!(request, Request::Attach { .. });
+        if let Some(leader) = self.leader.as_mut().filter(|_| holds) {
+            return leader.held.push((client, request));
+        }
         match request {
             Request::Publish(publish) => {
                 let token = publish.token;
@@ -129,6 +139,28 @@ impl Process {
                 }
             }
             Request::Purge => {}
+        }
+    }
+
+    /// The leadership stays here after all.
+    pub(crate) fn take_held(&mut self, disk: &mut Disk) {
+        let Some(leader) = &mut self.leader else { return };
+        for (client, request) in std::mem::take(&mut leader.held) {
+            self.request(disk, client, request);
+        }
+    }
+
+    fn refuse(&mut self, client: ClientId, request: Request) {
+        match request {
+            Request::Publish(publish) => {
+                let token = publish.token;
+                self.reply(client, Reply::Published { token, result: Err(not_leader()) });
+            }
+            Request::Settle { consumer, number, .. } => {
+                let error = not_leader();
+                self.reply(client, Reply::SettleFailed { consumer, number, error });
+            }
+            Request::Attach { .. } | Request::Detach { .. } | Request::Purge => {}
         }
     }
 

@@ -2,6 +2,7 @@
 //! driven by one schedule and one source of chance.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
 use bellwether_protocol::ids::{BrokerId, BrokerLife, Incarnation, Member, StoreId};
 use bellwether_protocol::names::ProducerName;
@@ -21,7 +22,10 @@ use crate::words::{ClientId, Reply, Request};
 /// How large the cluster of a history is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shape {
+    /// Brokers that hold a copy at first.
     pub brokers: usize,
+    /// Brokers that hold none at first.
+    pub spares: usize,
     pub min_isr: u8,
     pub producers: u32,
     pub consumers: u32,
@@ -125,11 +129,13 @@ impl World {
         };
         let shape = Shape {
             brokers,
+            spares: usize::from(random.chance(50)) + usize::from(random.chance(20)),
             min_isr,
             producers: random.between(1, 3) as u32,
             consumers: random.between(1, 5) as u32,
         };
-        let nodes: Vec<Node> = (0..brokers).map(|node| Node::new(node as u128 + 1)).collect();
+        let all = brokers + shape.spares;
+        let nodes: Vec<Node> = (0..all).map(|node| Node::new(node as u128 + 1)).collect();
         let isr = (0..brokers).map(|node| member_of(node, &nodes[node].disk)).collect();
         let mut world = World {
             seed,
@@ -420,15 +426,15 @@ impl World {
             return;
         }
         let now = self.schedule.now();
-        let brokers = self.nodes.len();
+        // More than a process gives up in a history.
+        let stores = self.next_store;
+        self.next_store += 1_000;
         let it = &mut self.nodes[node];
-        let identity = Identity {
-            queue: QUEUE,
-            member: member_of(node, &it.disk),
-            replica_set: (1..=brokers).map(|broker| BrokerId(broker as u32)).collect(),
-            started: now,
-        };
-        it.process = Some(Process::start(now, identity, Timing::default(), &it.disk));
+        let identity = Identity { queue: QUEUE, member: member_of(node, &it.disk), started: now };
+        // Leaderships move soon, so that a history has many of them.
+        let settle = Duration::from_millis(500);
+        let timing = Timing { settle, ..Timing::default() };
+        it.process = Some(Process::start(now, identity, timing, &it.disk, stores));
         it.generation += 1;
         it.connected = false;
         it.paused = false;

@@ -5,7 +5,7 @@ use std::ops::Bound;
 
 use bellwether_coordinator::records::{QueueDefinition, QueueState};
 use bellwether_protocol::client::{
-    Binding, BrokerStatus, ClusterStatus, ExchangeKind, QueueSummary,
+    AbsentBroker, Binding, BrokerStatus, ClusterStatus, ExchangeKind, QueueSummary,
 };
 use bellwether_protocol::ids::{BrokerLife, QueueId};
 use bellwether_protocol::names::{ExchangeName, QueueName, VirtualHost};
@@ -90,6 +90,8 @@ impl Catalog {
                     incarnation: record.life.incarnation.to_string(),
                     version: record.version.clone(),
                     leads: leads.get(&record.life).copied().unwrap_or(0),
+                    copies: tree.copies(record.life.broker).into(),
+                    drain: tree.drained.get(&record.life.broker).copied(),
                 })
                 .collect(),
             coordinator_connected: self.shared.connected().is_some(),
@@ -97,6 +99,16 @@ impl Catalog {
             queues,
             queues_without_leader: without_leader,
             queues_under_replicated: under_replicated,
+            absent: tree
+                .absent()
+                .into_iter()
+                .map(|broker| AbsentBroker {
+                    broker,
+                    copies: tree.copies(broker).into(),
+                    drain: tree.drained.get(&broker).copied(),
+                })
+                .collect(),
+            controller: tree.controller.map(|life| life.broker),
         }
     }
 }
@@ -106,7 +118,7 @@ pub(super) fn summary(definition: &QueueDefinition, state: &QueueState) -> Queue
     QueueSummary {
         name: definition.name.clone(),
         id: definition.queue,
-        replicas: definition.replica_set.clone(),
+        replicas: state.replicas.clone(),
         in_sync: state.isr.iter().map(|member| member.broker).collect(),
         min_isr: state.min_isr,
         leader: state.leader.map(|life| life.broker),

@@ -35,8 +35,7 @@ impl Feed {
     pub fn names_unknown_life(&self, shared: &Shared, changes: &Changes) -> bool {
         let tree = shared.tree();
         changes.queues.iter().filter_map(|id| tree.queue(*id)).any(|(definition, state, _)| {
-            (self.local.contains(&definition.queue)
-                || definition.replica_set.contains(&shared.config.me))
+            (self.local.contains(&definition.queue) || state.replicas.contains(&shared.config.me))
                 && state.leader.is_some_and(|life| !tree.brokers.contains_key(&life))
         })
     }
@@ -82,7 +81,7 @@ impl Feed {
         synced: bool,
     ) -> Option<QueueNews> {
         let (definition, state, version) = tree.queue(id)?;
-        if definition.replica_set.contains(&shared.config.me) {
+        if state.replicas.contains(&shared.config.me) {
             self.local.insert(id);
         }
         self.local.contains(&id).then(|| QueueNews::State {

@@ -8,6 +8,7 @@ mod answers;
 mod delete;
 #[cfg(test)]
 pub(crate) mod doubles;
+mod duties;
 mod feed;
 mod queues;
 #[cfg(test)]

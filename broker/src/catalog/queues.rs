@@ -68,7 +68,7 @@ impl Catalog {
             };
             match self.decide(writes, deadline, is_mine).await? {
                 Decision::Done => {
-                    info!(queue = %name, queue.id = %id, virtual_host = %host, replicas = ?plan.definition.replica_set, "queue declared");
+                    info!(queue = %name, queue.id = %id, virtual_host = %host, replicas = ?plan.state.replicas, "queue declared");
                     self.enter(vec![paths::queue(id), paths::queue_state(id), name_path], deadline)
                         .await;
                     let queue = summary(&plan.definition, &plan.state);
@@ -120,7 +120,6 @@ impl Catalog {
             name: name.clone(),
             replicas_wanted: options.replicas,
             min_isr,
-            replica_set: chosen,
             unknown: UnknownFields::new(),
         };
         let state = QueueState {
@@ -132,6 +131,8 @@ impl Catalog {
                 .collect(),
             // Of fewer copies than wanted a majority of the wanted ones would be too many to do without.
             min_isr: options.min_isr.unwrap_or(majority(found)),
+            replicas: chosen,
+            given_up: Vec::new(),
             unknown: UnknownFields::new(),
         };
         Ok(Plan { definition, state, warning })

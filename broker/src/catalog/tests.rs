@@ -5,7 +5,7 @@ use std::time::Duration;
 use bellwether_coordinator::coordinator::{Connector, Version, Write};
 use bellwether_coordinator::paths;
 use bellwether_coordinator::records::QueueState;
-use bellwether_protocol::client::{Binding, ExchangeKind, QueueOptions, Response};
+use bellwether_protocol::client::{Binding, Drain, ExchangeKind, QueueOptions, Response};
 use bellwether_protocol::error::{ErrorCode, Outcome};
 use bellwether_protocol::ids::{BrokerId, Epoch};
 use bellwether_protocol::names::{ExchangeName, RoutingKey};
@@ -115,6 +115,28 @@ async fn of_fewer_copies_than_wanted_one_can_still_be_lost() {
         };
         assert_eq!((created, queue.replicas.len(), queue.min_isr), (!again, 3, 2));
     }
+}
+
+#[tokio::test]
+async fn nothing_new_is_placed_on_a_broker_that_is_drained_until_that_is_taken_back() {
+    let world = Surroundings::new().await;
+    for broker in [2, 3] {
+        register(&*world.session, life(broker)).await;
+    }
+    world.until("three brokers are live", |catalog| catalog.addresses().len() == 3).await;
+    for (drain, copies) in [(Some(Drain::Leaderships), 2), (Some(Drain::Copies), 2), (None, 3)] {
+        world.catalog.drain(BrokerId(2), drain).await.unwrap();
+        // Said again it is no error.
+        world.catalog.drain(BrokerId(2), drain).await.unwrap();
+        let name = queue(&format!("orders-{drain:?}"));
+        let declared = world.catalog.declare_queue(&host(), &name, options(3)).await;
+        let Ok(Response::Declared { queue, .. }) = declared else { panic!("{declared:?}") };
+        assert_eq!(queue.replicas.len(), copies, "{drain:?}");
+        assert!(drain.is_none() || !queue.replicas.contains(&BrokerId(2)));
+        assert_eq!(world.catalog.status().brokers[1].drain, drain);
+    }
+    let error = world.catalog.drain(BrokerId(9), Some(Drain::Copies)).await.unwrap_err();
+    assert!(error.message.contains("live are 1, 2, 3"), "{}", error.message);
 }
 
 #[tokio::test]
@@ -232,6 +254,8 @@ async fn a_delete_is_refused_when_the_state_has_moved_on() {
             leader: None,
             isr: vec![],
             min_isr: 1,
+            replicas: Vec::new(),
+            given_up: Vec::new(),
             unknown: Default::default(),
         };
         let write = Write::Set { path: paths::queue_state(id), bytes: state.to_bytes(), version };

@@ -8,10 +8,10 @@ use bellwether_coordinator::coordinator::{Document, Path, Version};
 use bellwether_coordinator::paths::{self, Place};
 use bellwether_coordinator::placement::BrokerLoad;
 use bellwether_coordinator::records::{
-    BindingsRecord, BrokerRecord, ExchangeRecord, NameRecord, QueueDefinition, QueueState,
-    RecordError,
+    BindingsRecord, BrokerRecord, ControllerRecord, DrainRecord, ExchangeRecord, NameRecord,
+    QueueDefinition, QueueState, RecordError,
 };
-use bellwether_protocol::client::Binding;
+use bellwether_protocol::client::{Binding, Drain};
 use bellwether_protocol::ids::{BrokerId, BrokerLife, QueueId};
 use bellwether_protocol::names::{ExchangeName, QueueName, VirtualHost};
 use tracing::{error, warn};
@@ -24,6 +24,13 @@ use crate::routing::RoutingTable;
 pub(super) struct QueueEntry {
     pub definition: Option<Arc<QueueDefinition>>,
     pub state: Option<(QueueState, Version)>,
+}
+
+impl QueueEntry {
+    /// Who is to hold a copy, as far as it is known.
+    fn replicas(&self) -> &[BrokerId] {
+        self.state.as_ref().map_or(&[], |(state, _)| &state.replicas)
+    }
 }
 
 /// What entering documents has changed, gathered over a batch.
@@ -54,6 +61,10 @@ pub(super) struct Tree {
     bound: HashMap<QueueId, (VirtualHost, Vec<Binding>)>,
     pub brokers: BTreeMap<BrokerLife, Arc<BrokerRecord>>,
     loads: HashMap<BrokerId, Load>,
+    /// What operators want emptied.
+    pub drained: BTreeMap<BrokerId, Drain>,
+    /// Who holds `/controller`.
+    pub controller: Option<BrokerLife>,
 }
 
 /// How many queues a broker is to hold, and to lead.
@@ -89,6 +100,13 @@ impl Tree {
         match place {
             Place::LiveBroker(life) => {
                 self.broker(life, bytes.map(BrokerRecord::parse).transpose()?, changes);
+            }
+            Place::Drained(broker) => {
+                let record = bytes.map(DrainRecord::parse).transpose()?;
+                changes.brokers |= match record {
+                    Some(record) => self.drained.insert(broker, record.drain) != Some(record.drain),
+                    None => self.drained.remove(&broker).is_some(),
+                };
             }
             Place::Name(host, name) => {
                 self.name(
@@ -127,7 +145,11 @@ impl Tree {
                     self.delete(id, changes);
                 }
             }
-            Place::Cluster | Place::Controller | Place::BrokerId(_) => {}
+            Place::Controller => {
+                let record = bytes.map(ControllerRecord::parse).transpose()?;
+                self.controller = record.map(|record| record.life);
+            }
+            Place::Cluster | Place::BrokerId(_) => {}
         }
         Ok(())
     }
@@ -194,8 +216,7 @@ impl Tree {
         if entry.definition.as_ref() == Some(&definition) {
             return;
         }
-        let before = entry.definition.replace(Arc::clone(&definition));
-        self.count_load(before.as_deref(), Some(&definition));
+        entry.definition = Some(Arc::clone(&definition));
         changes.queues.insert(id);
         self.unbind(id);
         self.bind(id);
@@ -235,7 +256,12 @@ impl Tree {
             }
             None => changes.leaders = true,
         }
-        entry.state = Some((state, version));
+        let replicas = state.replicas.clone();
+        let before = entry.state.replace((state, version));
+        let before = before.map_or_else(Vec::new, |(state, _)| state.replicas);
+        if before != replicas {
+            self.count_load(&before, &replicas);
+        }
         changes.queues.insert(id);
     }
 
@@ -316,7 +342,7 @@ impl Tree {
         changes.queues.remove(&id);
         let Some(entry) = self.queues.remove(&id) else { return };
         changes.leaders = true;
-        self.count_load(entry.definition.as_deref(), None);
+        self.count_load(entry.replicas(), &[]);
         self.unbind(id);
         self.bindings.remove(&id);
         if let Some(definition) = entry.definition {
@@ -331,23 +357,27 @@ impl Tree {
     /// Neither state nor tombstone is there. The entry stays, without a leader: nothing is known to be deleted.
     pub fn vanish(&mut self, id: QueueId, changes: &mut Changes) {
         if let Some(entry) = self.queues.get_mut(&id) {
-            changes.leaders |= entry.state.take().is_some();
+            let before = entry.state.take();
+            changes.leaders |= before.is_some();
+            if let Some((state, _)) = before {
+                self.count_load(&state.replicas, &[]);
+            }
         }
     }
 
-    fn count_load(&mut self, before: Option<&QueueDefinition>, after: Option<&QueueDefinition>) {
-        for broker in before.iter().flat_map(|definition| &definition.replica_set) {
+    fn count_load(&mut self, before: &[BrokerId], after: &[BrokerId]) {
+        for broker in before {
             let load = self.loads.entry(*broker).or_default();
             load.replicas = load.replicas.saturating_sub(1);
         }
-        if let Some(first) = before.and_then(|definition| definition.replica_set.first()) {
+        if let Some(first) = before.first() {
             let load = self.loads.entry(*first).or_default();
             load.leaders = load.leaders.saturating_sub(1);
         }
-        for broker in after.iter().flat_map(|definition| &definition.replica_set) {
+        for broker in after {
             self.loads.entry(*broker).or_default().replicas += 1;
         }
-        if let Some(first) = after.and_then(|definition| definition.replica_set.first()) {
+        if let Some(first) = after.first() {
             self.loads.entry(*first).or_default().leaders += 1;
         }
     }
@@ -357,7 +387,23 @@ impl Tree {
         changes.routing = true;
     }
 
-    /// What the live brokers carry, for placing a new queue.
+    /// Brokers that queues count on, or that are being drained, and that are not live.
+    pub fn absent(&self) -> Vec<BrokerId> {
+        let counted = self.loads.iter().filter(|(_, load)| load.replicas > 0);
+        let mut absent: Vec<BrokerId> =
+            counted.map(|(broker, _)| *broker).chain(self.drained.keys().copied()).collect();
+        absent.retain(|broker| self.broker_by_id(*broker).is_none());
+        absent.sort_unstable();
+        absent.dedup();
+        absent
+    }
+
+    /// How many queues are to have a copy on a broker.
+    pub fn copies(&self, broker: BrokerId) -> u32 {
+        self.loads.get(&broker).map_or(0, |load| load.replicas)
+    }
+
+    /// What the live brokers carry that are not being drained, for placing a new queue.
     pub fn live_loads(&self) -> Vec<BrokerLoad> {
         let load = |record: &Arc<BrokerRecord>| {
             let load = self.loads.get(&record.life.broker).copied().unwrap_or_default();
@@ -368,7 +414,10 @@ impl Tree {
                 leaders: load.leaders,
             }
         };
-        let mut loads: Vec<BrokerLoad> = self.brokers.values().map(load).collect();
+        let undrained =
+            |record: &&Arc<BrokerRecord>| !self.drained.contains_key(&record.life.broker);
+        let mut loads: Vec<BrokerLoad> =
+            self.brokers.values().filter(undrained).map(load).collect();
         // Two lives of one broker may show for a moment.
         loads.dedup_by_key(|load| load.broker);
         loads
@@ -407,11 +456,13 @@ impl Tree {
         let bindings = self.bindings.keys().map(|id| paths::bindings(*id));
         let states = self.queues.keys().map(|id| paths::queue_state(*id));
         let brokers = self.brokers.keys().map(|life| paths::live_broker(*life));
+        let drained = self.drained.keys().map(|broker| paths::drained(*broker));
         names
             .chain(exchanges)
             .chain(bindings)
             .chain(states)
             .chain(brokers)
+            .chain(drained)
             .filter(|path| !listed.contains(path))
             .collect()
     }

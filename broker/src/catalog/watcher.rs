@@ -359,6 +359,10 @@ impl Watcher {
         }
         let bindings = grandchildren(session, paths::all_bindings()).await?;
         self.read_listed(session, events, bindings, &mut listed).await?;
+        let folder = paths::all_drained();
+        let drained = session.children(&folder).await?.iter().map(|id| folder.child(id)).collect();
+        self.read_listed(session, events, drained, &mut listed).await?;
+        self.read_listed(session, events, vec![paths::controller()], &mut listed).await?;
         self.read_brokers(session).await?;
         listed.extend(self.shared.tree().brokers.keys().map(|life| paths::live_broker(*life)));
         self.read_unlisted(session, events, &listed).await?;
@@ -425,6 +429,8 @@ async fn watch(
 ) -> Option<Events> {
     let folders = [
         paths::live_brokers(),
+        paths::all_drained(),
+        paths::controller(),
         paths::names(),
         paths::queues(),
         paths::exchanges(),

@@ -247,6 +247,7 @@ async fn carry_out(
         Request::ListBindings { queue } => {
             Ok(Response::Bindings(catalog.bindings(host, queue.as_ref())))
         }
+        Request::Drain { broker, drain } => catalog.drain(broker, drain).await.map(done),
         Request::ClusterStatus => Ok(Response::Cluster(catalog.status())),
         Request::AttachProducer { .. }
         | Request::DetachProducer { .. }

@@ -1,5 +1,7 @@
 //! What clients ask of a queue's leader: publish, consume, settle, purge, delete, describe.
 
+use std::time::Instant;
+
 use bellwether_log::{Enqueue, ProducerMark, Record, SettleKind};
 use bellwether_protocol::client::{QueueCounts, Settlement};
 use bellwether_protocol::error::{ErrorBody, ErrorCode};
@@ -10,21 +12,20 @@ use tokio::sync::oneshot;
 
 use super::deliver::Consumer;
 use super::input::{AttachConsumer, ConsumerKey, ConsumerSettle, Deletable, QueuePublish};
-use super::queue::{LocalQueue, Settling, Waiter, Waiting, answer};
+use super::queue::{HeldSettle, LocalQueue, Settling, Waiter, Waiting, answer, handed_over};
 use super::tools::Tools;
 
 impl LocalQueue {
     pub fn publish(&mut self, tools: &mut Tools, publish: QueuePublish) {
+        if self.replica.is_moving() {
+            return self.hold(tools, publish);
+        }
         if let Err(error) = self.may_take(tools) {
             return tools.outcome(&publish.origin, publish.token, Err(error));
         }
         let Some(leader) = &mut self.leader else { return };
         if !leader.serves {
-            if let Some(publish) = leader.hold_publish(publish) {
-                let error = self.not_leader(tools);
-                tools.outcome(&publish.origin, publish.token, Err(error));
-            }
-            return;
+            return self.hold(tools, publish);
         }
         let count = publish.messages.count();
         let admission = self.machine.admit(
@@ -51,6 +52,18 @@ impl LocalQueue {
         };
         let waiter = Waiter::Publish { origin: publish.origin, token: publish.token };
         self.wait_for(tools, end, waiter);
+    }
+
+    /// Until it is clear who takes it.
+    fn hold(&mut self, tools: &mut Tools, publish: QueuePublish) {
+        let back = match &mut self.leader {
+            Some(leader) => leader.hold_publish(publish),
+            None => Some(publish),
+        };
+        if let Some(publish) = back {
+            let error = self.not_leader(tools);
+            tools.outcome(&publish.origin, publish.token, Err(error));
+        }
     }
 
     fn enqueue(
@@ -154,6 +167,10 @@ impl LocalQueue {
     pub fn detach(&mut self, tools: &mut Tools, consumer: ConsumerKey) {
         let Some(leader) = &mut self.leader else { return };
         leader.held_attaches.retain(|attach| attach.consumer != consumer);
+        // Behind what it has settled.
+        if self.replica.is_moving() && leader.hold_settle(HeldSettle::Detach(consumer)).is_none() {
+            return;
+        }
         if leader.consumers.remove(&consumer).is_none() {
             return;
         }
@@ -178,12 +195,17 @@ impl LocalQueue {
     /// Checks a settle and gathers it: all of a turn become one record each.
     pub fn settle(&mut self, tools: &mut Tools, settle: ConsumerSettle) {
         let Some(leader) = &mut self.leader else { return };
+        let mut settle = settle;
+        if self.replica.is_moving() {
+            match leader.hold_settle(HeldSettle::Settle(settle)) {
+                Some(HeldSettle::Settle(back)) => settle = back,
+                Some(HeldSettle::Detach(_)) | None => return,
+            }
+        }
         let Some(consumer) = leader.consumers.get_mut(&settle.consumer) else { return };
         if leader.deleting || self.replica.leads().is_none() {
-            let words = format!("queue {} is being handed over or deleted", self.definition.name);
-            return consumer
-                .sink
-                .settle_failed(settle.number, ErrorBody::not_done(ErrorCode::Stale, words));
+            let error = handed_over(&self.definition.name);
+            return consumer.sink.settle_failed(settle.number, error);
         }
         match self.machine.settle(settle.consumer.0, settle.epoch, &settle.ranges) {
             Ok(ranges) => {
@@ -304,6 +326,18 @@ impl LocalQueue {
             log_end: log.end,
             ..self.machine.counts()
         })
+    }
+
+    /// Whether its leadership belongs elsewhere and could go there now.
+    pub fn may_move(&self, now: Instant) -> bool {
+        let deleting = self.leader.as_ref().is_some_and(|leader| leader.deleting);
+        !deleting && self.replica.moves_to(now).is_some()
+    }
+
+    pub fn moves_on(&mut self, tools: &mut Tools) {
+        // What was gathered in this turn comes before the end: behind it its fate would be unknown.
+        self.append_settles(tools);
+        self.step(tools, Event::Move);
     }
 
     /// The queue is gone for good: its tombstone was read.

@@ -71,6 +71,11 @@ impl LocalQueue {
                 tracing::error!(queue = %self.definition.name, queue.id = %queue, %why, "the queue's replica stopped on this broker");
                 self.stop_leading(tools);
             }
+            Effect::Stays => self.take_held(tools),
+            Effect::Parted => {
+                tracing::info!(queue = %self.definition.name, queue.id = %queue, "the queue's copies are on other brokers: the log here goes");
+                tools.part(queue);
+            }
             Effect::Renewed => {
                 tools.environment.metrics.queues_stopped.subtract(1);
                 tracing::warn!(queue = %self.definition.name, queue.id = %queue, store = %self.replica.member().store, "the queue's replica on this broker begins anew as another copy: it fetches everything from the leader, as soon as there is one");

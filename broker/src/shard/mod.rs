@@ -143,6 +143,8 @@ impl ShardMailboxes {
                 internal,
                 wake: wakes[index].clone(),
                 queues: HashMap::new(),
+                store_failed: None,
+                ticks: 0,
                 tools: Tools::new(logs, environment.clone(), internal_sender),
                 shutdown: shutdown.clone(),
             };
@@ -158,6 +160,9 @@ struct Shard {
     /// The journal thread has done something.
     wake: Arc<Notify>,
     queues: HashMap<QueueId, Box<LocalQueue>>,
+    /// Why the journal is of no use any more, if so.
+    store_failed: Option<String>,
+    ticks: u64,
     tools: Tools,
     shutdown: CancellationToken,
 }
@@ -214,6 +219,9 @@ impl Shard {
             if let Some(queue) = self.queues.get_mut(&id) {
                 queue.finish_turn(&mut self.tools);
             }
+        }
+        for id in self.tools.take_parted() {
+            self.part(id);
         }
         self.tools.hand_on();
     }

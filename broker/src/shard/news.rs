@@ -9,6 +9,7 @@ use bellwether_protocol::ids::{Member, Offset, OffsetRange, QueueId, StoreId};
 use bellwether_protocol::names::{QueueName, VirtualHost};
 use bellwether_queue::Queue;
 use bellwether_replication::{Event, Identity, LogFacts, Replica};
+use uuid::Uuid;
 
 use super::Shard;
 use super::input::{LiveBrokers, QueueNews, ShardInput};
@@ -123,6 +124,15 @@ impl Shard {
         }
     }
 
+    /// The copy here is given up. The brokers may be others again by now: then it begins anew.
+    pub(super) fn part(&mut self, id: QueueId) {
+        if let Some(mut queue) = self.queues.remove(&id) {
+            queue.stop_leading(&mut self.tools);
+            self.tools.logs.remove(id);
+            self.tools.reread(id);
+        }
+    }
+
     fn queue_news(&mut self, news: QueueNews) {
         match news {
             QueueNews::State { definition, state, version, synced } => {
@@ -152,19 +162,20 @@ impl Shard {
     ) {
         let id = definition.queue;
         if !self.queues.contains_key(&id) {
-            if !definition.replica_set.contains(&self.tools.environment.member.broker) {
+            let me = self.tools.environment.member;
+            if !state.replicas.contains(&me.broker) && !state.isr.contains(&me) {
                 return;
             }
+            // A copy that begins with nothing is of a store that nobody has seen; but when the queue begins with it.
+            let store = if state.isr.contains(&me) { me.store } else { StoreId(Uuid::new_v4()) };
             if !self.tools.logs.contains(id) {
-                self.tools.logs.create(id);
+                self.tools.logs.create_as(id, store);
             }
-            let store = self.tools.environment.member.store;
             self.open(definition.clone(), store, LogFacts::default(), Queue::new());
         }
         let leader = state.leader;
         let live = self.tools.brokers.brokers.iter().any(|broker| Some(broker.life) == leader);
         self.on(id, |queue, tools| {
-            queue.replica.replica_set(definition.replica_set.clone());
             queue.definition = definition;
             queue.step(tools, Event::State { state, version, synced });
             if !live && !synced && leader.is_some() {
@@ -239,7 +250,6 @@ impl Shard {
         let identity = Identity {
             queue: definition.queue,
             member: Member { store, ..environment.member },
-            replica_set: definition.replica_set.clone(),
             started: environment.started,
         };
         let replica = Replica::new(identity, environment.timing, facts);
@@ -264,6 +274,9 @@ impl Shard {
                 queue.step(tools, Event::Life(life));
             }
         });
+        if let Some(why) = self.store_failed.clone() {
+            self.on(id, |queue, tools| queue.step(tools, Event::StoreFailed { why }));
+        }
     }
 }
 
@@ -276,7 +289,6 @@ fn nameless(id: QueueId) -> QueueDefinition {
         name,
         replicas_wanted: 0,
         min_isr: 1,
-        replica_set: Vec::new(),
         unknown: bellwether_coordinator::records::UnknownFields::new(),
     }
 }

@@ -10,17 +10,22 @@ use bellwether_log::{Batch, Record};
 use bellwether_protocol::client::Settlement;
 use bellwether_protocol::error::{ErrorBody, ErrorCode};
 use bellwether_protocol::ids::{BrokerLife, Epoch, Offset, OffsetRange, QueueId};
+use bellwether_protocol::names::QueueName;
 use bellwether_queue::Queue;
 use bellwether_replication::{Effect, Event, Replica};
 use tokio::sync::oneshot;
 
 use super::deliver::Consumer;
-use super::input::{AttachConsumer, ConsumerKey, Lease, PublishOrigin, QueuePublish};
+use super::input::{
+    AttachConsumer, ConsumerKey, ConsumerSettle, Lease, PublishOrigin, QueuePublish,
+};
 use super::stream::Stream;
 use super::tools::Tools;
 
 /// Publishes that wait for a new leader to serve. Each waits for one round of its followers; beyond it they are refused, to be tried again.
 const HELD_PUBLISHES_MAX: usize = 4096;
+/// Settles that wait while the leadership is about to move; beyond it they are refused, and what they were for comes again.
+const HELD_SETTLES_MAX: usize = 4096;
 
 /// One queue's replica.
 pub(crate) struct LocalQueue {
@@ -55,6 +60,7 @@ pub(crate) struct Leader {
     pub waiting: VecDeque<Waiting>,
     pub held_publishes: Vec<QueuePublish>,
     pub held_attaches: Vec<AttachConsumer>,
+    pub held_settles: Vec<HeldSettle>,
     pub consumers: BTreeMap<ConsumerKey, Consumer>,
     /// Settles of this turn, merged into one record each.
     pub settling: Settling,
@@ -88,6 +94,18 @@ impl Settling {
     }
 }
 
+/// What consumers asked for while the leadership was about to move, in their order.
+pub(crate) enum HeldSettle {
+    Settle(ConsumerSettle),
+    Detach(ConsumerKey),
+}
+
+/// Why a settle was not done whose queue somebody else leads now.
+pub(crate) fn handed_over(queue: &QueueName) -> ErrorBody {
+    let words = format!("queue {queue} is being handed over or deleted");
+    ErrorBody::not_done(ErrorCode::Stale, words)
+}
+
 /// Somebody who waits until the log is committed up to `end`.
 pub(crate) struct Waiting {
     pub end: Offset,
@@ -111,6 +129,7 @@ impl Leader {
             waiting: VecDeque::new(),
             held_publishes: Vec::new(),
             held_attaches: Vec::new(),
+            held_settles: Vec::new(),
             consumers: BTreeMap::new(),
             settling: Settling::default(),
             streams: HashMap::new(),
@@ -127,6 +146,14 @@ impl Leader {
             return None;
         }
         Some(publish)
+    }
+
+    pub fn hold_settle(&mut self, held: HeldSettle) -> Option<HeldSettle> {
+        if self.held_settles.len() < HELD_SETTLES_MAX {
+            self.held_settles.push(held);
+            return None;
+        }
+        Some(held)
     }
 }
 
@@ -182,6 +209,22 @@ impl LocalQueue {
         }
     }
 
+    /// The leadership stays here after all.
+    pub fn take_held(&mut self, tools: &mut Tools) {
+        let Some(leader) = &mut self.leader else { return };
+        let publishes = std::mem::take(&mut leader.held_publishes);
+        let settles = std::mem::take(&mut leader.held_settles);
+        for publish in publishes {
+            self.publish(tools, publish);
+        }
+        for held in settles {
+            match held {
+                HeldSettle::Settle(settle) => self.settle(tools, settle),
+                HeldSettle::Detach(consumer) => self.detach(tools, consumer),
+            }
+        }
+    }
+
     /// Leads no more. What was appended and is not committed has an unknown fate (promise G11).
     pub fn stop_leading(&mut self, tools: &mut Tools) {
         let Some(mut leader) = self.leader.take() else { return };
@@ -199,6 +242,13 @@ impl LocalQueue {
         }
         for attach in leader.held_attaches.drain(..) {
             answer(attach.reply, Err(self.not_leader(tools)));
+        }
+        for held in leader.held_settles.drain(..) {
+            if let HeldSettle::Settle(settle) = held
+                && let Some(consumer) = leader.consumers.get(&settle.consumer)
+            {
+                consumer.sink.settle_failed(settle.number, handed_over(&self.definition.name));
+            }
         }
         for (consumer, number) in leader.settling.told.drain(..) {
             if let Some(consumer) = leader.consumers.get(&consumer) {

@@ -68,6 +68,8 @@ pub(crate) struct Tools {
     pub promises: HashMap<BrokerLife, Arc<Promises>>,
     internal: mpsc::Sender<Internal>,
     touched: HashSet<QueueId>,
+    /// Queues whose copy here is given up.
+    parted: Vec<QueueId>,
     outcomes: HashMap<usize, (Arc<dyn PublishOrigin>, Vec<Outcome>)>,
     durable: HashMap<BrokerLife, Vec<(QueueId, Epoch, Offset)>>,
     committed: HashMap<BrokerLife, Vec<(QueueId, Epoch, Offset)>>,
@@ -94,6 +96,7 @@ impl Tools {
             promises: HashMap::new(),
             internal,
             touched: HashSet::new(),
+            parted: Vec::new(),
             outcomes: HashMap::new(),
             durable: HashMap::new(),
             committed: HashMap::new(),
@@ -110,6 +113,15 @@ impl Tools {
     /// The queue acts at the end of this turn.
     pub fn touch(&mut self, queue: QueueId) {
         self.touched.insert(queue);
+    }
+
+    /// The copy of this queue is given up: it goes at the end of the turn.
+    pub fn part(&mut self, queue: QueueId) {
+        self.parted.push(queue);
+    }
+
+    pub fn take_parted(&mut self) -> Vec<QueueId> {
+        std::mem::take(&mut self.parted)
     }
 
     pub fn take_touched(&mut self) -> HashSet<QueueId> {

@@ -10,14 +10,25 @@ use super::Shard;
 use super::tools::{Internal, ReadPurpose};
 use crate::admin::Trouble;
 
+/// How often it is looked for leaderships that belong elsewhere, in ticks.
+const MOVES_EVERY: u64 = 10;
+/// How many move at once: each is a write to the coordinator, and clients wait for that.
+const MOVES_MAX: usize = 16;
+
 impl Shard {
     pub(super) fn tick(&mut self, paused: bool) {
+        self.ticks += 1;
+        let mut moves = if self.ticks.is_multiple_of(MOVES_EVERY) { MOVES_MAX } else { 0 };
         for queue in self.queues.values_mut() {
             if paused {
                 queue.step(&mut self.tools, Event::Paused);
             }
             if queue.replica.wants_ticks() {
                 queue.step(&mut self.tools, Event::Tick);
+            }
+            if moves > 0 && queue.may_move(self.tools.now) {
+                moves -= 1;
+                queue.moves_on(&mut self.tools);
             }
             if queue.waits_to_deliver() {
                 self.tools.touch(queue.id);
@@ -73,6 +84,7 @@ impl Shard {
                     self.each(|queue, tools| {
                         queue.step(tools, Event::StoreFailed { why: why.clone() })
                     });
+                    self.store_failed = Some(why);
                 }
             }
         }

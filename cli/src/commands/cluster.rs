@@ -1,12 +1,22 @@
-//! `bellwether cluster`: who is there, and how the queues are.
+//! `bellwether cluster`: who is there, how the queues are, and brokers that come and go.
 
-use bellwether_client::ClusterStatus;
+use std::time::{Duration, Instant};
+
+use bellwether_client::{BrokerId, Client, ClusterStatus, Drain};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::ClientArgs;
 use super::table::{grouped, print_json, print_line, print_table, table};
 use crate::outcome::Failure;
+use crate::progress;
+use crate::signals::Signals;
+
+/// How often it is looked how far a broker is drained.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// When nothing has moved for so long, it says so.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Flags of `cluster`.
 #[derive(Args, Debug)]
@@ -19,15 +29,192 @@ pub struct ClusterArgs {
 
 #[derive(Subcommand, Debug)]
 enum ClusterCommand {
-    /// Show the live brokers, what they lead, and how the queues are
+    /// Show the brokers, what they lead and hold, and how the queues are
     Status,
+    /// Move the leaderships away from a broker, before work on it; with --replicas the copies, too
+    Drain {
+        /// The broker's number
+        #[arg(value_name = "ID")]
+        broker: u32,
+        /// Move its copies to other brokers, too
+        #[arg(long)]
+        replicas: bool,
+        /// Take the drain back: the broker leads and holds its share again
+        #[arg(long, conflicts_with = "replicas")]
+        undo: bool,
+        #[command(flatten)]
+        how: DrainHow,
+    },
+    /// Move everything away from a broker that goes for good, live or not
+    Retire {
+        /// The broker's number
+        #[arg(value_name = "ID")]
+        broker: u32,
+        #[command(flatten)]
+        how: DrainHow,
+    },
+}
+
+#[derive(Args, Clone, Copy, Debug)]
+struct DrainHow {
+    /// Only say what would be moved
+    #[arg(long)]
+    dry_run: bool,
+    /// Do not wait until it is moved
+    #[arg(long)]
+    no_wait: bool,
 }
 
 /// Carries a command out.
 pub async fn run(args: ClusterArgs) -> Result<(), Failure> {
-    let ClusterCommand::Status = args.command;
-    let status = args.client.client().await?.cluster_status().await?;
-    if args.client.json { print_json(&as_json(&status)) } else { print(&status) }
+    let client = args.client.client().await?;
+    let json = args.client.json;
+    match args.command {
+        ClusterCommand::Status => {
+            let status = client.cluster_status().await?;
+            if json { print_json(&as_json(&status)) } else { print(&status) }
+        }
+        ClusterCommand::Drain { broker, undo: true, how, .. } => {
+            if !how.dry_run {
+                client.drain(BrokerId(broker), None).await?;
+            }
+            say(json, broker, &format!("broker {broker} leads and holds its share again"))
+        }
+        ClusterCommand::Drain { broker, replicas, how, .. } => {
+            let drain = if replicas { Drain::Copies } else { Drain::Leaderships };
+            empty(&client, json, broker, drain, how).await
+        }
+        ClusterCommand::Retire { broker, how } => {
+            empty(&client, json, broker, Drain::Copies, how).await
+        }
+    }
+}
+
+/// What there is to be moved away from a broker, in numbers of queues.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Left {
+    leads: u64,
+    copies: u64,
+}
+
+impl Left {
+    fn of(status: &ClusterStatus, broker: u32, drain: Drain) -> Option<Left> {
+        let live = status.brokers.iter().find(|one| one.address.broker.0 == broker);
+        let absent = status.absent.iter().find(|one| one.broker.0 == broker);
+        let (leads, copies) = match (live, absent) {
+            (Some(broker), _) => (broker.leads, broker.copies),
+            (None, Some(broker)) => (0, broker.copies),
+            (None, None) => return None,
+        };
+        Some(Left { leads, copies: if drain == Drain::Copies { copies } else { 0 } })
+    }
+
+    fn all(self) -> u64 {
+        self.leads + self.copies
+    }
+
+    fn words(self, drain: Drain) -> String {
+        let leads = format!("{} leaderships", grouped(self.leads));
+        match drain {
+            Drain::Leaderships => leads,
+            Drain::Copies => format!("{leads} and {} copies", grouped(self.copies)),
+        }
+    }
+}
+
+async fn empty(
+    client: &Client,
+    json: bool,
+    broker: u32,
+    drain: Drain,
+    how: DrainHow,
+) -> Result<(), Failure> {
+    let status = client.cluster_status().await?;
+    let Some(before) = Left::of(&status, broker, drain) else {
+        return Err(Failure::NotDone(format!(
+            "there is no broker {broker}: none is live, and no queue counts on it"
+        )));
+    };
+    let holders =
+        status.brokers.iter().filter(|one| one.address.broker.0 != broker && one.drain.is_none());
+    if before.copies > 0 && holders.count() == 0 {
+        return Err(Failure::NotDone(format!(
+            "there is no other broker that could take the copies of broker {broker}: start one first"
+        )));
+    }
+    if how.dry_run {
+        return say(
+            json,
+            broker,
+            &format!("would move {} away from broker {broker}", before.words(drain)),
+        );
+    }
+    client.drain(BrokerId(broker), Some(drain)).await?;
+    if how.no_wait {
+        return say(
+            json,
+            broker,
+            &format!(
+                "moving {} away from broker {broker}; `cluster status` shows how far it is",
+                before.words(drain)
+            ),
+        );
+    }
+    wait_until_moved(client, broker, drain, before).await?;
+    let next = match drain {
+        Drain::Leaderships => "work on it now, and `cluster drain --undo` it then",
+        Drain::Copies => "it can be stopped for good",
+    };
+    say(json, broker, &format!("{} moved away from broker {broker}: {next}", before.words(drain)))
+}
+
+async fn wait_until_moved(
+    client: &Client,
+    broker: u32,
+    drain: Drain,
+    before: Left,
+) -> Result<(), Failure> {
+    let bar = progress::bar(&progress::board(), "moved", Some(before.all()));
+    let mut signals = Signals::catch()?;
+    let mut moved = (before.all(), Instant::now());
+    loop {
+        let status = client.cluster_status().await?;
+        let left = Left::of(&status, broker, drain).map_or(0, Left::all);
+        bar.set_position(before.all().saturating_sub(left));
+        if left == 0 {
+            bar.finish_and_clear();
+            return Ok(());
+        }
+        if left < moved.0 {
+            moved = (left, Instant::now());
+        } else if moved.1.elapsed() > PATIENCE {
+            bar.suspend(|| eprintln!("Nothing has moved for a while: {} are left. Where every other broker has a copy already, or is drained, none can take one: start another broker, or take the drain back with --undo.", grouped(left)));
+            moved.1 = Instant::now();
+        }
+        tokio::select! {
+            () = signals.next() => {
+                bar.finish_and_clear();
+                eprintln!("The drain of broker {broker} goes on without this command; `cluster drain {broker} --undo` ends it.");
+                return Err(Failure::Interrupted);
+            }
+            () = tokio::time::sleep(LOOK) => {}
+        }
+    }
+}
+
+fn say(json: bool, broker: u32, words: &str) -> Result<(), Failure> {
+    if json {
+        print_json(&json!({ "broker": broker, "message": words }))
+    } else {
+        print_line(words)
+    }
+}
+
+fn drain_name(drain: Option<Drain>) -> Option<&'static str> {
+    drain.map(|drain| match drain {
+        Drain::Leaderships => "leaderships",
+        Drain::Copies => "copies",
+    })
 }
 
 fn as_json(status: &ClusterStatus) -> serde_json::Value {
@@ -38,11 +225,22 @@ fn as_json(status: &ClusterStatus) -> serde_json::Value {
             "incarnation": broker.incarnation,
             "version": broker.version,
             "leads": broker.leads,
+            "copies": broker.copies,
+            "drain": drain_name(broker.drain),
+        })
+    });
+    let absent = status.absent.iter().map(|broker| {
+        json!({
+            "id": broker.broker.0,
+            "copies": broker.copies,
+            "drain": drain_name(broker.drain),
         })
     });
     json!({
         "cluster": status.cluster.to_string(),
         "brokers": brokers.collect::<Vec<_>>(),
+        "absent": absent.collect::<Vec<_>>(),
+        "controller": status.controller.map(|broker| broker.0),
         "coordinator_connected": status.coordinator_connected,
         "session_timeout_ms": status.session_timeout_ms,
         "queues": status.queues,
@@ -53,9 +251,12 @@ fn as_json(status: &ClusterStatus) -> serde_json::Value {
 
 fn print(status: &ClusterStatus) -> Result<(), Failure> {
     let connected = if status.coordinator_connected { "connected" } else { "NOT CONNECTED" };
+    let controller = status
+        .controller
+        .map_or_else(|| "none".to_owned(), |controller| format!("broker {controller}"));
     print_line(&format!("Cluster {}", status.cluster))?;
     print_line(&format!(
-        "Coordinator: {connected}, session time-out {} ms",
+        "Coordinator: {connected}, session time-out {} ms; controller: {controller}",
         status.session_timeout_ms
     ))?;
     print_line(&format!(
@@ -64,12 +265,28 @@ fn print(status: &ClusterStatus) -> Result<(), Failure> {
         grouped(status.queues_without_leader),
         grouped(status.queues_under_replicated),
     ))?;
-    let mut rows = table(&["broker", "address", "leads", "version", "incarnation"]);
+    let mut rows =
+        table(&["broker", "address", "leads", "copies", "drain", "version", "incarnation"]);
+    let drain = |drain| drain_name(drain).unwrap_or("-").to_owned();
+    // What is missing first: it is what one looks for at night.
+    for broker in &status.absent {
+        rows.add_row([
+            broker.broker.to_string(),
+            "NOT LIVE".to_owned(),
+            "-".to_owned(),
+            grouped(broker.copies),
+            drain(broker.drain),
+            "-".to_owned(),
+            "-".to_owned(),
+        ]);
+    }
     for broker in &status.brokers {
         rows.add_row([
             broker.address.broker.to_string(),
             broker.address.address.clone(),
             grouped(broker.leads),
+            grouped(broker.copies),
+            drain(broker.drain),
             broker.version.clone(),
             broker.incarnation.clone(),
         ]);

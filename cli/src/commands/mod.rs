@@ -10,8 +10,8 @@ pub mod queue;
 pub mod table;
 
 use bellwether_client::{
-    BindError, Client, ConnectError, ConsumeError, DeclareError, DeleteError, FlushError, Outcome,
-    ProducerError, PublishError, PurgeError, QueryError, SettleError,
+    BindError, Client, ConnectError, ConsumeError, DeclareError, DeleteError, DrainError,
+    FlushError, Outcome, ProducerError, PublishError, PurgeError, QueryError, SettleError,
 };
 use bellwether_protocol::names::VirtualHost;
 use clap::Args;
@@ -70,6 +70,7 @@ macro_rules! failures {
 failures!(
     BindError,
     ConsumeError,
+    DrainError,
     DeclareError,
     DeleteError,
     FlushError,

@@ -9,7 +9,7 @@ use bellwether_broker::config::{
 use bellwether_protocol::ids::BrokerId;
 use clap::Args;
 
-use crate::values::{ByteSize, Span};
+use crate::values::{ByteSize, Span, SpanOrOff};
 
 /// What `serve` can be told. The name of a flag without its dashes is also the key in the
 /// configuration file, and in capitals behind BELLWETHER_ the environment variable.
@@ -95,12 +95,18 @@ pub struct TimingSettings {
     /// A follower that has not caught up for so long leaves the in-sync set
     #[arg(long, value_name = "TIME", env = "BELLWETHER_LAG_LIMIT", default_value_t = Span(Timing::default().lag_limit))]
     pub lag_limit: Span,
+    /// How long the preferred leader of a queue has to be in sync before the leadership moves to it
+    #[arg(long, value_name = "TIME", env = "BELLWETHER_LEADER_SETTLE", default_value_t = Span(Timing::default().leader_settle))]
+    pub leader_settle: Span,
     /// How long a successor waits before its first delivery, and a cut-off leader may still deliver
     #[arg(long, value_name = "TIME", env = "BELLWETHER_PROMISE", default_value_t = Span(Timing::default().promise))]
     pub promise: Span,
     /// How long a stopping broker tries to hand its queues over
     #[arg(long, value_name = "TIME", env = "BELLWETHER_DRAIN_TIMEOUT", default_value_t = Span(Timing::default().drain_timeout))]
     pub drain_timeout: Span,
+    /// A broker that is away for so long is replaced: others get copies of what it holds. `off`: never
+    #[arg(long, value_name = "TIME", env = "BELLWETHER_REPLACE_AFTER", default_value_t = SpanOrOff(Timing::default().replace_after))]
+    pub replace_after: SpanOrOff,
     /// How often clients must be heard; a connection is closed after twice that
     #[arg(long, value_name = "TIME", env = "BELLWETHER_HEARTBEAT", default_value_t = Span(Timing::default().heartbeat))]
     pub heartbeat: Span,
@@ -204,8 +210,10 @@ impl TimingSettings {
         Timing {
             session_timeout: std::time::Duration::from_millis(self.session_timeout_ms),
             lag_limit: self.lag_limit.0,
+            leader_settle: self.leader_settle.0,
             promise: self.promise.0,
             drain_timeout: self.drain_timeout.0,
+            replace_after: self.replace_after.0,
             heartbeat: self.heartbeat.0,
             handshake_timeout: self.handshake_timeout.0,
         }

@@ -2,7 +2,7 @@
 //! written back, so that a broker of this version can change a document without losing them. Only the top level of a document is
 //! kept so: a later version adds its fields there.
 
-use bellwether_protocol::client::ExchangeKind;
+use bellwether_protocol::client::{Drain, ExchangeKind};
 use bellwether_protocol::ids::{
     BrokerId, BrokerLife, ClusterId, Epoch, Incarnation, Member, QueueId, StoreId,
 };
@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{
-    Binding, BindingsRecord, BrokerRecord, ClusterRecord, ExchangeRecord, NameRecord,
-    QueueDefinition, QueueState, TombstoneRecord, UnknownFields,
+    Binding, BindingsRecord, BrokerRecord, ClusterRecord, ControllerRecord, DrainRecord,
+    ExchangeRecord, NameRecord, QueueDefinition, QueueState, TombstoneRecord, UnknownFields,
 };
 use crate::paths;
 
@@ -51,6 +51,20 @@ struct BrokerJson {
 }
 
 #[derive(Serialize, Deserialize)]
+struct DrainJson {
+    drain: String,
+    #[serde(flatten)]
+    unknown: UnknownFields,
+}
+
+#[derive(Serialize, Deserialize)]
+struct ControllerJson {
+    controller: String,
+    #[serde(flatten)]
+    unknown: UnknownFields,
+}
+
+#[derive(Serialize, Deserialize)]
 struct NameJson {
     queue: Uuid,
     #[serde(flatten)]
@@ -64,7 +78,6 @@ struct DefinitionJson {
     name: String,
     replicas_wanted: u8,
     min_isr: u8,
-    replica_set: Vec<u32>,
     #[serde(flatten)]
     unknown: UnknownFields,
 }
@@ -76,6 +89,9 @@ struct StateJson {
     leader: Option<String>,
     isr: Vec<MemberJson>,
     min_isr: u8,
+    replicas: Vec<u32>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    given_up: Vec<MemberJson>,
     #[serde(flatten)]
     unknown: UnknownFields,
 }
@@ -138,6 +154,8 @@ macro_rules! document {
 
 document!(ClusterRecord as ClusterJson, "cluster record");
 document!(BrokerRecord as BrokerJson, "broker record");
+document!(DrainRecord as DrainJson, "drain record");
+document!(ControllerRecord as ControllerJson, "controller record");
 document!(NameRecord as NameJson, "queue name record");
 document!(QueueDefinition as DefinitionJson, "queue definition");
 document!(QueueState as StateJson, "queue state");
@@ -209,6 +227,43 @@ impl TryFrom<BrokerJson> for BrokerRecord {
     }
 }
 
+impl From<&DrainRecord> for DrainJson {
+    fn from(record: &DrainRecord) -> Self {
+        let drain = match record.drain {
+            Drain::Leaderships => "leaderships",
+            Drain::Copies => "copies",
+        };
+        Self { drain: drain.to_owned(), unknown: record.unknown.clone() }
+    }
+}
+
+impl TryFrom<DrainJson> for DrainRecord {
+    type Error = String;
+    fn try_from(json: DrainJson) -> Result<Self, String> {
+        let drain = match json.drain.as_str() {
+            "leaderships" => Drain::Leaderships,
+            "copies" => Drain::Copies,
+            other => return Err(format!("drain {other:?} is not known")),
+        };
+        Ok(Self { drain, unknown: json.unknown })
+    }
+}
+
+impl From<&ControllerRecord> for ControllerJson {
+    fn from(record: &ControllerRecord) -> Self {
+        Self { controller: record.life.to_string(), unknown: record.unknown.clone() }
+    }
+}
+
+impl TryFrom<ControllerJson> for ControllerRecord {
+    type Error = String;
+    fn try_from(json: ControllerJson) -> Result<Self, String> {
+        let life = paths::parse_life(&json.controller)
+            .ok_or_else(|| format!("controller {:?} is no life of a broker", json.controller))?;
+        Ok(Self { life, unknown: json.unknown })
+    }
+}
+
 impl From<&NameRecord> for NameJson {
     fn from(record: &NameRecord) -> Self {
         Self { queue: record.queue.0, unknown: record.unknown.clone() }
@@ -230,7 +285,6 @@ impl From<&QueueDefinition> for DefinitionJson {
             name: record.name.to_string(),
             replicas_wanted: record.replicas_wanted,
             min_isr: record.min_isr,
-            replica_set: record.replica_set.iter().map(|broker| broker.0).collect(),
             unknown: record.unknown.clone(),
         }
     }
@@ -245,7 +299,6 @@ impl TryFrom<DefinitionJson> for QueueDefinition {
             name: queue_name(&json.name)?,
             replicas_wanted: json.replicas_wanted,
             min_isr: json.min_isr,
-            replica_set: json.replica_set.into_iter().map(BrokerId).collect(),
             unknown: json.unknown,
         })
     }
@@ -260,6 +313,8 @@ impl From<&QueueState> for StateJson {
             leader: record.leader.map(|life| life.to_string()),
             isr: record.isr.iter().map(member).collect(),
             min_isr: record.min_isr,
+            replicas: record.replicas.iter().map(|broker| broker.0).collect(),
+            given_up: record.given_up.iter().map(member).collect(),
             unknown: record.unknown.clone(),
         }
     }
@@ -281,6 +336,8 @@ impl TryFrom<StateJson> for QueueState {
             leader: json.leader.map(life).transpose()?,
             isr: json.isr.into_iter().map(member).collect(),
             min_isr: json.min_isr,
+            replicas: json.replicas.into_iter().map(BrokerId).collect(),
+            given_up: json.given_up.into_iter().map(member).collect(),
             unknown: json.unknown,
         })
     }
@@ -381,6 +438,8 @@ mod tests {
             leader: Some(BrokerLife { broker: BrokerId(1), incarnation: Incarnation(0xabc) }),
             isr: vec![Member { broker: BrokerId(1), store: StoreId(uuid(1)) }],
             min_isr: 2,
+            replicas: vec![BrokerId(1), BrokerId(2)],
+            given_up: Vec::new(),
             unknown: UnknownFields::new(),
         }
     }
@@ -390,7 +449,7 @@ mod tests {
         let text = String::from_utf8(state().to_bytes().to_vec()).unwrap();
         assert_eq!(
             text,
-            r#"{"epoch":3,"leader":"1.0000000000000abc","isr":[{"broker":1,"store":"00000000-0000-0000-0000-000000000001"}],"min_isr":2}"#
+            r#"{"epoch":3,"leader":"1.0000000000000abc","isr":[{"broker":1,"store":"00000000-0000-0000-0000-000000000001"}],"min_isr":2,"replicas":[1,2]}"#
         );
         let resigned = QueueState { leader: None, ..state() }.to_bytes();
         assert!(std::str::from_utf8(&resigned).unwrap().contains(r#""leader":null"#));
@@ -399,7 +458,7 @@ mod tests {
     #[test]
     fn fields_of_a_later_version_survive_a_change_by_this_one() {
         let later =
-            br#"{"epoch":3,"leader":null,"isr":[],"min_isr":1,"tier":{"cold":true},"note":"x"}"#;
+            br#"{"epoch":3,"leader":null,"isr":[],"min_isr":1,"replicas":[],"tier":{"cold":true},"note":"x"}"#;
         let mut state = QueueState::parse(later).unwrap();
         state.epoch = state.epoch.next();
         let again: serde_json::Value = serde_json::from_slice(&state.to_bytes()).unwrap();
@@ -427,6 +486,15 @@ mod tests {
         assert_eq!(BrokerRecord::parse(&broker.to_bytes()), Ok(broker.clone()));
         let racked_nowhere = BrokerRecord { rack: None, ..broker };
         assert_eq!(BrokerRecord::parse(&racked_nowhere.to_bytes()), Ok(racked_nowhere));
+        for drain in [Drain::Leaderships, Drain::Copies] {
+            let record = DrainRecord { drain, unknown: unknown.clone() };
+            assert_eq!(DrainRecord::parse(&record.to_bytes()), Ok(record));
+        }
+        let controller = ControllerRecord {
+            life: BrokerLife { broker: BrokerId(2), incarnation: Incarnation(7) },
+            unknown: unknown.clone(),
+        };
+        assert_eq!(ControllerRecord::parse(&controller.to_bytes()), Ok(controller));
         let name = NameRecord { queue: QueueId(uuid(7)), unknown: unknown.clone() };
         assert_eq!(NameRecord::parse(&name.to_bytes()), Ok(name));
         let definition = QueueDefinition {
@@ -435,11 +503,15 @@ mod tests {
             name: QueueName::new("\"quoted\" / ü").unwrap(),
             replicas_wanted: 3,
             min_isr: 2,
-            replica_set: vec![BrokerId(3), BrokerId(1)],
             unknown: unknown.clone(),
         };
         assert_eq!(QueueDefinition::parse(&definition.to_bytes()), Ok(definition.clone()));
         assert_eq!(QueueState::parse(&state().to_bytes()), Ok(state()));
+        let gave_up = QueueState {
+            given_up: vec![Member { broker: BrokerId(3), store: StoreId(uuid(3)) }],
+            ..state()
+        };
+        assert_eq!(QueueState::parse(&gave_up.to_bytes()), Ok(gave_up));
         for kind in [ExchangeKind::Direct, ExchangeKind::Fanout] {
             let exchange = ExchangeRecord { kind, unknown: unknown.clone() };
             assert_eq!(ExchangeRecord::parse(&exchange.to_bytes()), Ok(exchange));
@@ -460,11 +532,12 @@ mod tests {
         let reason = |bytes: &[u8]| QueueState::parse(bytes).unwrap_err().to_string();
         assert!(reason(b"").starts_with("this is no queue state that this version can read: EOF"));
         assert!(
-            reason(br#"{"epoch":1,"isr":[],"min_isr":1,"leader":"one"}"#)
+            reason(br#"{"epoch":1,"isr":[],"min_isr":1,"replicas":[],"leader":"one"}"#)
                 .contains("leader \"one\" is no life")
         );
         assert!(
-            reason(br#"{"leader":null,"isr":[],"min_isr":1}"#).contains("missing field `epoch`")
+            reason(br#"{"leader":null,"isr":[],"min_isr":1,"replicas":[]}"#)
+                .contains("missing field `epoch`")
         );
         let exchange = ExchangeRecord::parse(br#"{"kind":"topic"}"#).unwrap_err();
         assert_eq!(exchange.reason, "exchange kind \"topic\" is not known");

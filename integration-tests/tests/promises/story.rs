@@ -32,6 +32,12 @@ impl Story {
         Story::with(BrokerOptions { power_loss: Some(syncs), ..BrokerOptions::default() }).await
     }
 
+    /// With brokers that are started with these flags.
+    pub async fn with_flags(flags: &[&str]) -> Story {
+        let arguments = flags.iter().map(|flag| (*flag).to_owned()).collect();
+        Story::with(BrokerOptions { arguments, ..BrokerOptions::default() }).await
+    }
+
     async fn with(options: BrokerOptions) -> Story {
         let cluster = Cluster::start_with(Setup { options, ..Setup::default() }).await.unwrap();
         let driver = cluster.driver().await.unwrap();

@@ -232,6 +232,13 @@ pub enum Request {
     },
     /// The brokers, and how the queues are.
     ClusterStatus,
+    /// Says what is to be moved away from a broker; nil: nothing any more. Done when it is written down; the moving comes after.
+    Drain {
+        /// Which broker, live or not.
+        broker: BrokerId,
+        /// What it is to be rid of.
+        drain: Option<Drain>,
+    },
     /// Starts a producer on this connection.
     AttachProducer {
         /// Chosen by the client.
@@ -403,6 +410,10 @@ pub struct ClusterStatus {
     pub queues_without_leader: u64,
     /// Queues with fewer in-sync copies than replicas.
     pub queues_under_replicated: u64,
+    /// Brokers that are missed.
+    pub absent: Vec<AbsentBroker>,
+    /// Who sees to it that copies and leaderships are where they should be, if anybody does.
+    pub controller: Option<BrokerId>,
 }
 
 /// A live broker.
@@ -416,6 +427,30 @@ pub struct BrokerStatus {
     pub version: String,
     /// Queues it leads.
     pub leads: u64,
+    /// Queues it is to hold a copy of.
+    pub copies: u64,
+    /// What is to be moved away from it.
+    pub drain: Option<Drain>,
+}
+
+/// A broker that queues count on, or that is being drained, and that is not live.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AbsentBroker {
+    /// Its number.
+    pub broker: BrokerId,
+    /// Queues it is to hold a copy of.
+    pub copies: u64,
+    /// What is to be moved away from it.
+    pub drain: Option<Drain>,
+}
+
+/// What is to be moved away from a broker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Drain {
+    /// It leads nothing, and keeps its copies: for work on it that does not take long.
+    Leaderships,
+    /// It holds nothing: before it goes for good.
+    Copies,
 }
 
 /// Messages with one address and consecutive sequence numbers.

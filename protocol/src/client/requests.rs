@@ -4,8 +4,8 @@ use bytes::BytesMut;
 
 use super::wire::unknown;
 use super::{
-    Binding, BrokerStatus, ClusterStatus, ExchangeKind, QueueCounts, QueueOptions, QueueSummary,
-    Request, Response,
+    AbsentBroker, Binding, BrokerStatus, ClusterStatus, Drain, ExchangeKind, QueueCounts,
+    QueueOptions, QueueSummary, Request, Response,
 };
 use crate::frame::{FrameError, Problem};
 use crate::wire::{Items, Reader, Wire, put_struct_variant, put_uint, put_variant, wire_struct};
@@ -32,8 +32,11 @@ wire_struct!(ClusterStatus {
     queues,
     queues_without_leader,
     queues_under_replicated,
+    absent,
+    controller,
 });
-wire_struct!(BrokerStatus { address, incarnation, version, leads });
+wire_struct!(BrokerStatus { address, incarnation, version, leads, copies, drain });
+wire_struct!(AbsentBroker { broker, copies, drain });
 
 mod request_kind {
     pub(super) const DECLARE_EXCHANGE: u8 = 1;
@@ -52,6 +55,7 @@ mod request_kind {
     pub(super) const DETACH_PRODUCER: u8 = 14;
     pub(super) const ATTACH_CONSUMER: u8 = 15;
     pub(super) const DETACH_CONSUMER: u8 = 16;
+    pub(super) const DRAIN: u8 = 17;
 }
 
 impl Wire for Request {
@@ -94,6 +98,7 @@ impl Wire for Request {
                 let fields: [&dyn Wire; 4] = [consumer, queue, prefetch, prefetch_bytes];
                 put_variant(out, kind::ATTACH_CONSUMER, &fields);
             }
+            Request::Drain { broker, drain } => put_variant(out, kind::DRAIN, &[broker, drain]),
             Request::DetachConsumer { consumer } => {
                 put_variant(out, kind::DETACH_CONSUMER, &[consumer]);
             }
@@ -174,6 +179,10 @@ fn take_other(items: &mut Items<'_>, kind: u8) -> Result<Request, FrameError> {
             queue: items.next("AttachConsumer.queue")?,
             prefetch: items.next("AttachConsumer.prefetch")?,
             prefetch_bytes: items.next("AttachConsumer.prefetch_bytes")?,
+        },
+        kind::DRAIN => Request::Drain {
+            broker: items.next("Drain.broker")?,
+            drain: items.next("Drain.drain")?,
         },
         kind::DETACH_CONSUMER => {
             Request::DetachConsumer { consumer: items.next("DetachConsumer.consumer")? }
@@ -264,6 +273,26 @@ impl Wire for ExchangeKind {
             1 => Ok(ExchangeKind::Direct),
             2 => Ok(ExchangeKind::Fanout),
             value => Err(Problem::NoSuch { what: "kind of exchange", value }.into()),
+        }
+    }
+}
+
+impl Wire for Drain {
+    fn put(&self, out: &mut BytesMut) {
+        put_uint(
+            out,
+            match self {
+                Drain::Leaderships => 1,
+                Drain::Copies => 2,
+            },
+        );
+    }
+
+    fn take(reader: &mut Reader) -> Result<Self, FrameError> {
+        match u64::take(reader)? {
+            1 => Ok(Drain::Leaderships),
+            2 => Ok(Drain::Copies),
+            value => Err(Problem::NoSuch { what: "kind of drain", value }.into()),
         }
     }
 }

@@ -190,6 +190,7 @@ pub fn requests() -> Vec<(&'static str, Request)> {
             },
         ),
         ("DetachConsumer", Request::DetachConsumer { consumer: ConsumerHandle(1) }),
+        ("Drain", Request::Drain { broker: BrokerId(2), drain: Some(Drain::Copies) }),
     ]
 }
 
@@ -231,12 +232,20 @@ pub fn responses() -> Vec<(&'static str, Response)> {
                     incarnation: "0123456789abcdef".into(),
                     version: "0.1.0".into(),
                     leads: 12,
+                    copies: 30,
+                    drain: None,
                 }],
                 coordinator_connected: true,
                 session_timeout_ms: 6000,
                 queues: 30,
                 queues_without_leader: 0,
                 queues_under_replicated: 1,
+                absent: vec![AbsentBroker {
+                    broker: BrokerId(2),
+                    copies: 30,
+                    drain: Some(Drain::Copies),
+                }],
+                controller: Some(BrokerId(1)),
             }),
         ),
         ("ProducerAttached", Response::ProducerAttached),

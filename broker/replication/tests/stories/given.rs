@@ -40,6 +40,8 @@ pub fn state(epoch: u64, leader: Option<u32>, isr: &[u32]) -> QueueState {
         leader: leader.map(life),
         isr: isr.iter().map(|broker| member(*broker)).collect(),
         min_isr: 2,
+        replicas: [1, 2, 3].map(BrokerId).to_vec(),
+        given_up: Vec::new(),
         unknown: UnknownFields::new(),
     }
 }
@@ -62,7 +64,6 @@ impl Given {
         let identity = Identity {
             queue: QueueId(Uuid::from_u128(7)),
             member: me,
-            replica_set: vec![BrokerId(1), BrokerId(2), BrokerId(3)],
             started: now - Duration::from_secs(100),
         };
         let end = facts.end;

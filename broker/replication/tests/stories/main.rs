@@ -2,6 +2,7 @@
 
 mod damage;
 mod given;
+mod moves;
 
 use std::time::Duration;
 

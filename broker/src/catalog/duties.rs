@@ -1,0 +1,155 @@
+//! What the catalog does for the controller: shows it the cluster as a picture to plan from, and keeps what operators want
+//! of brokers.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use bellwether_coordinator::balance::{BrokerView, Change, Picture, QueueView, Standing};
+use bellwether_coordinator::coordinator::{Coordinator, Document, Path, Write};
+use bellwether_coordinator::paths;
+use bellwether_coordinator::records::{DrainRecord, UnknownFields};
+use bellwether_protocol::client::Drain;
+use bellwether_protocol::error::{ErrorBody, ErrorCode};
+use bellwether_protocol::ids::{BrokerId, BrokerLife, QueueId};
+use tokio::time::Instant;
+
+use super::Catalog;
+use super::queues::{create, raced};
+use super::writes::{Decision, REQUEST_FOR};
+
+/// Leaderships given another home in one round: each is a write, and then a hand-over.
+const LEADERS_MAX: usize = 256;
+
+impl Catalog {
+    /// Who holds `/controller`.
+    #[must_use]
+    pub fn controller(&self) -> Option<BrokerLife> {
+        self.shared.tree().controller
+    }
+
+    /// Brokers that queues count on, or that are being drained, and that are not live.
+    #[must_use]
+    pub fn absent(&self) -> Vec<BrokerId> {
+        self.shared.tree().absent()
+    }
+
+    /// How many brokers are live.
+    #[must_use]
+    pub fn live(&self) -> usize {
+        self.shared.tree().brokers.len()
+    }
+
+    /// Whether just those that are to hold a copy of the queue are in sync. `None`: there is no such queue any more.
+    #[must_use]
+    pub fn is_whole(&self, queue: QueueId) -> Option<bool> {
+        let tree = self.shared.tree();
+        let (_, state, _) = tree.queue(queue)?;
+        let in_sync = |broker: &BrokerId| state.isr.iter().any(|member| member.broker == *broker);
+        Some(state.isr.len() == state.replicas.len() && state.replicas.iter().all(in_sync))
+    }
+
+    /// What should change, one change a queue at most. `given_up`: who is away for too long; `copies`: whether a copy may be
+    /// begun now.
+    #[must_use]
+    pub fn balance(&self, given_up: impl Fn(BrokerId) -> bool, copies: bool) -> Vec<Change> {
+        let tree = self.shared.tree();
+        let standing = |broker: BrokerId, live: bool| match tree.drained.get(&broker) {
+            Some(Drain::Copies) => Standing::Leaves,
+            Some(Drain::Leaderships) => Standing::LeadsNothing,
+            None if live => Standing::Serves,
+            None if given_up(broker) => Standing::Leaves,
+            None => Standing::Away,
+        };
+        let live = tree.brokers.values().map(|record| BrokerView {
+            broker: record.life.broker,
+            rack: record.rack.clone(),
+            standing: standing(record.life.broker, true),
+        });
+        let absent = tree.absent().into_iter().map(|broker| BrokerView {
+            broker,
+            rack: None,
+            standing: standing(broker, false),
+        });
+        let mut views: Vec<QueueView<'_>> = tree
+            .queues
+            .keys()
+            .filter_map(|id| {
+                let (definition, state, version) = tree.queue(*id)?;
+                let (wanted, min_isr) = (definition.replicas_wanted, definition.min_isr);
+                Some(QueueView { queue: *id, wanted, min_isr, state, version })
+            })
+            .collect();
+        views.sort_unstable_by_key(|view| view.queue);
+        let picture = Picture::new(live.chain(absent), views);
+        let mut changes = picture.min_isr_to_raise();
+        changes.extend(picture.next_copy().filter(|_| copies));
+        changes.extend(picture.next_leaders(LEADERS_MAX));
+        let mut changed = HashSet::new();
+        changes.retain(|change| changed.insert(change.queue));
+        changes
+    }
+
+    /// Writes down what an operator wants of a broker.
+    ///
+    /// # Errors
+    /// There is no such broker, or the coordinator is away.
+    pub async fn drain(&self, broker: BrokerId, drain: Option<Drain>) -> Result<(), ErrorBody> {
+        {
+            let tree = self.shared.tree();
+            if drain.is_some()
+                && tree.broker_by_id(broker).is_none()
+                && !tree.absent().contains(&broker)
+            {
+                let live: Vec<String> =
+                    tree.brokers.keys().map(|life| life.broker.to_string()).collect();
+                let words = format!(
+                    "there is no broker {broker}: none is live, and no queue counts on it; live are {}",
+                    live.join(", ")
+                );
+                return Err(ErrorBody::not_done(ErrorCode::InvalidOption, words));
+            }
+        }
+        let deadline = Instant::now() + REQUEST_FOR;
+        let path = paths::drained(broker);
+        let next = |session: Arc<dyn Coordinator>| {
+            let path = path.clone();
+            async move { Ok(step(&path, session.read(&path).await?.as_ref(), drain)) }
+        };
+        while let Some(write) = self.reading(deadline, next).await? {
+            let done = |session: Arc<dyn Coordinator>| {
+                let next = next(session);
+                async move { Ok(next.await?.is_none()) }
+            };
+            let decision = self.decide(vec![write], deadline, done).await?;
+            if decision == Decision::Done {
+                tracing::info!(broker = broker.0, ?drain, "an operator wants this of the broker");
+            }
+            if Instant::now() >= deadline {
+                return Err(raced());
+            }
+        }
+        self.enter(vec![path], deadline).await;
+        Ok(())
+    }
+}
+
+/// The write that makes the document what it should be; none when it is.
+fn step(path: &Path, present: Option<&Document>, drain: Option<Drain>) -> Option<Write> {
+    let record = present.and_then(|document| DrainRecord::parse(&document.bytes).ok());
+    match (present, drain) {
+        (None, None) => None,
+        (Some(_), Some(wanted)) if record.as_ref().is_some_and(|now| now.drain == wanted) => None,
+        (Some(document), None) => {
+            Some(Write::Delete { path: path.clone(), version: Some(document.version) })
+        }
+        (None, Some(drain)) => {
+            let bytes = DrainRecord { drain, unknown: UnknownFields::new() }.to_bytes();
+            Some(create(path, bytes))
+        }
+        (Some(document), Some(drain)) => {
+            let unknown = record.map_or_else(UnknownFields::new, |record| record.unknown);
+            let bytes = DrainRecord { drain, unknown }.to_bytes();
+            Some(Write::Set { path: path.clone(), bytes, version: document.version })
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! The controller: one broker at a time sees to it that every queue has its copies where they should be, and that leaderships are
+//! spread evenly. Never needed for failover: with nobody doing it, queues lose and win leaders all the same.
+//!
+//! It plans from the catalog's copy and changes nothing but replica sets, each by a compare-and-set on the state that it planned
+//! from. So two controllers at once, which there can be for the moment of a lost session, do no harm.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use bellwether_coordinator::balance::{Change, Why};
+use bellwether_coordinator::coordinator::{Conflict, Write, WriteError};
+use bellwether_coordinator::paths;
+use bellwether_coordinator::records::{ControllerRecord, UnknownFields};
+use bellwether_protocol::ids::{BrokerId, QueueId};
+use bellwether_replication::CasOutcome;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use crate::catalog::Catalog;
+use crate::seams::StateKeeper as _;
+use crate::session::Life;
+
+/// How often it looks.
+const LOOK: Duration = Duration::from_secs(1);
+/// When nothing seems to have changed it looks all the same, every so many times: a change of an ISR alone wakes nobody.
+const LOOK_ANYWAY: u32 = 5;
+/// A copy that is not in sync after so long is not waited for any more: others shall be made.
+const COPY_PATIENCE: Duration = Duration::from_secs(600);
+
+/// When brokers are replaced.
+#[derive(Clone, Copy, Debug)]
+pub struct ControllerConfig {
+    /// Away for so long, a broker is replaced in its replica sets. `None`: never.
+    pub replace_after: Option<Duration>,
+}
+
+/// Stands for controller, and does the duties while this broker is it.
+pub async fn attend(
+    config: ControllerConfig,
+    catalog: Catalog,
+    lives: watch::Receiver<Option<Life>>,
+    stop: CancellationToken,
+) {
+    let mut changes = catalog.changes();
+    let mut duties = Duties::new(config);
+    let mut looks = 0_u32;
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(LOOK) => {}
+            () = stop.cancelled() => return,
+        }
+        let life = lives.borrow().clone().filter(|life| life.connected);
+        let Some(life) = life.filter(|_| catalog.is_complete()) else {
+            duties = Duties::new(config);
+            continue;
+        };
+        match catalog.controller() {
+            Some(controller) if controller == life.life => {}
+            Some(_) => {
+                duties = Duties::new(config);
+                continue;
+            }
+            None => {
+                stand(&life).await;
+                continue;
+            }
+        }
+        looks = looks.wrapping_add(1);
+        let changed = changes.has_changed().unwrap_or(false);
+        changes.mark_unchanged();
+        if changed || duties.copying.is_some() || looks.is_multiple_of(LOOK_ANYWAY) {
+            duties.look(&catalog, &life).await;
+        }
+    }
+}
+
+async fn stand(life: &Life) {
+    let record = ControllerRecord { life: life.life, unknown: UnknownFields::new() };
+    let create =
+        Write::Create { path: paths::controller(), bytes: record.to_bytes(), ephemeral: true };
+    match life.coordinator.write(vec![create]).await {
+        Ok(_) => info!(life = %life.life, "this broker is the controller"),
+        Err(WriteError::Refused { conflict: Conflict::Exists, .. }) => {}
+        Err(error) => debug!(%error, "could not stand for controller"),
+    }
+}
+
+/// What the controller remembers between two looks.
+struct Duties {
+    config: ControllerConfig,
+    /// Since when brokers are missed. Counted from the first look: one who has just begun waits the whole time.
+    absent_since: HashMap<BrokerId, Instant>,
+    /// The copy that is being made: one at a time.
+    copying: Option<(QueueId, Instant)>,
+}
+
+impl Duties {
+    fn new(config: ControllerConfig) -> Duties {
+        Duties { config, absent_since: HashMap::new(), copying: None }
+    }
+
+    async fn look(&mut self, catalog: &Catalog, life: &Life) {
+        let now = Instant::now();
+        self.note_absent(catalog, now);
+        self.note_copied(catalog, now);
+        // Where most brokers are missed something else is wrong, and whoever is left could not hold everything.
+        let may_replace = catalog.live() > self.absent_since.len();
+        let given_up = |broker: BrokerId| {
+            let since = self.absent_since.get(&broker);
+            let gone_for = since.map(|since| now.saturating_duration_since(*since));
+            may_replace
+                && gone_for
+                    .zip(self.config.replace_after)
+                    .is_some_and(|(gone, after)| gone >= after)
+        };
+        let plan = catalog.balance(given_up, self.copying.is_none());
+        for change in plan {
+            self.carry_out(catalog, life, change, now).await;
+        }
+    }
+
+    fn note_absent(&mut self, catalog: &Catalog, now: Instant) {
+        let absent = catalog.absent();
+        self.absent_since.retain(|broker, _| absent.contains(broker));
+        for broker in absent {
+            self.absent_since.entry(broker).or_insert(now);
+        }
+    }
+
+    fn note_copied(&mut self, catalog: &Catalog, now: Instant) {
+        let Some((queue, since)) = self.copying else { return };
+        let took = now.saturating_duration_since(since);
+        match catalog.is_whole(queue) {
+            Some(false) if took < COPY_PATIENCE => return,
+            Some(false) => {
+                warn!(queue.id = %queue, took_s = took.as_secs(), "a copy is still not in sync: going on with others. `bellwether queue describe` says who is missing");
+            }
+            Some(true) => {
+                info!(queue.id = %queue, took_ms = took.as_millis() as u64, "the copies of a queue are where they should be")
+            }
+            None => {}
+        }
+        self.copying = None;
+    }
+
+    async fn carry_out(&mut self, catalog: &Catalog, life: &Life, change: Change, now: Instant) {
+        let Change { queue, version, state, why } = change;
+        let outcome = catalog.cas(life.life, queue, version, state).await;
+        if !matches!(outcome, CasOutcome::Done { .. }) {
+            // Planned anew at the next look, from what stands then.
+            debug!(queue.id = %queue, ?why, ?outcome, "a change was not made");
+            return;
+        }
+        match why {
+            Why::Replaces { from, to } | Why::EvensCopies { from, to } => {
+                info!(queue.id = %queue, from = from.0, to = to.0, "a copy of a queue moves");
+                self.copying = Some((queue, now));
+            }
+            Why::Adds { to } => {
+                info!(queue.id = %queue, to = to.0, "a missing copy of a queue is made");
+                self.copying = Some((queue, now));
+            }
+            Why::Leads { from, to } => {
+                debug!(queue.id = %queue, from = from.0, to = to.0, "another broker is to lead a queue");
+            }
+            Why::RaisesMinIsr { to } => {
+                info!(queue.id = %queue, min_isr = to, "a queue has all its copies: its confirms wait for more of them");
+            }
+        }
+    }
+}
