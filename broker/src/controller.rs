@@ -23,6 +23,8 @@ use crate::session::Life;
 
 /// How often it looks.
 const LOOK: Duration = Duration::from_secs(1);
+/// The same while a copy is being made, so that the next one follows at once.
+const LOOK_AT_COPY: Duration = Duration::from_millis(200);
 /// When nothing seems to have changed it looks all the same, every so many times: a change of an ISR alone wakes nobody.
 const LOOK_ANYWAY: u32 = 5;
 /// A copy that is not in sync after so long is not waited for any more: others shall be made.
@@ -47,7 +49,7 @@ pub async fn attend(
     let mut looks = 0_u32;
     loop {
         tokio::select! {
-            () = tokio::time::sleep(LOOK) => {}
+            () = tokio::time::sleep(duties.pause()) => {}
             () = stop.cancelled() => return,
         }
         let life = lives.borrow().clone().filter(|life| life.connected);
@@ -69,7 +71,8 @@ pub async fn attend(
         looks = looks.wrapping_add(1);
         let changed = changes.has_changed().unwrap_or(false);
         changes.mark_unchanged();
-        if changed || duties.copying.is_some() || looks.is_multiple_of(LOOK_ANYWAY) {
+        // Planning walks over all queues: only when there may be something to do.
+        if duties.is_copied(&catalog) || changed || looks.is_multiple_of(LOOK_ANYWAY) {
             duties.look(&catalog, &life).await;
         }
     }
@@ -100,10 +103,14 @@ impl Duties {
         Duties { config, absent_since: HashMap::new(), copying: None }
     }
 
+    /// How long until the next look.
+    fn pause(&self) -> Duration {
+        if self.copying.is_some() { LOOK_AT_COPY } else { LOOK }
+    }
+
     async fn look(&mut self, catalog: &Catalog, life: &Life) {
         let now = Instant::now();
         self.note_absent(catalog, now);
-        self.note_copied(catalog, now);
         // Where most brokers are missed something else is wrong, and whoever is left could not hold everything.
         let may_replace = catalog.live() > self.absent_since.len();
         let given_up = |broker: BrokerId| {
@@ -128,11 +135,12 @@ impl Duties {
         }
     }
 
-    fn note_copied(&mut self, catalog: &Catalog, now: Instant) {
-        let Some((queue, since)) = self.copying else { return };
-        let took = now.saturating_duration_since(since);
+    /// Whether the copy that was being made has come to its end just now.
+    fn is_copied(&mut self, catalog: &Catalog) -> bool {
+        let Some((queue, since)) = self.copying else { return false };
+        let took = since.elapsed();
         match catalog.is_whole(queue) {
-            Some(false) if took < COPY_PATIENCE => return,
+            Some(false) if took < COPY_PATIENCE => return false,
             Some(false) => {
                 warn!(queue.id = %queue, took_s = took.as_secs(), "a copy is still not in sync: going on with others. `bellwether queue describe` says who is missing");
             }
@@ -142,6 +150,7 @@ impl Duties {
             None => {}
         }
         self.copying = None;
+        true
     }
 
     async fn carry_out(&mut self, catalog: &Catalog, life: &Life, change: Change, now: Instant) {

@@ -27,11 +27,13 @@ pub enum FaultKind {
     PowerLoss,
     /// A broker is killed, its data folder emptied, and it is started again.
     Wipe,
+    /// Everything is moved away from a broker, as far as others can take it, and then comes back. No fault, but copies on their way.
+    Drain,
 }
 
 impl FaultKind {
     /// Every kind there is.
-    pub const ALL: [FaultKind; 8] = [
+    pub const ALL: [FaultKind; 9] = [
         FaultKind::Kill,
         FaultKind::Pause,
         FaultKind::Term,
@@ -40,6 +42,7 @@ impl FaultKind {
         FaultKind::RestartAll,
         FaultKind::PowerLoss,
         FaultKind::Wipe,
+        FaultKind::Drain,
     ];
 
     /// Its name on the command line.
@@ -54,6 +57,7 @@ impl FaultKind {
             FaultKind::RestartAll => "restart-all",
             FaultKind::PowerLoss => "power-loss",
             FaultKind::Wipe => "wipe",
+            FaultKind::Drain => "drain",
         }
     }
 }
@@ -137,7 +141,9 @@ impl Plan {
         let simple = |kind: &FaultKind| {
             matches!(kind, FaultKind::Kill | FaultKind::Pause | FaultKind::ZkKill)
         };
-        if !(simple(&first) || first == FaultKind::ZkAll) || self.random.random_bool(0.7) {
+        if !(simple(&first) || matches!(first, FaultKind::ZkAll | FaultKind::Drain))
+            || self.random.random_bool(0.7)
+        {
             return None;
         }
         let kinds: Vec<FaultKind> = self.kinds.iter().copied().filter(simple).collect();
@@ -161,6 +167,8 @@ impl Plan {
             FaultKind::ZkAll => 2_000..=12_000,
             FaultKind::RestartAll | FaultKind::PowerLoss => 0..=1_500,
             FaultKind::Wipe => 0..=3_000,
+            // Not always to its end.
+            FaultKind::Drain => 500..=12_000,
         };
         Duration::from_millis(self.random.random_range(range))
     }
@@ -202,7 +210,7 @@ mod tests {
 
     #[test]
     fn a_second_fault_never_strikes_the_same_process() {
-        let of_broker = |kind| matches!(kind, FaultKind::Kill | FaultKind::Pause);
+        let of_ensemble = |kind| matches!(kind, FaultKind::ZkKill | FaultKind::ZkAll);
         let both: Vec<Fault> = Plan::new(3, &FaultKind::ALL, 3, 3)
             .take(500)
             .filter(|f| f.meanwhile.is_some())
@@ -211,7 +219,7 @@ mod tests {
         for fault in both {
             let (second, victim) = fault.meanwhile.unwrap();
             assert!(
-                of_broker(fault.kind) != of_broker(second) || victim != fault.victim,
+                of_ensemble(fault.kind) != of_ensemble(second) || victim != fault.victim,
                 "{fault:?}"
             );
             assert!(fault.kind != FaultKind::Wipe && second != FaultKind::Wipe, "{fault:?}");

@@ -178,7 +178,7 @@ pub enum Effect {
     IsrChanged { from: Vec<BrokerId>, to: Vec<BrokerId> },
     /// The queue takes no further part; an operator has to look (promise G12).
     Stopped { why: String },
-    /// A move of the leadership was given up: what was held back meanwhile is taken here.
+    /// A move of the leadership was given up: what was held back meanwhile is taken here, or refused, as if it came now.
     Stays,
     /// This copy is outside the replica set, and nobody counts on it any more: its log goes, and the replica with it.
     Parted,

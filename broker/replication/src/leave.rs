@@ -12,7 +12,12 @@ use crate::{Effect, Replica, Role};
 impl Replica {
     pub(crate) fn hand_over(&mut self, now: Instant, effects: &mut Vec<Effect>) {
         if let Role::Leading(leading) = &mut self.role {
+            let held_back = matches!(leading.leaving, Leaving::Moves { .. });
             leading.leaving = Leaving::Drains;
+            if held_back {
+                // It is not taken here any more: who asked goes elsewhere, at once.
+                effects.push(Effect::Stays);
+            }
             self.consider_leaving(now, effects);
         }
     }
@@ -129,6 +134,7 @@ impl Replica {
             effects.push(Effect::LeaseChanged);
         }
         leading.committed.clone_from(&seen.state.isr);
+        leading.min_isr = usize::from(seen.state.min_isr);
         self.advance(effects);
         self.consider_leaving(now, effects);
     }

@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use bellwether_coordinator::coordinator::Version;
 use bellwether_coordinator::records::QueueState;
+use bellwether_protocol::ids::BrokerId;
 
 use crate::{CasOutcome, Effect, Replica, Role};
 
@@ -48,8 +49,11 @@ impl Replica {
         }
         let leads = state.leader.is_some_and(|leader| leader.broker == me.broker);
         let counts = state.replicas.contains(&me.broker) || state.isr.contains(&me) || leads;
+        // Until then it is one of those that could be asked for what is lost elsewhere.
+        let in_sync = |broker: &BrokerId| state.isr.iter().any(|member| member.broker == *broker);
+        let whole = state.replicas.iter().all(in_sync);
         let follows = matches!(self.role, Role::Following(_));
-        if counts || !follows || !self.connected || state.given_up.len() >= GIVEN_UP_MAX {
+        if counts || !whole || !follows || !self.connected || state.given_up.len() >= GIVEN_UP_MAX {
             return;
         }
         let mut proposal = state.clone();

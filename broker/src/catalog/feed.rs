@@ -4,8 +4,8 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use bellwether_coordinator::records::BrokerRecord;
-use bellwether_protocol::ids::QueueId;
+use bellwether_coordinator::records::{BrokerRecord, QueueState};
+use bellwether_protocol::ids::{BrokerId, QueueId};
 
 use super::Shared;
 use super::tree::{Changes, Tree};
@@ -35,7 +35,7 @@ impl Feed {
     pub fn names_unknown_life(&self, shared: &Shared, changes: &Changes) -> bool {
         let tree = shared.tree();
         changes.queues.iter().filter_map(|id| tree.queue(*id)).any(|(definition, state, _)| {
-            (self.local.contains(&definition.queue) || state.replicas.contains(&shared.config.me))
+            (self.local.contains(&definition.queue) || concerns(state, shared.config.me))
                 && state.leader.is_some_and(|life| !tree.brokers.contains_key(&life))
         })
     }
@@ -81,7 +81,7 @@ impl Feed {
         synced: bool,
     ) -> Option<QueueNews> {
         let (definition, state, version) = tree.queue(id)?;
-        if state.replicas.contains(&shared.config.me) {
+        if concerns(state, shared.config.me) {
             self.local.insert(id);
         }
         self.local.contains(&id).then(|| QueueNews::State {
@@ -100,6 +100,11 @@ impl Feed {
             shared.shards.send(shard, ShardInput::Brokers(Arc::clone(&live))).await;
         }
     }
+}
+
+/// Whether a broker is to hold a copy, or is counted on to hold one.
+fn concerns(state: &QueueState, broker: BrokerId) -> bool {
+    state.replicas.contains(&broker) || state.isr.iter().any(|member| member.broker == broker)
 }
 
 fn live_brokers(tree: &Tree) -> LiveBrokers {

@@ -26,11 +26,13 @@ pub(super) struct QueueEntry {
     pub state: Option<(QueueState, Version)>,
 }
 
-impl QueueEntry {
-    /// Who is to hold a copy, as far as it is known.
-    fn replicas(&self) -> &[BrokerId] {
-        self.state.as_ref().map_or(&[], |(state, _)| &state.replicas)
-    }
+/// Who is to hold a copy, and who is counted on to hold one.
+fn holders(state: &QueueState) -> Vec<BrokerId> {
+    let mut holders: Vec<BrokerId> = state.isr.iter().map(|member| member.broker).collect();
+    holders.extend(&state.replicas);
+    holders.sort_unstable();
+    holders.dedup();
+    holders
 }
 
 /// What entering documents has changed, gathered over a batch.
@@ -72,6 +74,8 @@ pub(super) struct Tree {
 struct Load {
     replicas: u32,
     leaders: u32,
+    /// Of these it is to hold a copy, or is counted on to hold one.
+    copies: u32,
 }
 
 impl Tree {
@@ -256,11 +260,12 @@ impl Tree {
             }
             None => changes.leaders = true,
         }
-        let replicas = state.replicas.clone();
-        let before = entry.state.replace((state, version));
-        let before = before.map_or_else(Vec::new, |(state, _)| state.replicas);
-        if before != replicas {
-            self.count_load(&before, &replicas);
+        let before = entry.state.replace((state.clone(), version)).map(|(before, _)| before);
+        let same = before
+            .as_ref()
+            .is_some_and(|before| before.replicas == state.replicas && before.isr == state.isr);
+        if !same {
+            self.count_load(before.as_ref(), Some(&state));
         }
         changes.queues.insert(id);
     }
@@ -342,7 +347,7 @@ impl Tree {
         changes.queues.remove(&id);
         let Some(entry) = self.queues.remove(&id) else { return };
         changes.leaders = true;
-        self.count_load(entry.replicas(), &[]);
+        self.count_load(entry.state.as_ref().map(|(state, _)| state), None);
         self.unbind(id);
         self.bindings.remove(&id);
         if let Some(definition) = entry.definition {
@@ -360,25 +365,26 @@ impl Tree {
             let before = entry.state.take();
             changes.leaders |= before.is_some();
             if let Some((state, _)) = before {
-                self.count_load(&state.replicas, &[]);
+                self.count_load(Some(&state), None);
             }
         }
     }
 
-    fn count_load(&mut self, before: &[BrokerId], after: &[BrokerId]) {
-        for broker in before {
-            let load = self.loads.entry(*broker).or_default();
-            load.replicas = load.replicas.saturating_sub(1);
-        }
-        if let Some(first) = before.first() {
-            let load = self.loads.entry(*first).or_default();
-            load.leaders = load.leaders.saturating_sub(1);
-        }
-        for broker in after {
-            self.loads.entry(*broker).or_default().replicas += 1;
-        }
-        if let Some(first) = after.first() {
-            self.loads.entry(*first).or_default().leaders += 1;
+    fn count_load(&mut self, before: Option<&QueueState>, after: Option<&QueueState>) {
+        for (state, counts) in [(before, false), (after, true)] {
+            let Some(state) = state else { continue };
+            let change = |count: &mut u32| {
+                *count = if counts { *count + 1 } else { count.saturating_sub(1) };
+            };
+            for broker in &state.replicas {
+                change(&mut self.loads.entry(*broker).or_default().replicas);
+            }
+            if let Some(first) = state.replicas.first() {
+                change(&mut self.loads.entry(*first).or_default().leaders);
+            }
+            for broker in holders(state) {
+                change(&mut self.loads.entry(broker).or_default().copies);
+            }
         }
     }
 
@@ -389,7 +395,7 @@ impl Tree {
 
     /// Brokers that queues count on, or that are being drained, and that are not live.
     pub fn absent(&self) -> Vec<BrokerId> {
-        let counted = self.loads.iter().filter(|(_, load)| load.replicas > 0);
+        let counted = self.loads.iter().filter(|(_, load)| load.copies > 0);
         let mut absent: Vec<BrokerId> =
             counted.map(|(broker, _)| *broker).chain(self.drained.keys().copied()).collect();
         absent.retain(|broker| self.broker_by_id(*broker).is_none());
@@ -398,9 +404,9 @@ impl Tree {
         absent
     }
 
-    /// How many queues are to have a copy on a broker.
+    /// How many queues are to have a copy on a broker, or count on the one that it has.
     pub fn copies(&self, broker: BrokerId) -> u32 {
-        self.loads.get(&broker).map_or(0, |load| load.replicas)
+        self.loads.get(&broker).map_or(0, |load| load.copies)
     }
 
     /// What the live brokers carry that are not being drained, for placing a new queue.

@@ -66,7 +66,7 @@ impl LocalQueue {
         tracing::info!(queue = %self.definition.name, leader = %leader, "fetching a snapshot");
         self.abandon_snapshot(tools);
         // Parts of an earlier fetch may still be under way: they must not get into this one.
-        self.fetch += 1;
+        self.fetch = tools.next_fetch();
         self.fetching = Some(epoch);
         tools.environment.peers.fetch_snapshot(leader, self.id, epoch, self.fetch);
     }

@@ -70,6 +70,8 @@ pub(crate) struct Tools {
     touched: HashSet<QueueId>,
     /// Queues whose copy here is given up.
     parted: Vec<QueueId>,
+    /// Number of the last fetch of a snapshot, of whichever queue: a copy that begins anew must not take what an earlier one asked for.
+    fetches: u64,
     outcomes: HashMap<usize, (Arc<dyn PublishOrigin>, Vec<Outcome>)>,
     durable: HashMap<BrokerLife, Vec<(QueueId, Epoch, Offset)>>,
     committed: HashMap<BrokerLife, Vec<(QueueId, Epoch, Offset)>>,
@@ -97,6 +99,7 @@ impl Tools {
             internal,
             touched: HashSet::new(),
             parted: Vec::new(),
+            fetches: 0,
             outcomes: HashMap::new(),
             durable: HashMap::new(),
             committed: HashMap::new(),
@@ -113,6 +116,11 @@ impl Tools {
     /// The queue acts at the end of this turn.
     pub fn touch(&mut self, queue: QueueId) {
         self.touched.insert(queue);
+    }
+
+    pub fn next_fetch(&mut self) -> u64 {
+        self.fetches += 1;
+        self.fetches
     }
 
     /// The copy of this queue is given up: it goes at the end of the turn.

@@ -12,13 +12,18 @@ use crate::admin::Trouble;
 
 /// How often it is looked for leaderships that belong elsewhere, in ticks.
 const MOVES_EVERY: u64 = 10;
-/// How many move at once: each is a write to the coordinator, and clients wait for that.
+/// How many of a shard move at once: each is a write to the coordinator, and clients wait for that.
 const MOVES_MAX: usize = 16;
 
 impl Shard {
     pub(super) fn tick(&mut self, paused: bool) {
         self.ticks += 1;
-        let mut moves = if self.ticks.is_multiple_of(MOVES_EVERY) { MOVES_MAX } else { 0 };
+        let mut moves = if self.ticks.is_multiple_of(MOVES_EVERY) {
+            let moving = self.queues.values().filter(|queue| queue.replica.is_moving()).count();
+            MOVES_MAX.saturating_sub(moving)
+        } else {
+            0
+        };
         for queue in self.queues.values_mut() {
             if paused {
                 queue.step(&mut self.tools, Event::Paused);

@@ -114,12 +114,16 @@ impl Left {
     }
 
     fn words(self, drain: Drain) -> String {
-        let leads = format!("{} leaderships", grouped(self.leads));
+        let leads = counted(self.leads, "leadership", "leaderships");
         match drain {
             Drain::Leaderships => leads,
-            Drain::Copies => format!("{leads} and {} copies", grouped(self.copies)),
+            Drain::Copies => format!("{leads} and {}", counted(self.copies, "copy", "copies")),
         }
     }
+}
+
+fn counted(number: u64, one: &str, many: &str) -> String {
+    format!("{} {}", grouped(number), if number == 1 { one } else { many })
 }
 
 async fn empty(
@@ -162,8 +166,10 @@ async fn empty(
     }
     wait_until_moved(client, broker, drain, before).await?;
     let next = match drain {
-        Drain::Leaderships => "work on it now, and `cluster drain --undo` it then",
-        Drain::Copies => "it can be stopped for good",
+        Drain::Leaderships => {
+            format!("work on it, and then say `bellwether cluster drain {broker} --undo`")
+        }
+        Drain::Copies => "it can be stopped for good".to_owned(),
     };
     say(json, broker, &format!("{} moved away from broker {broker}: {next}", before.words(drain)))
 }

@@ -427,7 +427,7 @@ pub struct BrokerStatus {
     pub version: String,
     /// Queues it leads.
     pub leads: u64,
-    /// Queues it is to hold a copy of.
+    /// Queues it is to hold a copy of, or whose confirms count on the one that it has.
     pub copies: u64,
     /// What is to be moved away from it.
     pub drain: Option<Drain>,
@@ -438,7 +438,7 @@ pub struct BrokerStatus {
 pub struct AbsentBroker {
     /// Its number.
     pub broker: BrokerId,
-    /// Queues it is to hold a copy of.
+    /// Queues it is to hold a copy of, or whose confirms count on the one that it has.
     pub copies: u64,
     /// What is to be moved away from it.
     pub drain: Option<Drain>,

@@ -63,6 +63,22 @@ fn a_move_waits_until_all_is_committed_and_is_given_up_when_that_takes_too_long(
 }
 
 #[test]
+fn a_broker_that_drains_while_a_queue_moves_keeps_nobody_waiting() {
+    let mut one = Given::leader_of_three();
+    one.reads(on(&[3, 1, 2], three_in_sync()), 1);
+    one.later(Duration::from_secs(6));
+    one.appends(5);
+    one.happens(Event::Move);
+    one.happens(Event::HandOver);
+    assert!(one.effects().contains(&Effect::Stays) && one.leads().is_none());
+    one.durable_here();
+    one.durable_at(2, 6);
+    one.durable_at(3, 6);
+    let (_, proposal) = one.cas().expect("it hands over when all is committed");
+    assert_eq!(proposal.leader, Some(life(3)), "to the first of the replica set");
+}
+
+#[test]
 fn the_leadership_does_not_go_to_one_that_is_behind_or_not_there() {
     let mut one = Given::leader_of_three();
     one.reads(on(&[3, 1, 2], three_in_sync()), 1);
@@ -98,6 +114,34 @@ fn a_copy_outside_the_replica_set_gives_its_log_up_only_when_that_is_written_dow
     assert!(!three.effects().contains(&Effect::Parted), "perhaps it is to hold a copy again");
     three.answers(&parts, CasOutcome::Done { version: version(3) });
     assert!(three.effects().contains(&Effect::Parted));
+}
+
+/// It may be the last that holds what the in-sync ones are about to lose.
+#[test]
+fn a_copy_outside_the_replica_set_keeps_its_log_until_all_of_the_set_are_in_sync() {
+    let mut three = Given::follower_of_three(3);
+    three.reads(on(&[1, 2, 4], state(1, Some(1), &[1, 2])), 1);
+    assert_eq!(three.cas(), None, "broker 4 has nothing yet");
+    three.reads(on(&[1, 2, 4], state(1, Some(1), &[1, 2, 4])), 2);
+    assert!(three.cas().is_some());
+}
+
+/// Else the leader would take members out until there are fewer than that.
+#[test]
+fn a_min_isr_that_is_raised_while_the_leadership_is_about_to_move_counts_at_once() {
+    let mut one = Given::leader_of_three();
+    let few = QueueState { min_isr: 1, ..on(&[3, 1, 2], three_in_sync()) };
+    one.reads(few, 1);
+    one.later(Duration::from_secs(6));
+    one.appends(1);
+    one.durable_here();
+    one.happens(Event::Move);
+    one.reads(on(&[3, 1, 2], three_in_sync()), 2);
+    one.take_effects();
+    one.later(Duration::from_millis(2_500));
+    assert_eq!(one.leads(), Some(Epoch(1)), "neither follower reported in time");
+    let (_, proposal) = one.cas().expect("both lag");
+    assert_eq!(proposal.isr.len(), 2, "one of them has to stay");
 }
 
 #[test]

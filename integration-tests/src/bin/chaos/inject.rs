@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use bellwether_client::{BrokerId, Drain};
 use bellwether_integration_tests::checker::Violation;
 use bellwether_integration_tests::cluster::Cluster;
 use bellwether_integration_tests::eventually::eventually;
@@ -84,8 +85,16 @@ impl Injector {
         let rest = tokio::time::sleep(fault.lasts);
         let id = fault.victim as u32 + 1;
         match fault.kind {
-            FaultKind::Kill | FaultKind::Pause | FaultKind::ZkKill | FaultKind::ZkAll => {
-                self.begin(fault.kind, fault.victim)?;
+            FaultKind::Kill
+            | FaultKind::Pause
+            | FaultKind::ZkKill
+            | FaultKind::ZkAll
+            | FaultKind::Drain => {
+                if fault.kind == FaultKind::Drain {
+                    self.drain(id, Some(Drain::Copies)).await?;
+                } else {
+                    self.begin(fault.kind, fault.victim)?;
+                }
                 if let Some((kind, victim)) = fault.meanwhile {
                     tokio::time::sleep(fault.lasts / 3).await;
                     self.begin(kind, victim)?;
@@ -95,7 +104,12 @@ impl Injector {
                     // A broker that was killed cannot be ready before the ensemble is back: it is waited for below.
                     self.end(kind, victim).await?;
                 }
-                self.end(fault.kind, fault.victim).await?;
+                if fault.kind == FaultKind::Drain {
+                    self.cluster.start_brokers().await?;
+                    self.drain(id, None).await?;
+                } else {
+                    self.end(fault.kind, fault.victim).await?;
+                }
                 self.cluster.ensemble().start_all().await?;
                 self.cluster.start_brokers().await
             }
@@ -130,13 +144,26 @@ impl Injector {
         }
     }
 
+    /// Said until it is heard: the brokers may still be looking for each other.
+    async fn drain(&mut self, broker: u32, drain: Option<Drain>) -> Result<()> {
+        let driver = self.cluster.driver().await?;
+        eventually("a drain to be taken", FLOWING_WITHIN, async || {
+            Ok(driver.client().drain(BrokerId(broker), drain).await?)
+        })
+        .await
+    }
+
     fn begin(&mut self, kind: FaultKind, victim: usize) -> Result<()> {
         match kind {
             FaultKind::Kill => self.cluster.broker(victim as u32 + 1).kill(),
             FaultKind::Pause => self.cluster.broker(victim as u32 + 1).pause(),
             FaultKind::ZkKill => self.cluster.ensemble().kill(victim),
             FaultKind::ZkAll => self.cluster.ensemble().kill_all(),
-            FaultKind::Term | FaultKind::RestartAll | FaultKind::PowerLoss | FaultKind::Wipe => {
+            FaultKind::Term
+            | FaultKind::RestartAll
+            | FaultKind::PowerLoss
+            | FaultKind::Wipe
+            | FaultKind::Drain => {
                 bail!("{kind} does not begin and end")
             }
         }
@@ -148,7 +175,11 @@ impl Injector {
             FaultKind::Pause => self.cluster.broker(victim as u32 + 1).resume(),
             FaultKind::ZkKill => self.cluster.ensemble().launch(victim),
             FaultKind::ZkAll => self.cluster.ensemble().start_all().await,
-            FaultKind::Term | FaultKind::RestartAll | FaultKind::PowerLoss | FaultKind::Wipe => {
+            FaultKind::Term
+            | FaultKind::RestartAll
+            | FaultKind::PowerLoss
+            | FaultKind::Wipe
+            | FaultKind::Drain => {
                 bail!("{kind} does not begin and end")
             }
         }

@@ -47,7 +47,7 @@ struct Options {
     /// Brokers
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=9))]
     brokers: u32,
-    /// Faults to draw from: kill,pause,term,zk-kill,zk-all,restart-all,power-loss,wipe
+    /// Faults to draw from: kill,pause,term,zk-kill,zk-all,restart-all,power-loss,wipe,drain
     #[arg(long, value_delimiter = ',', default_values_t = FaultKind::ALL)]
     faults: Vec<FaultKind>,
     /// Messages a second of most producers
@@ -133,22 +133,28 @@ async fn start_cluster(options: &Options, folder: &Path) -> Result<Cluster> {
     let power_loss = options.faults.contains(&FaultKind::PowerLoss).then_some(syncs);
     let setup = Setup {
         brokers: options.brokers,
-        options: BrokerOptions {
-            power_loss,
-            arguments: small_storage(),
-            ..BrokerOptions::default()
-        },
+        options: BrokerOptions { power_loss, arguments: hurried(), ..BrokerOptions::default() },
         folder: Some(folder.to_owned()),
         ..Setup::default()
     };
     Cluster::start_with(setup).await
 }
 
-/// Small segments and a small cache, so that within minutes space is reclaimed many times and old messages come from the disk.
-fn small_storage() -> Vec<String> {
-    ["--segment-bytes", "34MiB", "--dead-bytes-max", "34MiB", "--cache-bytes", "1MiB"]
-        .map(str::to_owned)
-        .to_vec()
+/// Small segments and a small cache, so that within minutes space is reclaimed many times and old messages come from the disk; and
+/// leaderships that move soon.
+fn hurried() -> Vec<String> {
+    [
+        "--segment-bytes",
+        "34MiB",
+        "--dead-bytes-max",
+        "34MiB",
+        "--cache-bytes",
+        "1MiB",
+        "--leader-settle",
+        "1s",
+    ]
+    .map(str::to_owned)
+    .to_vec()
 }
 
 async fn start_load(
