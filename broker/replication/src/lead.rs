@@ -8,7 +8,8 @@ use bellwether_protocol::ids::{BrokerId, BrokerLife, Epoch, Member, Offset};
 use bellwether_protocol::peer::Subscription;
 
 use crate::isr::{MemberHealth, next_isr};
-use crate::{CasOutcome, EARLY_MAX, Effect, LogFacts, Replica, Role, Seen, Timing};
+use crate::progress::Progress;
+use crate::{CasOutcome, EARLY_MAX, Effect, LogFacts, Replica, Role, Seen};
 
 /// A term of leadership.
 #[derive(Debug)]
@@ -52,46 +53,6 @@ pub(crate) struct Pending {
     pub resend_at: Option<Instant>,
     /// It names a successor: from the moment it is sent nothing is confirmed or delivered.
     pub hands_over: bool,
-}
-
-/// What is known of another copy.
-#[derive(Debug)]
-pub(crate) struct Progress {
-    pub member: Member,
-    pub life: Option<BrokerLife>,
-    /// Its broker's process is provably dead, or this store is gone.
-    pub dead: bool,
-    /// It follows on a live connection.
-    pub subscribed: bool,
-    /// What it reported durable under this epoch.
-    pub durable: Option<Offset>,
-    /// When it last held everything there was.
-    pub(crate) caught_up_at: Instant,
-    /// The end of the log at some time: holding that means having been caught up then.
-    pub(crate) mark: (Offset, Instant),
-    /// Since when it is known to be in the ISR.
-    pub in_sync_since: Option<Instant>,
-}
-
-impl Progress {
-    fn new(member: Member, now: Instant, end: Offset) -> Progress {
-        Progress {
-            member,
-            life: None,
-            dead: false,
-            subscribed: false,
-            durable: None,
-            caught_up_at: now,
-            mark: (end, now),
-            in_sync_since: None,
-        }
-    }
-
-    pub fn is_gone(&self, now: Instant, timing: &Timing, log_end: Offset) -> bool {
-        let caught_up = self.subscribed && self.durable >= Some(log_end);
-        self.dead
-            || !caught_up && now.saturating_duration_since(self.caught_up_at) > timing.lag_limit
-    }
 }
 
 impl Leading {

@@ -6,7 +6,8 @@ use std::time::Instant;
 use bellwether_coordinator::election::handed_over;
 use bellwether_protocol::ids::BrokerId;
 
-use crate::lead::{Leading, Leaving, Pending, Progress};
+use crate::lead::{Leading, Leaving, Pending};
+use crate::progress::Progress;
 use crate::{Effect, Replica, Role};
 
 impl Replica {

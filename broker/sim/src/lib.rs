@@ -11,6 +11,7 @@ pub mod clients;
 pub mod coordinator;
 pub mod disk;
 mod faults;
+mod hosting;
 mod keeping;
 mod links;
 pub mod network;

@@ -8,7 +8,7 @@ use bellwether_coordinator::coordinator::Version;
 use bellwether_coordinator::records::QueueState;
 use bellwether_log::{Batch, Record};
 use bellwether_protocol::ids::{
-    BrokerId, BrokerLife, Epoch, Member, Offset, OffsetRange, QueueId, StoreId,
+    BrokerId, BrokerLife, Epoch, Offset, OffsetRange, QueueId, StoreId,
 };
 use bellwether_protocol::peer::{AppendRun, PeerFrame};
 use bellwether_queue::Queue;
@@ -164,15 +164,15 @@ pub struct Process {
     pub life: Option<BrokerLife>,
     pub replica: Replica,
     /// Whether there is a copy here. Without one, what concerns the queue is not heard; but for a state that asks for a copy.
-    hosts: bool,
-    identity: Identity,
-    connected: bool,
+    pub(crate) hosts: bool,
+    pub(crate) identity: Identity,
+    pub(crate) connected: bool,
     /// The last version of the state that was heard of.
     known: Option<Version>,
     /// A sync failed: whatever copy there is here, or will be, takes no part.
-    store_failed: bool,
+    pub(crate) store_failed: bool,
     /// Stores that nobody has seen, for copies that begin anew.
-    next_store: u128,
+    pub(crate) next_store: u128,
     pub machine: Queue,
     pub log: Image,
     pub(crate) leader: Option<Leader>,
@@ -184,7 +184,7 @@ pub struct Process {
     /// A snapshot is on its way to the disk, to take the log's place: nothing else may change the log meanwhile.
     pub(crate) installing: bool,
     /// The last fetch of a snapshot.
-    fetch: u64,
+    pub(crate) fetch: u64,
     pub(crate) timing: Timing,
     pub(crate) now: Instant,
     last_tick: Instant,
@@ -306,46 +306,6 @@ impl Process {
         }
         self.finish_turn(disk);
         std::mem::take(&mut self.out)
-    }
-
-    /// Whether there is a copy of the queue here.
-    pub fn hosts(&self) -> bool {
-        self.hosts
-    }
-
-    /// Of the replica set, or of the ISR since the beginning, when there is nothing in any log.
-    fn is_asked_to_host(&self, disk: &Disk, state: &QueueState) -> bool {
-        let broker = self.identity.member.broker;
-        let is_here = |member: &Member| Some(member.store) == disk.coming_store();
-        state.replicas.contains(&broker)
-            || state.isr.iter().any(|member| member.broker == broker && is_here(member))
-    }
-
-    /// There is a copy here from now on, with nothing.
-    fn begins_copy(&mut self, disk: &mut Disk) {
-        self.hosts = true;
-        if let Some(store) = disk.coming_store() {
-            self.identity.member.store = store;
-        }
-        self.machine = Queue::new();
-        self.log = Image::default();
-        self.replica = Replica::new(self.identity.clone(), self.timing, LogFacts::default());
-        self.step(disk, Event::Connected(self.connected));
-        self.step(disk, Event::Life(self.life));
-        if self.store_failed {
-            self.step(disk, Event::StoreFailed { why: STORE_FAILED.to_owned() });
-        }
-    }
-
-    /// The copy here is given up.
-    fn part(&mut self, disk: &mut Disk) {
-        self.next_store += 1;
-        let store = StoreId(uuid::Uuid::from_u128(self.next_store));
-        self.write(disk, Write::Drop(store));
-        self.hosts = false;
-        self.installing = false;
-        self.fetch += 1;
-        self.stop_leading();
     }
 
     pub(crate) fn step(&mut self, disk: &mut Disk, event: Event) {
