@@ -4,7 +4,7 @@ mod support;
 
 use std::time::Duration;
 
-use bellwether_client::{Client, ConsumeError, Consumer, Delivery, Outcome, SettleError};
+use bellwether_client::{Client, ConsumeError, Consumer, Delivery, Outcome, SettleError, Settled};
 use bellwether_protocol::client::{BrokerFrame, ClientFrame, Request, Settlement};
 use bellwether_protocol::error::{BrokerAddress, ErrorBody, ErrorCode, Outcome as WireOutcome};
 use bellwether_protocol::ids::{ConsumerHandle, Offset, OffsetRange};
@@ -29,7 +29,6 @@ async fn given(broker: &FakeBroker, epoch: u64) -> Given {
     let starting = tokio::spawn(client.consumer("orders").prefetch(10).start());
     let handle = session.attach_consumer(epoch).await;
     session.deliver(handle, epoch, 100, &["a", "b", "c"]).await;
-    // The consumer asks for the queue's identity before it starts.
     let consumer = tokio::select! {
         consumer = soon("a consumer", starting) => consumer.unwrap().unwrap(),
         settle = session.settle() => panic!("nothing to settle yet: {settle:?}"),
@@ -142,15 +141,26 @@ async fn deliveries_of_an_older_epoch_than_was_seen_are_dropped() {
     assert_eq!(offsets, [100, 101, 102, 103]);
 }
 
-#[tokio::test]
-async fn after_a_failover_the_consumer_goes_on_with_the_new_leader_and_old_deliveries_are_stale() {
+/// A consumer with "a" (100) in its hand, an ack of "b" (101) sent, one of "c" (102) sent as well, and its leader gone.
+struct Failover {
+    consumer: Consumer,
+    held: Delivery,
+    b: Settled,
+    c: Settled,
+    /// At the new leader.
+    session: Session,
+    _new: FakeBroker,
+}
+
+async fn failover() -> Failover {
     let [old, new] = brokers().await;
     let mut given = given(&old, 1).await;
     let held = next(&mut given.consumer).await;
-    let sent = next(&mut given.consumer).await.ack();
+    let b = next(&mut given.consumer).await.ack();
+    given.session.settle().await;
+    let c = next(&mut given.consumer).await.ack();
     given.session.settle().await;
     drop((given.session, old));
-
     let mut session = new.accept().await;
     // The cluster does not know the new leader at once.
     for _ in 0..2 {
@@ -158,20 +168,93 @@ async fn after_a_failover_the_consumer_goes_on_with_the_new_leader_and_old_deliv
         assert!(matches!(request, Request::AttachConsumer { .. }), "{request:?}");
         session.redirect(id, None).await;
     }
-    let handle = session.attach_consumer(2).await;
-    session.deliver(handle, 2, 100, &["a", "b", "c"]).await;
-    let error = soon("the ack that was sent", sent).await.unwrap_err();
-    assert_eq!(error.outcome(), Outcome::Unknown);
-    let error = soon("the ack of an old delivery", held.ack()).await.unwrap_err();
+    Failover { consumer: given.consumer, held, b, c, session, _new: new }
+}
+
+#[tokio::test]
+async fn a_consumer_takes_what_it_holds_to_the_next_leader_and_settles_it_there() {
+    let mut given = failover().await;
+    let (handle, claim) = given.session.attach_claimant(2, 7, &[(100, 102)], &[(102, 103)]).await;
+    let claim = claim.unwrap();
+    assert_eq!((claim.epoch.0, claim.ranges), (1, ranges(&[(100, 103)])));
+    soon("the ack that was committed", given.c).await.unwrap();
+    let settle = given.session.settle().await;
+    assert_eq!((settle.number, settle.epoch.0), (1, 2), "numbers begin anew");
+    assert_eq!(settle.ranges, ranges(&[(101, 102)]), "what was not committed is sent again");
+    let acked = given.held.ack();
+    let settle = given.session.settle().await;
+    assert_eq!((settle.number, settle.epoch.0), (3, 2), "one number was for what is done");
+    assert_eq!(settle.ranges, ranges(&[(100, 101)]));
+    given.session.settled(handle, 3).await;
+    soon("the ack that was sent again", given.b).await.unwrap();
+    soon("the ack of what was in hand", acked).await.unwrap();
+    given.session.deliver(handle, 2, 103, &["d"]).await;
+    assert_eq!(next(&mut given.consumer).await.offset(), 103);
+}
+
+#[tokio::test]
+async fn what_the_next_leader_has_given_to_another_is_stale() {
+    let mut given = failover().await;
+    let (handle, _) = given.session.attach_claimant(2, 7, &[], &[(102, 103)]).await;
+    let error = soon("the ack that was sent", given.b).await.unwrap_err();
     assert!(matches!(error, SettleError::Stale { stale: 1, .. }), "{error:?}");
+    let error = soon("the ack of what was in hand", given.held.ack()).await.unwrap_err();
+    assert!(matches!(error, SettleError::Stale { stale: 1, .. }), "{error:?}");
+    // The other has left, and now it comes here.
+    given.session.deliver(handle, 2, 100, &["a", "b"]).await;
     let again = next(&mut given.consumer).await;
     assert_eq!((again.offset(), again.epoch()), (100, 2));
     let acked = again.ack();
-    let settle = session.settle().await;
-    assert_eq!((settle.number, settle.epoch.0), (1, 2), "numbers begin anew");
-    assert_eq!(settle.ranges, ranges(&[(100, 101)]));
-    session.settled(handle, 1).await;
+    let settle = given.session.settle().await;
+    assert_eq!((settle.number, settle.ranges), (1, ranges(&[(100, 101)])));
+    given.session.settled(handle, 1).await;
     soon("the ack", acked).await.unwrap();
+}
+
+/// The connection was lost and the leader was not: it may be about to commit the settle.
+#[tokio::test]
+async fn what_the_same_leader_neither_gives_back_nor_has_settled_is_unknown() {
+    let [broker] = brokers().await;
+    let mut given = given(&broker, 3).await;
+    let sent = next(&mut given.consumer).await.ack();
+    given.session.settle().await;
+    drop(given.session);
+    let mut session = broker.accept().await;
+    session.attach_claimant(3, 7, &[], &[]).await;
+    let error = soon("the ack that was sent", sent).await.unwrap_err();
+    assert_eq!(error.outcome(), Outcome::Unknown);
+}
+
+/// A leadership that moves: what it can no longer settle it says so of, and the next one is asked.
+#[tokio::test]
+async fn a_settle_that_the_leader_hands_on_is_settled_by_the_next_one() {
+    let [broker] = brokers().await;
+    let mut given = given(&broker, 1).await;
+    let acked = next(&mut given.consumer).await.ack();
+    let number = given.session.settle().await.number;
+    let error = ErrorBody::not_done(ErrorCode::NotLeader, "being handed over");
+    let consumer = given.handle;
+    given.session.send(BrokerFrame::SettleFailed { consumer, number, error: error.clone() }).await;
+    given.session.send(BrokerFrame::ConsumerClosed { consumer, error }).await;
+    let (handle, _) = given.session.attach_claimant(2, 7, &[(100, 101)], &[]).await;
+    assert_eq!(given.session.settle().await.ranges, ranges(&[(100, 101)]));
+    given.session.settled(handle, 1).await;
+    soon("the ack", acked).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_consumer_that_is_closed_during_a_failover_settles_with_the_next_leader() {
+    let mut given = failover().await;
+    drop(given.held);
+    let closing = tokio::spawn(given.consumer.close());
+    let (handle, _) = given.session.attach_claimant(2, 7, &[(100, 103)], &[]).await;
+    for _ in 0..3 {
+        given.session.settle().await;
+    }
+    given.session.settled(handle, 3).await;
+    soon("one ack", given.b).await.unwrap();
+    soon("the other", given.c).await.unwrap();
+    soon("the close", closing).await.unwrap();
 }
 
 #[tokio::test]
@@ -221,8 +304,6 @@ async fn a_leader_that_was_named_but_is_silent_does_not_hold_the_consumer_up() {
     session.redirect(id, Some(new.address())).await;
     let mut at_new = new.accept().await;
     at_new.attach_consumer(2).await;
-    let (id, _) = at_new.request().await;
-    at_new.refuse(id, ErrorCode::NoSuchQueue, "not yet known").await;
     soon("a consumer", starting).await.unwrap().unwrap();
 }
 
@@ -240,8 +321,6 @@ async fn a_leader_that_is_just_slow_is_reached_on_the_connection_that_was_begun(
     at_slow.hello().await;
     at_slow.send(BrokerFrame::Welcome(slow.welcome())).await;
     at_slow.attach_consumer(1).await;
-    let (id, _) = at_slow.request().await;
-    at_slow.refuse(id, ErrorCode::NoSuchQueue, "not yet known").await;
     soon("a consumer", starting).await.unwrap().unwrap();
 }
 
@@ -261,7 +340,7 @@ async fn a_deposed_leader_that_still_answers_is_left() {
         }
     };
     deposed.attach_consumer(4).await;
-    // Same identity, older epoch: it is the old leader. Only then is somebody else asked.
+    // Same identity, older epoch: it is the old leader, and it is asked again until it knows better.
     let handle = deposed.attach_consumer(6).await;
     deposed.deliver(handle, 6, 100, &["a"]).await;
     assert_eq!(next(&mut given.consumer).await.epoch(), 6);

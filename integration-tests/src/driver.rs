@@ -245,6 +245,14 @@ pub struct Settling {
     settled: Settled,
 }
 
+impl Settling {
+    /// In which epoch, at the latest, it was confirmed; known once it is.
+    #[must_use]
+    pub fn epoch(&self) -> Option<u64> {
+        self.settled.epoch()
+    }
+}
+
 impl Future for Settling {
     type Output = Result<(), Failure>;
 

@@ -52,6 +52,15 @@ pub enum Effect {
     Purged { messages: u64 },
 }
 
+/// What became of a claim.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Claimed {
+    /// Held by the consumer from now on.
+    pub held: Vec<OffsetRange>,
+    /// Settled or purged, for good. What is in neither is held or being settled by another.
+    pub settled: Vec<OffsetRange>,
+}
+
 impl Queue {
     /// A queue without a history.
     #[must_use]
@@ -125,6 +134,32 @@ impl Queue {
         if let Some(serving) = &mut self.serving {
             serving.attach(key, prefetch);
         }
+    }
+
+    /// A consumer that has just come keeps what it was delivered in an older epoch: as much of `ranges`, which ascend, as
+    /// nobody else has. It holds this from now on without a delivery.
+    ///
+    /// The caller vouches that the offsets still stand for the messages that were delivered: none of these records is of an
+    /// epoch behind the one it was delivered in.
+    ///
+    /// # Errors
+    /// Nothing was claimed: ranges that overlap or do not ascend.
+    pub fn claim(&mut self, key: u64, ranges: &[OffsetRange]) -> Result<Claimed, ErrorBody> {
+        let Some(serving) = &mut self.serving else { return Ok(Claimed::default()) };
+        serving::expect_ascending(ranges)?;
+        let held = serving.claim(key, ranges, &self.state);
+        let mut settled = Vec::new();
+        for range in ranges {
+            let end = range.end.min(self.state.applied);
+            let mut from = range.first.min(end);
+            for run in self.state.unsettled.runs(OffsetRange::new(from, end)) {
+                settled.push(OffsetRange::new(from, run.first));
+                from = run.end;
+            }
+            settled.push(OffsetRange::new(from, end));
+        }
+        settled.retain(|range| range.count() > 0);
+        Ok(Claimed { held: merged(held), settled })
     }
 
     /// A consumer leaves. What it held is neither ready nor held until the record that is to be appended,

@@ -118,6 +118,44 @@ impl Serving {
         self.queue_up(key);
     }
 
+    /// Gives a consumer what it held in an older epoch, as if it had been dispatched to it now: as much of `ranges` as is
+    /// ready. Its prefetch does not bound this, for it is what the consumer has already; it gets nothing more until it has room.
+    pub fn claim(&mut self, key: u64, ranges: &[OffsetRange], state: &State) -> Vec<OffsetRange> {
+        let mut kept = Vec::new();
+        for range in ranges {
+            let range =
+                OffsetRange::new(range.first.min(state.applied), range.end.min(state.applied));
+            let came_back: Vec<_> = self.back.runs(range).collect();
+            let behind = range.first.max(self.next).min(range.end);
+            let behind = OffsetRange::new(behind, range.end);
+            let never_out: Vec<_> = state.unsettled.runs(behind).collect();
+            if let Some(last) = never_out.last() {
+                self.pass(last.end, state);
+            }
+            for run in came_back.into_iter().chain(never_out) {
+                let room = IN_FLIGHT_MAX - self.in_flight();
+                let run = OffsetRange::new(run.first, run.end.min(run.first.plus(room)));
+                let Some(consumer) = self.consumers.get_mut(&key).filter(|_| run.count() > 0)
+                else {
+                    continue;
+                };
+                self.back.remove(run);
+                self.held += consumer.held.insert(run);
+                kept.push(run);
+            }
+        }
+        self.queue_up(key);
+        kept
+    }
+
+    /// Moves `next` to `to`: what is unsettled below it is ready all the same.
+    fn pass(&mut self, to: Offset, state: &State) {
+        for run in state.unsettled.runs(OffsetRange::new(self.next, to)) {
+            self.back.insert(run);
+        }
+        self.next = to;
+    }
+
     /// Everything the consumer held is pending from now on, and is returned by the caller's record.
     pub fn detach(&mut self, key: u64) -> Vec<OffsetRange> {
         let Some(consumer) = self.consumers.remove(&key) else { return Vec::new() };
@@ -309,7 +347,7 @@ impl Serving {
     }
 }
 
-fn expect_ascending(ranges: &[OffsetRange]) -> Result<(), ErrorBody> {
+pub(crate) fn expect_ascending(ranges: &[OffsetRange]) -> Result<(), ErrorBody> {
     let mut behind = Offset(0);
     for range in ranges {
         if range.first < behind || range.count() == 0 {

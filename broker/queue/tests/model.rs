@@ -42,6 +42,12 @@ enum Step {
         first: u64,
         length: u64,
     },
+    /// Keeps what it says it had.
+    Claim {
+        consumer: usize,
+        first: u64,
+        length: u64,
+    },
     Dispatch,
     Pause {
         consumer: usize,
@@ -66,6 +72,8 @@ fn step() -> impl Strategy<Value = Step> {
             |(consumer, stride, returns)| Step::Settle { consumer, stride, returns }),
         1 => (0..4_usize, 0..60_u64, 1..9_u64).prop_map(
             |(consumer, first, length)| Step::SettleWrongly { consumer, first, length }),
+        2 => (0..4_usize, 0..60_u64, 1..9_u64).prop_map(
+            |(consumer, first, length)| Step::Claim { consumer, first, length }),
         6 => Just(Step::Dispatch),
         1 => (0..4_usize, any::<bool>()).prop_map(
             |(consumer, paused)| Step::Pause { consumer, paused }),
@@ -94,6 +102,8 @@ struct Message {
 struct Consumer {
     prefetch: usize,
     paused: bool,
+    /// Claimed: beyond its prefetch, if need be.
+    claimed: usize,
 }
 
 /// The leader, a follower, and the model of what they should be.
@@ -223,7 +233,8 @@ impl World {
             Step::Attach { prefetch } => {
                 if self.consumers.len() < 4 {
                     self.leader.attach(self.next_key, prefetch);
-                    let consumer = Consumer { prefetch: prefetch as usize, paused: false };
+                    let consumer =
+                        Consumer { prefetch: prefetch as usize, paused: false, claimed: 0 };
                     self.consumers.insert(self.next_key, consumer);
                     self.next_key += 1;
                 }
@@ -253,6 +264,7 @@ impl World {
                     assert_eq!(refused.unwrap_err().code, ErrorCode::Stale);
                 }
             }
+            Step::Claim { consumer, first, length } => self.claim(consumer, first, first + length),
             Step::Dispatch => self.dispatch(),
             Step::Pause { consumer, paused } => {
                 let Some(key) = self.key(consumer) else { return };
@@ -308,6 +320,23 @@ impl World {
         self.place(offsets, Place::Pending);
         let settle = |ranges| Record::Settle { kind: SettleKind::Ack, ranges };
         self.append(if returns { Record::Return { ranges } } else { settle(ranges) });
+    }
+
+    fn claim(&mut self, consumer: usize, first: u64, end: u64) {
+        let Some(key) = self.key(consumer) else { return };
+        let claimed = self.leader.claim(key, &[OffsetRange::new(Offset(first), Offset(end))]);
+        let claimed = claimed.unwrap();
+        let offsets = |ranges: &[OffsetRange]| -> Vec<u64> {
+            ranges.iter().flat_map(|range| range.first.0..range.end.0).collect()
+        };
+        let within = first..end.min(self.leader.applied().0).max(first);
+        let place = |at: &u64| self.messages.get(at).map(|message| message.place);
+        let ready: Vec<u64> = within.clone().filter(|at| place(at) == Some(Place::Ready)).collect();
+        assert_eq!(offsets(&claimed.held), ready);
+        let gone: Vec<u64> = within.filter(|at| place(at).is_none()).collect();
+        assert_eq!(offsets(&claimed.settled), gone);
+        self.place(&ready, Place::Held(key));
+        self.consumers.get_mut(&key).unwrap().claimed += ready.len();
     }
 
     fn dispatch(&mut self) {
@@ -396,7 +425,7 @@ impl World {
         assert_eq!(counts.log_end, Offset(self.end));
         for (key, consumer) in &self.consumers {
             let held = self.held(*key);
-            assert!(held.len() <= consumer.prefetch, "prefetch of {key}");
+            assert!(held.len() <= consumer.prefetch + consumer.claimed, "prefetch of {key}");
             let runs = self.leader.held_by(*key);
             let offsets: Vec<u64> = runs.iter().flat_map(|run| run.first.0..run.end.0).collect();
             assert_eq!(offsets, held, "held by {key}");

@@ -368,3 +368,55 @@ fn a_checkpoint_that_was_cut_changed_or_comes_from_the_future_is_refused() {
         }
     }
 }
+
+#[test]
+fn a_consumer_keeps_across_a_failover_what_it_holds_and_nobody_gets_it_again() {
+    let mut queue = Given::queue().messages(6).consumer("a", 4);
+    assert_eq!(queue.delivers(), [fresh("a", 1, 5)]);
+    queue.fails_over(&Queue::new().checkpoint());
+    queue.joins("b", 10).joins("a2", 4);
+    queue.queue.pause(1);
+    assert_eq!(queue.claims("a2", &[(1, 5)]), (vec![range(1, 5)], vec![]));
+    queue.resumes("b");
+    assert_eq!(queue.delivers(), [again("b", 5, 7, 0)]);
+    queue.acks("a2", &[(1, 5)]).unwrap();
+    assert_eq!(queue.counts().settled, 4);
+}
+
+#[test]
+fn a_claim_tells_what_is_settled_from_what_another_has() {
+    let mut queue = Given::queue().messages(4).consumer("a", 4);
+    assert_eq!(queue.delivers(), [fresh("a", 1, 5)]);
+    queue.acks("a", &[(1, 2)]).unwrap(); // takes offset 5 in the log
+    queue.fails_over(&Queue::new().checkpoint()); // whose epoch start offset 6
+    queue.joins("b", 1);
+    assert_eq!(queue.delivers(), [again("b", 2, 3, 0)]);
+    queue.joins("a2", 4);
+    assert_eq!(queue.claims("a2", &[(1, 5)]), (vec![range(3, 5)], vec![range(1, 2)]));
+    let error = queue.acks("a2", &[(2, 3)]).unwrap_err();
+    assert_eq!(error, ErrorCode::Stale, "it is b's");
+}
+
+#[test]
+fn what_is_claimed_counts_for_the_prefetch() {
+    let mut queue = Given::queue().messages(5).consumer("a", 3);
+    assert_eq!(queue.delivers(), [fresh("a", 1, 4)]);
+    queue.fails_over(&Queue::new().checkpoint());
+    queue.joins("a2", 2);
+    assert_eq!(queue.claims("a2", &[(1, 4)]).0, [range(1, 4)], "what it has it keeps");
+    assert_eq!(queue.delivers(), []);
+    queue.acks("a2", &[(1, 3)]).unwrap();
+    assert_eq!(queue.delivers(), [again("a2", 4, 5, 0)]);
+}
+
+#[test]
+fn a_claim_in_the_middle_leaves_the_others_in_their_order() {
+    let mut queue = Given::queue().messages(6).consumer("a", 6);
+    queue.delivers();
+    queue.fails_over(&Queue::new().checkpoint());
+    queue.joins("a2", 6);
+    assert_eq!(queue.claims("a2", &[(3, 5)]).0, [range(3, 5)]);
+    queue.joins("b", 10);
+    queue.queue.pause(1);
+    assert_eq!(queue.delivers(), [again("b", 1, 3, 0), again("b", 5, 7, 0)]);
+}

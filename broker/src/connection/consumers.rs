@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
-use bellwether_protocol::client::{BrokerFrame, DeliveredRun, Response};
+use bellwether_protocol::client::{BrokerFrame, ConsumerAttached, DeliveredRun, Response};
 use bellwether_protocol::error::ErrorBody;
 use bellwether_protocol::ids::{ConsumerHandle, Epoch, QueueId, RequestId};
 
@@ -76,14 +76,6 @@ impl Outlet {
         self.settled_number.fetch_max(number, Ordering::AcqRel) < number
     }
 
-    /// Answers the request that attached it, if that was not done yet.
-    pub fn attached(&self, epoch: Epoch) {
-        if let Some(id) = self.take_attaching() {
-            self.outbox
-                .push(BrokerFrame::Response { id, response: Response::ConsumerAttached { epoch } });
-        }
-    }
-
     /// Refuses the request that was to attach it.
     pub fn refused(&self, error: ErrorBody) {
         self.close();
@@ -98,8 +90,14 @@ impl Outlet {
 }
 
 impl ConsumerSink for Outlet {
+    fn attached(&self, attached: ConsumerAttached) {
+        if let Some(id) = self.take_attaching() {
+            let response = Response::ConsumerAttached(attached);
+            self.outbox.push(BrokerFrame::Response { id, response });
+        }
+    }
+
     fn deliver(&self, epoch: Epoch, lease: Lease, runs: Vec<DeliveredRun>) -> bool {
-        self.attached(epoch);
         let Some(outlet) = self.me.upgrade() else { return false };
         self.outbox.deliver(Delivery { outlet, epoch, lease, runs })
     }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bellwether_protocol::client::{BrokerFrame, Request, Response};
+use bellwether_protocol::client::{BrokerFrame, Claim, Request, Response};
 use bellwether_protocol::error::{ErrorBody, ErrorCode, Outcome};
 use bellwether_protocol::ids::{ConsumerHandle, QueueId, RequestId};
 use bellwether_protocol::names::{QueueName, VirtualHost};
@@ -48,13 +48,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<S> {
                 );
                 self.answer(id, Err(ErrorBody::not_done(ErrorCode::ConnectionLimit, words)));
             }
-            Request::AttachConsumer { consumer, queue, prefetch, prefetch_bytes } => {
+            Request::AttachConsumer { consumer, queue, prefetch, prefetch_bytes, claim } => {
                 match self.new_outlet(id, consumer, prefetch) {
                     Ok(outlet) => {
                         let (service, host) = (Arc::clone(&self.service), self.host.clone());
                         let prefetch = prefetch.min(service.limits.prefetch_max);
+                        let wanted = Wanted { prefetch, prefetch_bytes, claim };
                         self.requests.spawn(async move {
-                            attach(&service, &host, &queue, outlet, prefetch, prefetch_bytes).await
+                            attach(&service, &host, &queue, outlet, wanted).await
                         });
                     }
                     Err(error) => self.answer(id, Err(error)),
@@ -127,14 +128,21 @@ fn answer(id: RequestId, result: Result<Response, ErrorBody>) -> BrokerFrame {
     }
 }
 
+/// How a consumer wants to be attached.
+struct Wanted {
+    prefetch: u32,
+    prefetch_bytes: u64,
+    claim: Option<Claim>,
+}
+
 async fn attach(
     service: &Arc<Service>,
     host: &VirtualHost,
     queue: &QueueName,
     outlet: Arc<Outlet>,
-    prefetch: u32,
-    prefetch_bytes: u64,
+    wanted: Wanted,
 ) {
+    let Wanted { prefetch, prefetch_bytes, claim } = wanted;
     let id = match led_here(service, host, queue).await {
         Ok(id) => id,
         Err(error) => return outlet.refused(error),
@@ -144,10 +152,11 @@ async fn attach(
     let (reply, attached) = oneshot::channel();
     let sink = Arc::clone(&outlet) as Arc<dyn ConsumerSink>;
     let consumer = outlet.key;
-    let attach = AttachConsumer { queue: id, consumer, prefetch, prefetch_bytes, sink, reply };
+    let attach =
+        AttachConsumer { queue: id, consumer, prefetch, prefetch_bytes, claim, sink, reply };
     service.shards.send(shard, ShardInput::Attach(attach)).await;
     match tokio::time::timeout(SHARD_ANSWERS_WITHIN, attached).await {
-        Ok(Ok(Ok(epoch))) => outlet.attached(epoch),
+        Ok(Ok(Ok(()))) => {}
         Ok(Ok(Err(error))) => return outlet.refused(service.catalog.with_leader(id, error)),
         Ok(Err(_stopped)) => return outlet.refused(super::shutting_down()),
         Err(_elapsed) => {

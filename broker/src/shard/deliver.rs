@@ -80,7 +80,7 @@ impl LocalQueue {
         if !leader.serves
             || leader.deleting
             || leader.consumers.is_empty()
-            || now < leader.deliver_from
+            || now < leader.dispatch_from
         {
             return;
         }
@@ -126,7 +126,9 @@ impl LocalQueue {
 
     /// Whether deliveries wait for the lease or for the time from which they are allowed.
     pub(super) fn waits_to_deliver(&self) -> bool {
-        self.leader.as_ref().is_some_and(|leader| leader.serves && !leader.consumers.is_empty())
+        self.leader.as_ref().is_some_and(|leader| {
+            leader.serves && !(leader.consumers.is_empty() && leader.held_attaches.is_empty())
+        })
     }
 
     /// Reads what was dispatched to this consumer and gives it to its connection.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bellwether_coordinator::coordinator::Version;
 use bellwether_coordinator::records::{BrokerRecord, QueueDefinition, QueueState};
-use bellwether_protocol::client::{DeliveredRun, QueueCounts, Settlement};
+use bellwether_protocol::client::{Claim, ConsumerAttached, DeliveredRun, QueueCounts, Settlement};
 use bellwether_protocol::error::ErrorBody;
 use bellwether_protocol::ids::{BrokerId, BrokerLife, Epoch, OffsetRange, QueueId, Seq, StoreId};
 use bellwether_protocol::message::MessageBlock;
@@ -128,12 +128,17 @@ pub struct AttachConsumer {
     pub prefetch: u32,
     /// 0: no limit.
     pub prefetch_bytes: u64,
+    /// What it had of an earlier leader.
+    pub claim: Option<Claim>,
     pub sink: Arc<dyn ConsumerSink>,
-    pub reply: oneshot::Sender<Result<Epoch, ErrorBody>>,
+    /// `Ok` when it is attached: its sink has heard more.
+    pub reply: oneshot::Sender<Result<(), ErrorBody>>,
 }
 
 /// Where a consumer's deliveries and settle outcomes go. Never blocks: the shard stops delivering when [`ConsumerSink::deliver`] says so.
 pub trait ConsumerSink: Send + Sync {
+    /// It is attached. Told before anything else.
+    fn attached(&self, attached: ConsumerAttached);
     /// Hands runs over. They are written, in this order, when `lease` holds; until then they are held back, and they are
     /// dropped when it is over.
     /// `false`: hold back until [`ShardInput::Drained`].

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bellwether_coordinator::coordinator::Version;
 use bellwether_coordinator::records::QueueDefinition;
@@ -26,6 +26,10 @@ use super::tools::Tools;
 const HELD_PUBLISHES_MAX: usize = 4096;
 /// Settles that wait while the leadership is about to move; beyond it they are refused, and what they were for comes again.
 const HELD_SETTLES_MAX: usize = 4096;
+
+/// How long a new leader waits with handing out for the consumers of its predecessor: one that is there claims what it holds, and
+/// it is not delivered a second time. Most are back within a few milliseconds.
+const CLAIM_WITHIN: Duration = Duration::from_millis(100);
 
 /// One queue's replica.
 pub(crate) struct LocalQueue {
@@ -54,7 +58,10 @@ pub(crate) struct Leader {
     pub serves: bool,
     /// The high watermark has passed the epoch start: serve once everything up to this offset is applied.
     pub serve_at: Option<(Epoch, Instant, Offset)>,
+    /// From when on consumers are attached: no deposed leader delivers any more.
     pub deliver_from: Instant,
+    /// From when on it hands out: consumers that were with its predecessor have had time to come and claim what they hold.
+    pub dispatch_from: Instant,
     pub lease: Lease,
     /// Appended, not committed: in order of the log.
     pub waiting: VecDeque<Waiting>,
@@ -100,10 +107,10 @@ pub(crate) enum HeldSettle {
     Detach(ConsumerKey),
 }
 
-/// Why a settle was not done whose queue somebody else leads now.
+/// Why a settle was not done whose queue somebody else leads now: who claims what it held there can settle it there.
 pub(crate) fn handed_over(queue: &QueueName) -> ErrorBody {
     let words = format!("queue {queue} is being handed over or deleted");
-    ErrorBody::not_done(ErrorCode::Stale, words)
+    ErrorBody::not_done(ErrorCode::NotLeader, words)
 }
 
 /// Somebody who waits until the log is committed up to `end`.
@@ -125,6 +132,7 @@ impl Leader {
             serves: false,
             serve_at: None,
             deliver_from: now,
+            dispatch_from: now,
             lease: Lease::default(),
             waiting: VecDeque::new(),
             held_publishes: Vec::new(),
@@ -198,15 +206,15 @@ impl LocalQueue {
         // Purges of older epochs have nobody here who waits for their counts.
         leader.purged.clear();
         leader.deliver_from = deliver_from;
+        leader.dispatch_from = match self.machine.has_messages() {
+            true => deliver_from.max(tools.now + CLAIM_WITHIN),
+            false => deliver_from,
+        };
         self.machine.lead(epoch);
-        let publishes = std::mem::take(&mut leader.held_publishes);
-        let attaches = std::mem::take(&mut leader.held_attaches);
-        for publish in publishes {
+        for publish in std::mem::take(&mut leader.held_publishes) {
             self.publish(tools, publish);
         }
-        for attach in attaches {
-            self.attach(tools, attach);
-        }
+        self.take_held_attaches(tools);
     }
 
     /// The leadership stays here after all.
@@ -243,16 +251,13 @@ impl LocalQueue {
         for attach in leader.held_attaches.drain(..) {
             answer(attach.reply, Err(self.not_leader(tools)));
         }
-        for held in leader.held_settles.drain(..) {
-            if let HeldSettle::Settle(settle) = held
-                && let Some(consumer) = leader.consumers.get(&settle.consumer)
-            {
-                consumer.sink.settle_failed(settle.number, handed_over(&self.definition.name));
-            }
-        }
-        for (consumer, number) in leader.settling.told.drain(..) {
+        let held = leader.held_settles.drain(..).filter_map(|held| match held {
+            HeldSettle::Settle(settle) => Some((settle.consumer, settle.number)),
+            HeldSettle::Detach(_) => None,
+        });
+        for (consumer, number) in held.chain(leader.settling.told.drain(..)) {
             if let Some(consumer) = leader.consumers.get(&consumer) {
-                consumer.sink.settle_failed(number, self.not_leader(tools));
+                consumer.sink.settle_failed(number, handed_over(&self.definition.name));
             }
         }
         for consumer in leader.consumers.into_values() {
@@ -336,6 +341,7 @@ impl LocalQueue {
     pub fn finish_turn(&mut self, tools: &mut Tools) {
         self.append_settles(tools);
         self.apply_committed(tools);
+        self.take_held_attaches(tools);
         self.stream_to_followers(tools);
         self.deliver(tools);
     }

@@ -13,7 +13,8 @@ use bellwether_protocol::names::{ExchangeName, RoutingKey};
 use bytes::Bytes;
 use tokio::time::Sleep;
 
-use super::inbox::{Inbox, Serial};
+use super::holds::Serial;
+use super::inbox::Inbox;
 use super::settles::Ticket;
 use crate::error::SettleError;
 
@@ -33,8 +34,9 @@ pub(crate) struct Origin {
 /// A message, held until it is settled: acknowledged, rejected or returned. Dropping it unsettled returns it to its
 /// place in the queue.
 ///
-/// A delivery does not outlive its attachment: after a failover, or when its consumer is gone, settling it is
-/// [`Stale`](SettleError::Stale) (not done), and the message comes again.
+/// A failover does not take it away: the consumer asks the next leader to let it keep what it holds. Settling is
+/// [`Stale`](SettleError::Stale) (not done) when that one has given the message to another consumer first, or when this consumer is
+/// gone; the message comes again then.
 #[must_use = "a delivery that is dropped goes back to its queue"]
 pub struct Delivery {
     origin: Arc<Origin>,
@@ -168,6 +170,7 @@ pub struct Settled {
     /// Deliveries of the call that were stale.
     stale: u64,
     failed: Option<SettleError>,
+    epoch: Option<Epoch>,
     deadline: Option<Pin<Box<Sleep>>>,
 }
 
@@ -180,12 +183,27 @@ impl std::fmt::Debug for Settled {
 
 impl Settled {
     pub(super) fn new(inbox: Arc<Inbox>, ticket: Option<Ticket>, stale: u64) -> Settled {
-        Settled { inbox, ticket, more: Vec::new(), stale, failed: None, deadline: None }
+        Settled {
+            inbox,
+            ticket,
+            more: Vec::new(),
+            stale,
+            failed: None,
+            epoch: None,
+            deadline: None,
+        }
     }
 
     pub(super) fn of_many(inbox: Arc<Inbox>, mut tickets: Vec<Ticket>, stale: u64) -> Settled {
         let ticket = tickets.pop();
-        Settled { inbox, ticket, more: tickets, stale, failed: None, deadline: None }
+        Settled { inbox, ticket, more: tickets, stale, failed: None, epoch: None, deadline: None }
+    }
+
+    /// The latest term of leadership that the consumer knew of when the answer was taken: not below the one in which it was
+    /// confirmed. `None` before.
+    #[must_use]
+    pub fn epoch(&self) -> Option<u64> {
+        self.epoch.map(|epoch| epoch.0)
     }
 
     fn outcome(&mut self) -> Result<(), SettleError> {
@@ -228,6 +246,7 @@ impl Future for Settled {
                 }
             }
         }
+        this.epoch = Some(this.inbox.epoch());
         Poll::Ready(this.outcome())
     }
 }

@@ -4,14 +4,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bellwether_protocol::client::{Request, Response};
+use bellwether_protocol::client::{ConsumerAttached, Request, Response};
 use bellwether_protocol::error::{ErrorBody, ErrorCode};
-use bellwether_protocol::ids::{ConsumerHandle, Epoch, QueueId};
+use bellwether_protocol::ids::ConsumerHandle;
 use bellwether_protocol::names::QueueName;
 
-use super::inbox::{Inbox, Work};
+use super::inbox::{Attached, Inbox, Work};
 use crate::backoff::Backoff;
-use crate::cluster::{At, Cluster, Found, Question};
+use crate::cluster::{At, Cluster, Question};
 use crate::error::{ConsumeError, Trouble};
 use crate::link::Link;
 
@@ -22,8 +22,6 @@ pub(super) struct Driver {
     pub(super) queue: QueueName,
     pub(super) prefetch: u32,
     pub(super) prefetch_bytes: u64,
-    /// The queue's identity, once it is known: one declared anew under the same name is another.
-    pub(super) id: Option<QueueId>,
     /// A broker has said that there is no such queue, since it was last attached.
     pub(super) missed: bool,
 }
@@ -31,9 +29,7 @@ pub(super) struct Driver {
 impl Driver {
     /// Attaches for the first time.
     pub(super) async fn start(&mut self) -> Result<(), Trouble> {
-        let link = self.attach(At::Anywhere).await?;
-        self.id = self.identify(&link).await;
-        Ok(())
+        self.attach(At::Anywhere).await.map(|_| ())
     }
 
     /// Keeps the consumer attached until it is closed or has ended.
@@ -56,14 +52,22 @@ impl Driver {
         }
     }
 
-    /// Lets settles be confirmed, then gives back what is unsettled.
+    /// Lets settles be confirmed, by the next leader if need be, then gives back what is unsettled.
     async fn leave(&self) {
-        let settled = self.inbox.settled_all();
+        let settled = self.settle_what_is_pending();
         if tokio::time::timeout(self.cluster.config.deadline, settled).await.is_err() {
             tracing::warn!(queue.name = %self.queue, "left with settles unconfirmed");
         }
-        if let Some((link, consumer)) = self.inbox.detach("the consumer was closed") {
+        if let Some((link, consumer)) = self.inbox.leave() {
             link.tell(Request::DetachConsumer { consumer });
+        }
+    }
+
+    async fn settle_what_is_pending(&self) {
+        while !self.inbox.settled_or_lost().await {
+            if let Err(obstacle) = self.attach(At::Anywhere).await {
+                return tracing::warn!(queue.name = %self.queue, ?obstacle, "settles stay unconfirmed");
+            }
         }
     }
 
@@ -103,46 +107,34 @@ impl Driver {
         let mut backoff = Backoff::default();
         let mut at = at;
         loop {
-            let (link, epoch) = self.ask_to_attach(at).await?;
-            if self.inbox.attached(epoch) {
+            let (link, attached) = self.ask_to_attach(at).await?;
+            let attached = self.inbox.attached(attached);
+            if attached == Attached::Done {
                 return Ok(link);
             }
-            // An older epoch than was seen: a leader that does not know yet that it was deposed, or another queue.
-            if let Some((link, consumer)) = self.inbox.detach("attached to a deposed leader") {
+            if let Some((link, consumer)) = self.inbox.detach("attached elsewhere") {
                 link.tell(Request::DetachConsumer { consumer });
             }
-            if let (Some(known), Some(found)) = (self.id, self.identify(&link).await)
-                && known != found
-            {
+            if attached == Attached::AnotherQueue {
                 // Known for sure, so it ends the stream here; whatever is told after this is too late.
                 self.inbox.end(Trouble::Refused(declared_anew(&self.queue)).into());
                 return Err(Trouble::Closed);
             }
+            // A leader that does not know yet that it was deposed.
             tokio::time::sleep(backoff.next()).await;
             at = At::Anywhere;
         }
     }
 
-    async fn ask_to_attach(&self, at: At) -> Result<(Arc<Link>, Epoch), Trouble> {
+    async fn ask_to_attach(&self, at: At) -> Result<(Arc<Link>, ConsumerAttached), Trouble> {
         let attach = Attach { driver: self, handle: None };
         let found = self.cluster.ask_with(at, true, attach).await?;
         match found.response {
-            Response::ConsumerAttached { epoch } => Ok((found.link, epoch)),
+            Response::ConsumerAttached(attached) => Ok((found.link, attached)),
             other => {
                 self.inbox.detach("attaching failed");
                 Err(Trouble::Unknown(format!("the broker answered an attach with {other:?}")))
             }
-        }
-    }
-
-    /// The identity of the queue, if its leader says it.
-    async fn identify(&self, link: &Arc<Link>) -> Option<QueueId> {
-        let at = At::Broker(link.broker_address());
-        let request = Request::DescribeQueue { queue: self.queue.clone() };
-        let asking = self.cluster.ask(request, at);
-        match tokio::time::timeout(IDENTIFY_PATIENCE, asking).await {
-            Ok(Ok(Found { response: Response::Queue { summary, .. }, .. })) => Some(summary.id),
-            _ => None,
         }
     }
 }
@@ -163,6 +155,7 @@ impl Question for Attach<'_> {
             queue: self.driver.queue.clone(),
             prefetch: self.driver.prefetch,
             prefetch_bytes: self.driver.prefetch_bytes,
+            claim: self.driver.inbox.claim(),
         }
     }
 
@@ -173,10 +166,6 @@ impl Question for Attach<'_> {
         }
     }
 }
-
-/// How long to wait for a queue's identity. Without it only a queue that was deleted and declared anew is not
-/// told from a deposed leader's.
-const IDENTIFY_PATIENCE: Duration = Duration::from_secs(1);
 
 /// How long after "no such queue" it is asked for again.
 const SECOND_LOOK: Duration = Duration::from_millis(300);

@@ -6,17 +6,21 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use bellwether_protocol::client::{ClientFrame, Deliver, DeliveredRun, Settle, Settlement};
-use bellwether_protocol::error::{BrokerAddress, ErrorBody};
+use bellwether_protocol::client::{
+    Claim, ClientFrame, ConsumerAttached, Deliver, DeliveredRun, SETTLE_RANGES_MAX, Settle,
+    Settlement,
+};
+use bellwether_protocol::error::{BrokerAddress, ErrorBody, ErrorCode};
 use bellwether_protocol::frame::Frame;
-use bellwether_protocol::ids::{ConsumerHandle, Epoch, Offset, OffsetRange};
+use bellwether_protocol::ids::{ConsumerHandle, Epoch, Offset, OffsetRange, QueueId};
 use bellwether_protocol::message::Message;
 use bytes::BytesMut;
 use tokio::sync::Notify;
 
 use super::delivery::{Delivery, Origin};
+use super::holds::{Holds, Serial};
 use super::ranges::Ranges;
-use super::settles::{Settles, Ticket, one};
+use super::settles::{Settles, Ticket, Verdict, one};
 use crate::error::{ConsumeError, SettleError, Trouble};
 use crate::link::{Lane, Link, LinkId, Source};
 use crate::lock::Locked;
@@ -34,21 +38,18 @@ pub(crate) struct Inbox {
     quiet: Notify,
 }
 
-/// Counts attachments of one consumer. A delivery of an earlier one is stale.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Serial(u64);
-
 #[derive(Debug, Default)]
 struct State {
     attachment: Option<Attachment>,
-    serial: Serial,
+    /// The queue's identity and the epoch in which this consumer last held something; none before it was attached.
+    known: Option<(QueueId, Epoch)>,
     /// Highest epoch of any attachment or delivery. What is older comes from a deposed leader.
     seen: Epoch,
     arrived: VecDeque<Run>,
     /// Messages in `arrived`.
     waiting: u64,
-    /// Offsets that the application has, unsettled.
-    held: Ranges,
+    /// What the application has, unsettled.
+    held: Holds,
     settles: Settles,
     /// Whether this stands in its connection's line.
     queued: bool,
@@ -67,6 +68,9 @@ struct Attachment {
     handle: ConsumerHandle,
     /// Not known before the broker's answer or its first delivery.
     epoch: Option<Epoch>,
+    /// The broker's answer was looked at: it is known what of earlier deliveries this consumer still has. Before that nothing is
+    /// handed out and nothing settled.
+    decided: bool,
 }
 
 /// Messages of one address that have arrived.
@@ -80,6 +84,17 @@ impl std::fmt::Debug for Run {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Run({} messages from {})", self.messages.len(), self.next)
     }
+}
+
+/// What an answer to an attach came to.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Attached {
+    /// It is attached, or its attachment is over already.
+    Done,
+    /// An older epoch than was seen: its sender is no leader any more.
+    Deposed,
+    /// The queue was deleted, and another declared under its name.
+    AnotherQueue,
 }
 
 /// What the driver should do.
@@ -138,7 +153,7 @@ impl Inbox {
         offset: Offset,
     ) -> Option<Ticket> {
         let mut state = self.state.lock();
-        if serial != state.serial || !state.held.remove(offset) {
+        if !state.held.remove(serial, offset) {
             return None;
         }
         let ticket = state.settles.add(settlement, one(offset));
@@ -152,7 +167,7 @@ impl Inbox {
     /// Returns a delivery that was dropped. Nobody waits for it.
     pub(super) fn give_back(self: &Arc<Self>, serial: Serial, offset: Offset) {
         let mut state = self.state.lock();
-        if serial != state.serial || !state.held.remove(offset) {
+        if !state.held.remove(serial, offset) {
             return;
         }
         state.settles.add(Settlement::Return, one(offset));
@@ -169,10 +184,7 @@ impl Inbox {
         offset: Offset,
     ) -> Option<Vec<Ticket>> {
         let mut state = self.state.lock();
-        if serial != state.serial {
-            return None;
-        }
-        let ranges = state.held.take_below(offset.plus(1));
+        let ranges = state.held.take_up_to(serial, offset);
         if ranges.is_empty() {
             return None;
         }
@@ -193,7 +205,7 @@ impl Inbox {
         let mut ranges = Ranges::default();
         let mut state = self.state.lock();
         for (serial, offset) in deliveries {
-            if serial == state.serial && state.held.remove(offset) {
+            if state.held.remove(serial, offset) {
                 ranges.insert(one(offset));
             } else {
                 stale += 1;
@@ -204,6 +216,11 @@ impl Inbox {
         drop(state);
         self.stand_in_line(line);
         (tickets, stale)
+    }
+
+    /// The highest epoch that was seen.
+    pub(super) fn epoch(&self) -> Epoch {
+        self.state.lock().seen
     }
 
     pub(super) fn with_settles<T>(&self, then: impl FnOnce(&mut Settles) -> T) -> T {
@@ -220,7 +237,7 @@ impl Inbox {
         self.news.notify_one();
     }
 
-    /// Waits until every settle is resolved: at the latest when the attachment is lost.
+    /// Waits until every settle is resolved.
     pub(crate) async fn settled_all(&self) {
         loop {
             let quiet = self.quiet.notified();
@@ -229,6 +246,23 @@ impl Inbox {
             quiet.as_mut().enable();
             if self.state.lock().settles.is_empty() {
                 return;
+            }
+            quiet.await;
+        }
+    }
+
+    /// Waits until every settle is resolved, `true`, or the attachment is lost.
+    pub(super) async fn settled_or_lost(&self) -> bool {
+        loop {
+            let quiet = self.quiet.notified();
+            tokio::pin!(quiet);
+            quiet.as_mut().enable();
+            let (settled, lost) = {
+                let state = self.state.lock();
+                (state.settles.is_empty(), state.attachment.is_none())
+            };
+            if settled || lost {
+                return settled;
             }
             quiet.await;
         }
@@ -264,7 +298,7 @@ impl Inbox {
             ));
         }
         state.waiting += count;
-        let (serial, epoch) = (state.serial, deliver.epoch);
+        let (serial, epoch) = (state.held.serial(), deliver.epoch);
         state.arrived.extend(deliver.runs.into_iter().map(|run| self.arrive(serial, epoch, run)));
         let reader = state.reader.take();
         drop(state);
@@ -311,7 +345,10 @@ impl Inbox {
         let mut state = self.state.lock();
         if state.is_attached(link, handle) {
             tracing::debug!(error.code = error.code.number(), %error.message, "a settle failed");
-            state.settles.failed(number, SettleError::refused(error), &mut wake);
+            // The next leader will say what became of it.
+            if !matches!(error.code, ErrorCode::NotLeader | ErrorCode::Unsettled) {
+                state.settles.failed(number, SettleError::refused(error), &mut wake);
+            }
         }
         self.wake_after(state, wake);
     }
@@ -342,7 +379,7 @@ impl Inbox {
         Ok(())
     }
 
-    /// The attachment is over: everything unsettled will come again, from whoever leads next.
+    /// The attachment is over. Who leads next will say what of the unsettled this consumer keeps; the rest comes again.
     fn lose(&self, mut state: std::sync::MutexGuard<'_, State>, why: &str) {
         let mut wake = Vec::new();
         let attachment = state.forget_attachment(why, &mut wake);
@@ -351,6 +388,7 @@ impl Inbox {
         if let Some(attachment) = attachment {
             attachment.link.forget_consumer(attachment.handle);
         }
+        self.quiet.notify_waiters();
         self.news.notify_one();
     }
 
@@ -393,19 +431,56 @@ impl Inbox {
         let mut wake = Vec::new();
         let mut state = self.state.lock();
         state.forget_attachment("attached anew", &mut wake);
-        state.attachment = Some(Attachment { link: Arc::clone(link), handle, epoch: None });
+        let link = Arc::clone(link);
+        state.attachment = Some(Attachment { link, handle, epoch: None, decided: false });
         state.queued = false;
         self.wake_after(state, wake);
     }
 
-    /// The broker's answer. False: it is of an older epoch than was seen, so its sender is no leader any more.
-    pub(super) fn attached(&self, epoch: Epoch) -> bool {
+    /// What this consumer has of earlier leaders and would keep; settles whose answers did not come included.
+    pub(super) fn claim(&self) -> Option<Claim> {
+        let state = self.state.lock();
+        let (queue, epoch) = state.known?;
+        let all: Ranges = state.held.earlier().chain(state.settles.pending()).collect();
+        let mut ranges = all.into_vec();
+        // What lies beyond comes again.
+        ranges.truncate(SETTLE_RANGES_MAX);
+        (!ranges.is_empty()).then_some(Claim { queue, epoch, ranges })
+    }
+
+    /// The broker's answer.
+    pub(super) fn attached(self: &Arc<Self>, answer: ConsumerAttached) -> Attached {
+        let ConsumerAttached { epoch, queue, held, settled } = answer;
         let mut state = self.state.lock();
-        if epoch < state.seen {
-            return false;
+        if state.known.is_some_and(|(known, _)| known != queue) {
+            return Attached::AnotherQueue;
         }
-        state.enter(epoch);
-        true
+        if epoch < state.seen {
+            return Attached::Deposed;
+        }
+        if state.enter(epoch) {
+            // It went on before its answer was looked at.
+            let why = format!("deliveries went on behind epoch {epoch}");
+            self.lose(state, &why);
+            return Attached::Done;
+        }
+        let verdict = Verdict {
+            held: held.into_iter().collect(),
+            settled: settled.into_iter().collect(),
+            same_leader: state.known.is_some_and(|(_, before)| before == epoch),
+        };
+        let mut wake = Vec::new();
+        state.held.keep(&verdict.held);
+        state.settles.decided(&verdict, &mut wake);
+        state.known = Some((queue, epoch));
+        if let Some(here) = &mut state.attachment {
+            here.decided = true;
+        }
+        wake.extend(state.reader.take());
+        let line = state.line_up();
+        self.wake_after(state, wake);
+        self.stand_in_line(line);
+        Attached::Done
     }
 
     /// Gives the attachment up.
@@ -417,6 +492,12 @@ impl Inbox {
         let gone = gone?;
         gone.link.forget_consumer(gone.handle);
         Some((gone.link, gone.handle))
+    }
+
+    /// Ends the attachment for good.
+    pub(super) fn leave(&self) -> Option<(Arc<Link>, ConsumerHandle)> {
+        self.state.lock().ended = true;
+        self.detach("the consumer was closed")
     }
 
     /// The stream ends with this.
@@ -438,6 +519,9 @@ impl Inbox {
 
 impl State {
     fn take_next(&mut self) -> Option<Delivery> {
+        if self.attachment.as_ref().is_some_and(|here| !here.decided) {
+            return None;
+        }
         loop {
             let run = self.arrived.front_mut()?;
             let Some(message) = run.messages.next() else {
@@ -465,11 +549,14 @@ impl State {
     }
 
     fn forget_attachment(&mut self, why: &str, wake: &mut Vec<Waker>) -> Option<Attachment> {
-        self.settles.lost(why, wake);
-        self.serial.0 += 1;
+        self.held.attachment_over();
         self.arrived.clear();
         self.waiting = 0;
-        self.held.clear();
+        if self.ended {
+            // Nobody will ask another leader for it.
+            self.settles.lost(why, wake);
+            self.held.clear();
+        }
         self.attachment.take()
     }
 
@@ -486,7 +573,7 @@ impl State {
     /// The connection in whose line to stand, if there is something to send and this does not stand there.
     fn line_up(&mut self) -> Option<Arc<Link>> {
         let attachment = self.attachment.as_ref()?;
-        if self.queued || !self.settles.has_unsent() {
+        if self.queued || !attachment.decided || !self.settles.has_unsent() {
             return None;
         }
         self.queued = true;
@@ -501,7 +588,7 @@ impl Source for Inbox {
         let Some(attachment) = attachment.as_ref().filter(|here| here.link.id() == link) else {
             return false;
         };
-        let Some(epoch) = attachment.epoch else {
+        let Some(epoch) = attachment.epoch.filter(|_| attachment.decided) else {
             *queued = false;
             return false;
         };

@@ -2,6 +2,7 @@
 
 mod delivery;
 mod driver;
+mod holds;
 mod inbox;
 mod ranges;
 mod settles;
@@ -70,7 +71,6 @@ impl ConsumerBuilder {
             queue,
             prefetch: self.prefetch,
             prefetch_bytes: self.prefetch_bytes,
-            id: None,
             missed: false,
         };
         driver.start().await?;

@@ -6,6 +6,16 @@ use bellwether_protocol::ids::{Offset, OffsetRange};
 #[derive(Debug, Default)]
 pub(crate) struct Ranges(Vec<OffsetRange>);
 
+impl FromIterator<OffsetRange> for Ranges {
+    fn from_iter<I: IntoIterator<Item = OffsetRange>>(parts: I) -> Ranges {
+        let mut ranges = Ranges::default();
+        for range in parts {
+            ranges.insert(range);
+        }
+        ranges
+    }
+}
+
 impl Ranges {
     /// Ranges, not offsets.
     pub(crate) fn len(&self) -> usize {
@@ -19,6 +29,19 @@ impl Ranges {
 
     pub(crate) fn into_vec(self) -> Vec<OffsetRange> {
         self.0
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = OffsetRange> + '_ {
+        self.0.iter().copied()
+    }
+
+    /// What of a range is in.
+    pub(crate) fn within(&self, range: OffsetRange) -> impl Iterator<Item = OffsetRange> + '_ {
+        let from = self.0.partition_point(|known| known.end <= range.first);
+        let known = self.0[from..].iter().take_while(move |known| known.first < range.end);
+        known.map(move |known| {
+            OffsetRange::new(known.first.max(range.first), known.end.min(range.end))
+        })
     }
 
     pub(crate) fn clear(&mut self) {
@@ -132,6 +155,9 @@ mod tests {
                     }
                 }
                 prop_assert!(is_tidy(&ranges));
+                let middle = ranges.within(OffsetRange::new(Offset(20), Offset(40)));
+                let middle: BTreeSet<u64> = middle.flat_map(|part| part.first.0..part.end.0).collect();
+                prop_assert!(middle.iter().eq(model.range(20..40)));
                 prop_assert_eq!(offsets(&ranges), model.clone());
             }
         }

@@ -36,7 +36,7 @@ pub(crate) struct Settles {
     before: u64,
     /// At most one for each settlement; ascending by ticket.
     gathering: Vec<Gathering>,
-    /// Closed because they were full; ascending by ticket. Bounded by the prefetch.
+    /// Closed: full, or to be sent again; ascending by ticket. Bounded by the prefetch.
     full: VecDeque<Gathering>,
     /// One for each ticket from the lowest unresolved on.
     open: VecDeque<Open>,
@@ -53,10 +53,35 @@ struct Gathering {
 
 #[derive(Debug, Default)]
 struct Open {
-    sent: bool,
-    resolved: bool,
+    progress: Progress,
     receipts: u32,
     wakers: Vec<Waker>,
+}
+
+#[derive(Debug, Default)]
+enum Progress {
+    #[default]
+    Gathered,
+    /// What of, should the answer not come.
+    Sent(Settlement, Vec<OffsetRange>),
+    Resolved,
+}
+
+impl Open {
+    fn is_resolved(&self) -> bool {
+        matches!(self.progress, Progress::Resolved)
+    }
+}
+
+/// What a leader made of what a consumer had of the one before it.
+#[derive(Debug)]
+pub(crate) struct Verdict {
+    /// It holds these, in the leader's epoch.
+    pub(crate) held: Ranges,
+    /// These are settled.
+    pub(crate) settled: Ranges,
+    /// The leader is the one that was there before: what is in neither may still be on its way there.
+    pub(crate) same_leader: bool,
 }
 
 #[derive(Debug)]
@@ -111,25 +136,22 @@ impl Settles {
             self.full.extend(self.gathering.drain(..));
         }
         let frame = self.full.pop_front()?;
+        let ranges = frame.ranges.into_vec();
         if let Some(open) = self.open_mut(frame.ticket) {
-            open.sent = true;
+            open.progress = Progress::Sent(frame.settlement, ranges.clone());
         }
-        Some(Order {
-            number: frame.ticket.0 - self.before,
-            settlement: frame.settlement,
-            ranges: frame.ranges.into_vec(),
-        })
+        Some(Order { number: frame.ticket.0 - self.before, settlement: frame.settlement, ranges })
     }
 
     /// All frames of this attachment up to this number are committed, but for those that failed.
     pub(crate) fn settled(&mut self, up_to: u64, wake: &mut Vec<Waker>) {
         let last = Ticket(self.before.saturating_add(up_to));
         let mut ticket = self.lowest();
-        for open in self.open.iter_mut().take_while(|open| open.sent) {
-            if ticket > last {
+        for open in &mut self.open {
+            if ticket > last || matches!(open.progress, Progress::Gathered) {
                 break;
             }
-            open.resolved = true;
+            open.progress = Progress::Resolved;
             wake.append(&mut open.wakers);
             ticket = Ticket(ticket.0 + 1);
         }
@@ -143,8 +165,8 @@ impl Settles {
     }
 
     fn fail(&mut self, ticket: Ticket, error: SettleError, wake: &mut Vec<Waker>) {
-        let Some(open) = self.open_mut(ticket).filter(|open| !open.resolved) else { return };
-        open.resolved = true;
+        let Some(open) = self.open_mut(ticket).filter(|open| !open.is_resolved()) else { return };
+        open.progress = Progress::Resolved;
         wake.append(&mut open.wakers);
         let receipts = open.receipts;
         if receipts > 0 {
@@ -152,7 +174,83 @@ impl Settles {
         }
     }
 
-    /// The attachment is over: what was sent may be done, what was not is stale.
+    /// What is on its way: settled by the application, and not known to be done.
+    pub(crate) fn pending(&self) -> impl Iterator<Item = OffsetRange> + '_ {
+        let sent = self.open.iter().flat_map(|open| match &open.progress {
+            Progress::Sent(_, ranges) => ranges.as_slice(),
+            Progress::Gathered | Progress::Resolved => &[],
+        });
+        let unsent = self.full.iter().chain(&self.gathering).flat_map(|frame| frame.ranges.iter());
+        sent.copied().chain(unsent)
+    }
+
+    /// A leader has said what it makes of all that was pending: what this consumer holds there is sent again, what is settled is
+    /// done, and what somebody else has comes again.
+    pub(crate) fn decided(&mut self, verdict: &Verdict, wake: &mut Vec<Waker>) {
+        let unsent: Vec<Gathering> = self.full.drain(..).chain(self.gathering.drain(..)).collect();
+        let sent = (self.lowest().0..).map(Ticket).zip(&mut self.open);
+        let sent = sent.filter_map(|(ticket, open)| match std::mem::take(&mut open.progress) {
+            Progress::Sent(settlement, ranges) => {
+                let ranges = ranges.into_iter().collect();
+                Some((true, Gathering { ticket, settlement, ranges }))
+            }
+            progress => {
+                open.progress = progress;
+                None
+            }
+        });
+        let mut frames: Vec<_> =
+            sent.chain(unsent.into_iter().map(|frame| (false, frame))).collect();
+        frames.sort_by_key(|(_, frame)| frame.ticket);
+        let mut rest = Vec::new();
+        for (sent, frame) in frames {
+            rest.extend(self.decide(verdict, sent, frame, wake));
+        }
+        for (settlement, ranges) in rest {
+            // Behind all others, so that numbers go out in order.
+            let at = self.gather(settlement);
+            let frame = self.gathering.remove(at);
+            self.full.push_back(Gathering { ranges, ..frame });
+        }
+        self.trim();
+        self.before = self.lowest().0 - 1;
+    }
+
+    /// What is to be settled though nobody hears of it: the rest of a frame of which a part is lost.
+    fn decide(
+        &mut self,
+        verdict: &Verdict,
+        sent: bool,
+        frame: Gathering,
+        wake: &mut Vec<Waker>,
+    ) -> Option<(Settlement, Ranges)> {
+        let Gathering { ticket, settlement, ranges } = frame;
+        let held: Ranges = ranges.iter().flat_map(|range| verdict.held.within(range)).collect();
+        let settled: u64 = ranges
+            .iter()
+            .flat_map(|range| verdict.settled.within(range))
+            .map(OffsetRange::count)
+            .sum();
+        let lost = ranges.count().saturating_sub(held.count() + settled);
+        if lost > 0 {
+            let message = "the leader was lost, and another consumer has the message".to_owned();
+            let error = match sent && verdict.same_leader {
+                true => SettleError::Unsettled { message },
+                false => SettleError::Stale { stale: lost, message },
+            };
+            self.fail(ticket, error, wake);
+            return (held.len() > 0).then_some((settlement, held));
+        }
+        if held.len() > 0 {
+            self.full.push_back(Gathering { ticket, settlement, ranges: held });
+        } else if let Some(open) = self.open_mut(ticket) {
+            open.progress = Progress::Resolved;
+            wake.append(&mut open.wakers);
+        }
+        None
+    }
+
+    /// There will be no other leader: what was sent may be done, what was not is stale.
     pub(crate) fn lost(&mut self, why: &str, wake: &mut Vec<Waker>) {
         let unsent = std::mem::take(&mut self.full).into_iter().chain(self.gathering.drain(..));
         let unsent: HashMap<Ticket, u64> =
@@ -170,7 +268,7 @@ impl Settles {
     }
 
     fn trim(&mut self) {
-        while self.open.front().is_some_and(|open| open.resolved) {
+        while self.open.front().is_some_and(Open::is_resolved) {
             self.open.pop_front();
         }
     }
@@ -178,7 +276,7 @@ impl Settles {
     /// The outcome of a ticket. `waker` is called when it comes.
     pub(crate) fn poll(&mut self, ticket: Ticket, waker: &Waker) -> Poll<Result<(), SettleError>> {
         match self.open_mut(ticket) {
-            Some(open) if !open.resolved => {
+            Some(open) if !open.is_resolved() => {
                 if !open.wakers.iter().any(|known| known.will_wake(waker)) {
                     open.wakers.push(waker.clone());
                 }
@@ -193,7 +291,7 @@ impl Settles {
 
     /// A receipt of this ticket is gone.
     pub(crate) fn receipt_dropped(&mut self, ticket: Ticket) {
-        if let Some(open) = self.open_mut(ticket).filter(|open| !open.resolved) {
+        if let Some(open) = self.open_mut(ticket).filter(|open| !open.is_resolved()) {
             open.receipts -= 1;
             if open.receipts == 0 {
                 open.wakers = Vec::new();
@@ -275,8 +373,18 @@ mod tests {
         assert!(settles.is_empty() && settles.failures.is_empty());
     }
 
+    fn verdict(held: &[(u64, u64)], settled: &[(u64, u64)]) -> Verdict {
+        let ranges = |ranges: &[(u64, u64)]| {
+            ranges
+                .iter()
+                .map(|(first, end)| OffsetRange::new(Offset(*first), Offset(*end)))
+                .collect()
+        };
+        Verdict { held: ranges(held), settled: ranges(settled), same_leader: false }
+    }
+
     #[test]
-    fn a_lost_connection_leaves_sent_settles_unknown_and_unsent_ones_stale() {
+    fn what_nobody_will_be_asked_about_is_unknown_if_it_was_sent_and_stale_if_not() {
         let mut settles = Settles::default();
         let mut wake = Vec::new();
         let sent = ack(&mut settles, 0);
@@ -291,12 +399,47 @@ mod tests {
             outcome(&mut settles, unsent),
             Poll::Ready(Err(SettleError::Stale { stale: 1, .. }))
         ));
-        ack(&mut settles, 5);
-        assert_eq!(
-            settles.next_order().unwrap().number,
-            1,
-            "numbers begin anew on each attachment"
-        );
+        assert!(settles.is_empty());
+    }
+
+    #[test]
+    fn what_the_next_leader_lets_it_keep_is_sent_again_in_the_same_order() {
+        let mut settles = Settles::default();
+        let mut wake = Vec::new();
+        let done = ack(&mut settles, 0);
+        settles.next_order().unwrap();
+        let again = ack(&mut settles, 1);
+        settles.next_order().unwrap();
+        let unsent = ack(&mut settles, 2);
+        assert_eq!(settles.pending().map(|range| range.first.0).collect::<Vec<_>>(), [0, 1, 2]);
+        settles.decided(&verdict(&[(1, 3)], &[(0, 1)]), &mut wake);
+        assert_eq!(outcome(&mut settles, done), Poll::Ready(Ok(())));
+        for (number, offset) in [(1, 1), (2, 2)] {
+            let order = settles.next_order().unwrap();
+            assert_eq!((order.number, order.ranges[0].first.0), (number, offset));
+        }
+        settles.settled(2, &mut wake);
+        assert_eq!(outcome(&mut settles, again), Poll::Ready(Ok(())));
+        assert_eq!(outcome(&mut settles, unsent), Poll::Ready(Ok(())));
+    }
+
+    #[test]
+    fn of_a_frame_of_which_a_part_is_lost_the_rest_is_settled_and_the_answer_says_so() {
+        let mut settles = Settles::default();
+        let mut wake = Vec::new();
+        let ticket = ack(&mut settles, 0);
+        ack(&mut settles, 1);
+        settles.next_order().unwrap();
+        let later = ack(&mut settles, 9);
+        settles.decided(&verdict(&[(0, 1), (9, 10)], &[]), &mut wake);
+        let lost = outcome(&mut settles, ticket);
+        assert!(matches!(lost, Poll::Ready(Err(SettleError::Stale { stale: 1, .. }))), "{lost:?}");
+        let orders = [settles.next_order().unwrap(), settles.next_order().unwrap()];
+        assert_eq!(orders.each_ref().map(|order| order.ranges[0].first.0), [9, 0]);
+        assert!(orders[0].number < orders[1].number);
+        settles.settled(orders[1].number, &mut wake);
+        assert_eq!(outcome(&mut settles, later), Poll::Ready(Ok(())));
+        assert!(settles.is_empty());
     }
 
     #[test]

@@ -8,14 +8,14 @@ use std::time::Duration;
 use bellwether_client::{Client, ClientBuilder};
 use bellwether_protocol::FrameCodec;
 use bellwether_protocol::client::{
-    BrokerFrame, ClientFrame, Deliver, DeliveredRun, Hello, Publish, QueueCounts, QueueSummary,
-    Request, Response, Settle, Welcome,
+    BrokerFrame, Claim, ClientFrame, ConsumerAttached, Deliver, DeliveredRun, Hello, Publish,
+    QueueCounts, QueueSummary, Request, Response, Settle, Welcome,
 };
 use bellwether_protocol::error::{BrokerAddress, ErrorBody, ErrorCode, Outcome};
 use bellwether_protocol::frame::Limits;
 use bellwether_protocol::ids::{
-    BrokerId, ClusterId, ConsumerHandle, Epoch, Offset, ProducerHandle, QueueId, RequestId, Seq,
-    SeqRange,
+    BrokerId, ClusterId, ConsumerHandle, Epoch, Offset, OffsetRange, ProducerHandle, QueueId,
+    RequestId, Seq, SeqRange,
 };
 use bellwether_protocol::message::MessageBlock;
 use bellwether_protocol::names::{ExchangeName, QueueName, RoutingKey};
@@ -23,6 +23,7 @@ use bytes::Bytes;
 use futures::{SinkExt, StreamExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::codec::Framed;
+use uuid::Uuid;
 
 /// Longest that anything in these tests may take. Nothing waits for it to pass.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -110,7 +111,7 @@ impl FakeBroker {
     pub fn welcome(&self) -> Welcome {
         Welcome {
             version: 1,
-            cluster: ClusterId(uuid::Uuid::from_u128(1)),
+            cluster: ClusterId(Uuid::from_u128(1)),
             broker: BrokerId(self.id),
             heartbeat_ms: 0,
             frame_bytes_max: Limits::CLIENT.frame_bytes_max as u32,
@@ -263,15 +264,36 @@ impl Session {
 
     /// Takes a consumer of a queue with this identity in, and tells the identity.
     pub async fn attach_consumer_of(&mut self, epoch: u64, identity: u128) -> ConsumerHandle {
+        self.attach_claimant(epoch, identity, &[], &[]).await.0
+    }
+
+    /// Takes a consumer in, with what it holds and what is settled of its claim. Answers the claim, too.
+    pub async fn attach_claimant(
+        &mut self,
+        epoch: u64,
+        identity: u128,
+        held: &[(u64, u64)],
+        settled: &[(u64, u64)],
+    ) -> (ConsumerHandle, Option<Claim>) {
         loop {
             let (id, request) = self.request().await;
             match request {
-                Request::AttachConsumer { consumer, .. } => {
-                    let epoch = Epoch(epoch);
-                    self.respond(id, Response::ConsumerAttached { epoch }).await;
-                    return consumer;
+                Request::AttachConsumer { consumer, claim, .. } => {
+                    let ranges = |ranges: &[(u64, u64)]| {
+                        let range = |(first, end): &(u64, u64)| {
+                            OffsetRange::new(Offset(*first), Offset(*end))
+                        };
+                        ranges.iter().map(range).collect()
+                    };
+                    let attached = ConsumerAttached {
+                        epoch: Epoch(epoch),
+                        queue: QueueId(Uuid::from_u128(identity)),
+                        held: ranges(held),
+                        settled: ranges(settled),
+                    };
+                    self.respond(id, Response::ConsumerAttached(attached)).await;
+                    return (consumer, claim);
                 }
-                Request::DescribeQueue { queue } => self.describe(id, &queue, identity).await,
                 Request::DetachConsumer { .. } => self.respond(id, Response::Done).await,
                 other => panic!("a consumer was expected, not {other:?}"),
             }
@@ -333,7 +355,7 @@ pub fn bodies(publish: &Publish) -> Vec<String> {
 pub fn summary(queue: &QueueName, identity: u128, leader: BrokerId) -> QueueSummary {
     QueueSummary {
         name: queue.clone(),
-        id: QueueId(uuid::Uuid::from_u128(identity)),
+        id: QueueId(Uuid::from_u128(identity)),
         replicas: vec![leader],
         in_sync: vec![leader],
         min_isr: 1,

@@ -24,6 +24,8 @@ pub struct Verdict {
     pub deliveries: u64,
     pub redeliveries: u64,
     pub settled: u64,
+    /// Acks and rejects that were answered with "not done" or "unknown".
+    pub settles_failed: u64,
     /// Broken promises by kind.
     pub violations: BTreeMap<&'static str, u64>,
     /// The first of them, in words.
@@ -58,6 +60,7 @@ impl Checker {
             deliveries: self.deliveries,
             redeliveries: self.redeliveries,
             settled: self.queues.iter().map(|queue| queue.settled()).sum(),
+            settles_failed: self.settles_failed,
             evidence: self.violations.iter().map(ToString::to_string).collect(),
             violations: self.totals,
         }

@@ -61,6 +61,7 @@ pub struct Checker {
     totals: BTreeMap<&'static str, u64>,
     deliveries: u64,
     redeliveries: u64,
+    settles_failed: u64,
 }
 
 struct ProducerHistory {
@@ -124,6 +125,7 @@ impl Checker {
             totals: BTreeMap::new(),
             deliveries: 0,
             redeliveries: 0,
+            settles_failed: 0,
         }
     }
 
@@ -221,6 +223,9 @@ impl Checker {
         let history = &mut self.queues[queue.0];
         while history.recently_settled.front().is_some_and(|oldest| oldest.at + stale_for < at) {
             history.recently_settled.pop_front();
+        }
+        if outcome != Outcome::Done {
+            self.settles_failed += messages.len() as u64;
         }
         for &message in messages {
             let Some(stream) = history.streams.get_mut(&ProducerIndex(message.producer)) else {

@@ -158,8 +158,11 @@ async fn take_settles(
     queue: QueueIndex,
     mut settles: mpsc::Receiver<Settle>,
 ) {
-    while let Some(Settle { settling, message, epoch, choice }) = settles.recv().await {
-        let (outcome, why) = match settling.await {
+    while let Some(Settle { mut settling, message, epoch, choice }) = settles.recv().await {
+        let answer = (&mut settling).await;
+        // Perhaps not by the leader that delivered it.
+        let epoch = settling.epoch().unwrap_or(epoch);
+        let (outcome, why) = match answer {
             Ok(()) => (Outcome::Done, String::new()),
             Err(failure) => (failure.outcome, failure.why),
         };

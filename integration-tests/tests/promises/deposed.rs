@@ -22,8 +22,13 @@ async fn a_deposed_leader_delivers_nothing_and_confirms_no_settle_when_it_goes_o
 
     let mut wire = Wire::connect(&story.cluster.broker(leader).address()).await.unwrap();
     let queue = QueueName::new("orders").unwrap();
-    let attach =
-        Request::AttachConsumer { consumer: CONSUMER, queue, prefetch: 10, prefetch_bytes: 0 };
+    let attach = Request::AttachConsumer {
+        consumer: CONSUMER,
+        queue,
+        prefetch: 10,
+        prefetch_bytes: 0,
+        claim: None,
+    };
     let mut frames = wire.ask(attach).await.unwrap();
     frames.extend(wire.until_quiet(Duration::from_millis(500)).await);
     let held = delivered(&frames);

@@ -263,6 +263,8 @@ pub enum Request {
         prefetch: u32,
         /// Most unsettled bytes, 0 for no limit; one message is always let through.
         prefetch_bytes: u64,
+        /// What it was delivered by an earlier leader and would like to keep.
+        claim: Option<Claim>,
     },
     /// Ends a consumer: what it holds goes back to the queue.
     DetachConsumer {
@@ -308,10 +310,31 @@ pub enum Response {
     /// The producer may publish; credit follows.
     ProducerAttached,
     /// The consumer is attached; deliveries follow.
-    ConsumerAttached {
-        /// The epoch its deliveries carry.
-        epoch: Epoch,
-    },
+    ConsumerAttached(ConsumerAttached),
+}
+
+/// Messages that a consumer was delivered on an earlier attachment and has not settled, or not heard that it has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// The queue that they were delivered from: one declared anew under its name is another.
+    pub queue: QueueId,
+    /// The epoch in which they were delivered, or kept the last time.
+    pub epoch: Epoch,
+    /// Which; at least one, at most [`SETTLE_RANGES_MAX`], ascending, no overlap.
+    pub ranges: Vec<OffsetRange>,
+}
+
+/// What an attached consumer is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConsumerAttached {
+    /// The epoch its deliveries carry.
+    pub epoch: Epoch,
+    /// The queue.
+    pub queue: QueueId,
+    /// Of its claim, what it holds in this epoch, as if it had been delivered in it.
+    pub held: Vec<OffsetRange>,
+    /// Of its claim, what is settled or purged for good.
+    pub settled: Vec<OffsetRange>,
 }
 
 /// How an exchange routes.

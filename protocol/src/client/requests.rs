@@ -2,10 +2,10 @@
 
 use bytes::BytesMut;
 
-use super::wire::unknown;
+use super::wire::{check_ranges, unknown};
 use super::{
-    AbsentBroker, Binding, BrokerStatus, ClusterStatus, Drain, ExchangeKind, QueueCounts,
-    QueueOptions, QueueSummary, Request, Response,
+    AbsentBroker, Binding, BrokerStatus, Claim, ClusterStatus, ConsumerAttached, Drain,
+    ExchangeKind, QueueCounts, QueueOptions, QueueSummary, Request, Response,
 };
 use crate::frame::{FrameError, Problem};
 use crate::wire::{Items, Reader, Wire, put_struct_variant, put_uint, put_variant, wire_struct};
@@ -37,6 +37,8 @@ wire_struct!(ClusterStatus {
 });
 wire_struct!(BrokerStatus { address, incarnation, version, leads, copies, drain });
 wire_struct!(AbsentBroker { broker, copies, drain });
+wire_struct!(Claim { queue, epoch, ranges });
+wire_struct!(ConsumerAttached { epoch, queue, held, settled });
 
 mod request_kind {
     pub(super) const DECLARE_EXCHANGE: u8 = 1;
@@ -94,8 +96,8 @@ impl Wire for Request {
             Request::DetachProducer { producer } => {
                 put_variant(out, kind::DETACH_PRODUCER, &[producer]);
             }
-            Request::AttachConsumer { consumer, queue, prefetch, prefetch_bytes } => {
-                let fields: [&dyn Wire; 4] = [consumer, queue, prefetch, prefetch_bytes];
+            Request::AttachConsumer { consumer, queue, prefetch, prefetch_bytes, claim } => {
+                let fields: [&dyn Wire; 5] = [consumer, queue, prefetch, prefetch_bytes, claim];
                 put_variant(out, kind::ATTACH_CONSUMER, &fields);
             }
             Request::Drain { broker, drain } => put_variant(out, kind::DRAIN, &[broker, drain]),
@@ -179,6 +181,7 @@ fn take_other(items: &mut Items<'_>, kind: u8) -> Result<Request, FrameError> {
             queue: items.next("AttachConsumer.queue")?,
             prefetch: items.next("AttachConsumer.prefetch")?,
             prefetch_bytes: items.next("AttachConsumer.prefetch_bytes")?,
+            claim: check_claim(items.next_or_default("AttachConsumer.claim")?)?,
         },
         kind::DRAIN => Request::Drain {
             broker: items.next("Drain.broker")?,
@@ -189,6 +192,13 @@ fn take_other(items: &mut Items<'_>, kind: u8) -> Result<Request, FrameError> {
         }
         kind => return Err(unknown("request", kind)),
     })
+}
+
+fn check_claim(claim: Option<Claim>) -> Result<Option<Claim>, FrameError> {
+    if let Some(claim) = &claim {
+        check_ranges(&claim.ranges).map_err(|error| error.at("Claim.ranges"))?;
+    }
+    Ok(claim)
 }
 
 mod response_kind {
@@ -221,8 +231,8 @@ impl Wire for Response {
             Response::Bindings(bindings) => put_variant(out, kind::BINDINGS, &[bindings]),
             Response::Cluster(status) => put_struct_variant(out, kind::CLUSTER, status),
             Response::ProducerAttached => put_variant(out, kind::PRODUCER_ATTACHED, &[]),
-            Response::ConsumerAttached { epoch } => {
-                put_variant(out, kind::CONSUMER_ATTACHED, &[epoch]);
+            Response::ConsumerAttached(attached) => {
+                put_struct_variant(out, kind::CONSUMER_ATTACHED, attached);
             }
         }
     }
@@ -247,9 +257,7 @@ impl Wire for Response {
             kind::BINDINGS => Response::Bindings(items.next("Bindings.bindings")?),
             kind::CLUSTER => Response::Cluster(items.fields()?),
             kind::PRODUCER_ATTACHED => Response::ProducerAttached,
-            kind::CONSUMER_ATTACHED => {
-                Response::ConsumerAttached { epoch: items.next("ConsumerAttached.epoch")? }
-            }
+            kind::CONSUMER_ATTACHED => Response::ConsumerAttached(items.fields()?),
             kind => return Err(unknown("response", kind)),
         };
         items.end()?;

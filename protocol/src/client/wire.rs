@@ -134,7 +134,7 @@ fn check_settle(settle: Settle) -> Result<Settle, FrameError> {
     Ok(settle)
 }
 
-fn check_ranges(ranges: &[OffsetRange]) -> Result<(), FrameError> {
+pub(super) fn check_ranges(ranges: &[OffsetRange]) -> Result<(), FrameError> {
     if ranges.is_empty() {
         return Err(Problem::None.into());
     }

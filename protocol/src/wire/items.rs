@@ -20,6 +20,14 @@ impl<'r> Items<'r> {
         self.next_with(place, T::take)
     }
 
+    /// The next field, which older versions do not send.
+    pub(crate) fn next_or_default<T: Wire + Default>(
+        &mut self,
+        place: &'static str,
+    ) -> Result<T, FrameError> {
+        if self.left == 0 { Ok(T::default()) } else { self.next(place) }
+    }
+
     /// The next field, read by `take`.
     pub(crate) fn next_with<T>(
         &mut self,

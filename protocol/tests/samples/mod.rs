@@ -187,6 +187,11 @@ pub fn requests() -> Vec<(&'static str, Request)> {
                 queue,
                 prefetch: 200,
                 prefetch_bytes: 0,
+                claim: Some(Claim {
+                    queue: self::queue(),
+                    epoch: Epoch(3),
+                    ranges: vec![OffsetRange::new(Offset(20), Offset(22))],
+                }),
             },
         ),
         ("DetachConsumer", Request::DetachConsumer { consumer: ConsumerHandle(1) }),
@@ -249,7 +254,15 @@ pub fn responses() -> Vec<(&'static str, Response)> {
             }),
         ),
         ("ProducerAttached", Response::ProducerAttached),
-        ("ConsumerAttached", Response::ConsumerAttached { epoch: Epoch(4) }),
+        (
+            "ConsumerAttached",
+            Response::ConsumerAttached(ConsumerAttached {
+                epoch: Epoch(4),
+                queue: self::queue(),
+                held: vec![OffsetRange::new(Offset(20), Offset(21))],
+                settled: vec![OffsetRange::new(Offset(21), Offset(22))],
+            }),
+        ),
     ]
 }
 

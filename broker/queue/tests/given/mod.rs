@@ -244,6 +244,17 @@ impl Given {
         self
     }
 
+    /// What of this the consumer holds now, and what is settled.
+    pub fn claims(
+        &mut self,
+        name: &'static str,
+        ranges: &[(u64, u64)],
+    ) -> (Vec<OffsetRange>, Vec<OffsetRange>) {
+        let ranges: Vec<_> = ranges.iter().map(|(first, end)| range(*first, *end)).collect();
+        let claimed = self.queue.claim(self.keys[name], &ranges).unwrap();
+        (claimed.held, claimed.settled)
+    }
+
     pub fn resumes(&mut self, name: &'static str) -> &mut Given {
         self.queue.resume(self.keys[name]);
         self

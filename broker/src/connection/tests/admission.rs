@@ -83,6 +83,7 @@ async fn handles_in_use_and_a_prefetch_of_nothing_are_refused() {
         queue: queue("orders"),
         prefetch: 0,
         prefetch_bytes: 0,
+        claim: None,
     };
     assert_eq!(world.refused(attach).await.code, ErrorCode::InvalidOption);
     let unknown = Request::AttachConsumer {
@@ -90,6 +91,7 @@ async fn handles_in_use_and_a_prefetch_of_nothing_are_refused() {
         queue: queue("nothing"),
         prefetch: 1,
         prefetch_bytes: 0,
+        claim: None,
     };
     let error = world.refused(unknown).await;
     assert_eq!(error.code, ErrorCode::NoSuchQueue);

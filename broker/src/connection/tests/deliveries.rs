@@ -32,8 +32,9 @@ async fn the_answer_to_an_attach_goes_before_the_first_delivery() {
     let mut world = World::new().await;
     world.ask(attach_consumer("orders")).await;
     let attach = world.shard_takes_attach().await;
+    attach.sink.attached(attached());
     attach.sink.deliver(Epoch(1), lease(), vec![run(0, block(1))]);
-    attach.reply.send(Ok(Epoch(1))).unwrap();
+    attach.reply.send(Ok(())).unwrap();
     assert!(matches!(world.answer().await, BrokerFrame::Response { .. }));
     assert!(matches!(world.answer().await, BrokerFrame::Deliver(_)));
 }

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bellwether_protocol::client::{
-    BrokerFrame, ClientFrame, Deliver, DeliveredRun, Hello, Publish, Request, Response, Settle,
-    Settlement,
+    BrokerFrame, ClientFrame, ConsumerAttached, Deliver, DeliveredRun, Hello, Publish, Request,
+    Response, Settle, Settlement,
 };
 use bellwether_protocol::error::{ErrorBody, ErrorCode, Outcome};
 use bellwether_protocol::ids::{
@@ -198,14 +198,10 @@ impl World {
     async fn attach_consumer(&mut self) -> AttachedConsumer {
         let asked = self.ask(attach_consumer("orders")).await;
         let attach = self.shard_takes_attach().await;
-        attach.reply.send(Ok(Epoch(1))).unwrap();
-        match self.answer().await {
-            BrokerFrame::Response {
-                id,
-                response: Response::ConsumerAttached { epoch: Epoch(1) },
-            } => assert_eq!(id, asked),
-            other => panic!("{other:?}"),
-        }
+        attach.sink.attached(attached());
+        attach.reply.send(Ok(())).unwrap();
+        let response = Response::ConsumerAttached(attached());
+        assert_eq!(self.answer().await, BrokerFrame::Response { id: asked, response });
         AttachedConsumer { sink: attach.sink }
     }
 }
@@ -215,12 +211,23 @@ struct AttachedConsumer {
     sink: Arc<dyn ConsumerSink>,
 }
 
+/// What a shard tells a consumer in epoch 1.
+fn attached() -> ConsumerAttached {
+    ConsumerAttached {
+        epoch: Epoch(1),
+        queue: QueueId(uuid::Uuid::from_u128(1)),
+        held: Vec::new(),
+        settled: Vec::new(),
+    }
+}
+
 fn attach_consumer(name: &str) -> Request {
     Request::AttachConsumer {
         consumer: CONSUMER,
         queue: queue(name),
         prefetch: 10,
         prefetch_bytes: 0,
+        claim: None,
     }
 }
 
