@@ -52,6 +52,8 @@ pub struct Consumer {
     held: BTreeMap<Offset, MessageId>,
     next_number: u64,
     settling: BTreeMap<u64, (Vec<OffsetRange>, bool)>,
+    /// What it had when it lost its leader, and whether it was settling that for good.
+    kept: BTreeMap<Offset, (Option<MessageId>, bool)>,
 }
 
 impl Consumer {
@@ -64,6 +66,7 @@ impl Consumer {
             held: BTreeMap::new(),
             next_number: 1,
             settling: BTreeMap::new(),
+            kept: BTreeMap::new(),
         }
     }
 }
@@ -224,13 +227,19 @@ impl Consumer {
             if self.key == 0 {
                 numbers.next_consumer += 1;
                 self.key = numbers.next_consumer;
-                return vec![Request::Attach { consumer: self.key, prefetch: self.prefetch }];
+                let claim = self.kept.keys().map(|at| OffsetRange::new(*at, at.plus(1))).collect();
+                let (consumer, prefetch) = (self.key, self.prefetch);
+                return vec![Request::Attach { consumer, prefetch, claim: merged(claim) }];
             }
             return Vec::new();
         };
         let consumer = self.key;
         if !quiet && random.chance(2) {
             self.lost();
+            if random.chance(50) {
+                // It leaves for good, and another comes.
+                self.kept.clear();
+            }
             return vec![Request::Detach { consumer }];
         }
         if self.held.is_empty() || random.chance(30) {
@@ -258,9 +267,16 @@ impl Consumer {
     /// `false`: it has to look for another broker.
     fn hears(&mut self, reply: Reply, witness: &mut Witness) -> bool {
         match reply {
-            Reply::Attached { consumer, epoch } if consumer == self.key => {
+            Reply::Attached { consumer, epoch, .. }
+                if consumer == self.key && epoch < self.seen =>
+            {
+                self.lost();
+                false
+            }
+            Reply::Attached { consumer, epoch, held, settled } if consumer == self.key => {
                 self.attached = Some(epoch);
                 self.seen = self.seen.max(epoch);
+                self.decided(&held, &settled, witness);
                 true
             }
             Reply::Deliver { consumer, epoch, messages } if consumer == self.key => {
@@ -279,7 +295,9 @@ impl Consumer {
                 true
             }
             Reply::SettleFailed { consumer, number, .. } if consumer == self.key => {
-                self.settling.remove(&number);
+                if let Some((ranges, returned)) = self.settling.remove(&number) {
+                    self.keep(&ranges, returned);
+                }
                 true
             }
             Reply::Closed { consumer } if consumer == self.key => {
@@ -290,10 +308,37 @@ impl Consumer {
         }
     }
 
+    /// What it had is its own again, or settled, or somebody else's.
+    fn decided(&mut self, held: &[OffsetRange], settled: &[OffsetRange], witness: &mut Witness) {
+        let kept = std::mem::take(&mut self.kept);
+        let within = |ranges: &[OffsetRange], at: Offset| {
+            ranges.iter().any(|range| (range.first..range.end).contains(&at))
+        };
+        for (at, (id, for_good)) in kept {
+            if within(held, at) {
+                self.held.insert(at, id.unwrap_or(MessageId(u64::MAX)));
+            } else if within(settled, at) && for_good {
+                // That its settle is done is what it takes from this.
+                witness.settle_confirmed(&[OffsetRange::new(at, at.plus(1))], false);
+            }
+        }
+    }
+
     fn lost(&mut self) {
         self.key = 0;
+        for (at, id) in std::mem::take(&mut self.held) {
+            self.kept.insert(at, (Some(id), false));
+        }
+        for (ranges, returned) in std::mem::take(&mut self.settling).into_values() {
+            self.keep(&ranges, returned);
+        }
         self.attached = None;
-        self.held.clear();
-        self.settling.clear();
+    }
+
+    /// To be asked for at the next leader: a settle that was not answered.
+    fn keep(&mut self, ranges: &[OffsetRange], returned: bool) {
+        for at in ranges.iter().flat_map(|range| range.first.0..range.end.0) {
+            self.kept.insert(Offset(at), (None, !returned));
+        }
     }
 }

@@ -46,6 +46,8 @@ pub struct Outcome {
     pub confirmed: u64,
     pub deliveries: u64,
     pub redeliveries: u64,
+    /// Messages that consumers kept when their leader changed.
+    pub claims: u64,
     /// From the end of faults until everything was drained, in microseconds.
     pub drained_after_us: u64,
     pub violation: Option<Violation>,
@@ -101,6 +103,7 @@ fn outcome(world: &World, drained_after_us: u64) -> Outcome {
         confirmed: world.witness.confirmed(),
         deliveries: world.witness.deliveries,
         redeliveries: world.witness.redeliveries,
+        claims: world.witness.claims,
         drained_after_us,
         violation: world.witness.violation.clone(),
     }

@@ -148,6 +148,11 @@ pub enum Fact {
         epoch: Epoch,
         end: Offset,
     },
+    /// A consumer keeps these from an earlier epoch.
+    Claimed {
+        epoch: Epoch,
+        held: Vec<OffsetRange>,
+    },
     Delivers {
         epoch: Epoch,
         run: OffsetRange,

@@ -106,16 +106,11 @@ impl Process {
                     self.reply(client, Reply::Published { token, result: Err(error) });
                 }
             }
-            Request::Attach { consumer, .. } if !serves => {
+            Request::Attach { consumer, .. } if !serves || !self.may_deliver() => {
                 self.reply(client, Reply::Closed { consumer });
             }
-            Request::Attach { consumer, prefetch } => {
-                self.machine.attach(consumer, prefetch);
-                if let Some(leader) = &mut self.leader {
-                    leader.consumers.insert(consumer, client);
-                    let epoch = leader.epoch;
-                    self.reply(client, Reply::Attached { consumer, epoch });
-                }
+            Request::Attach { consumer, prefetch, claim } => {
+                self.attach(client, consumer, prefetch, &claim);
             }
             Request::Detach { consumer } => self.detach(disk, consumer),
             Request::Settle { consumer, number, epoch, settlement, ranges } => {
@@ -140,6 +135,25 @@ impl Process {
             }
             Request::Purge => {}
         }
+    }
+
+    fn attach(&mut self, client: ClientId, consumer: u64, prefetch: u32, claim: &[OffsetRange]) {
+        self.machine.attach(consumer, prefetch);
+        let Some(leader) = &mut self.leader else { return };
+        leader.consumers.insert(consumer, client);
+        let epoch = leader.epoch;
+        let (mut held, mut settled) = (Vec::new(), Vec::new());
+        if !claim.is_empty() {
+            let claimed = self.machine.claim(consumer, claim).expect("a sound claim");
+            (held, settled) = (claimed.held, claimed.settled);
+            self.out.push(Output::Fact(Fact::Claimed { epoch, held: held.clone() }));
+        }
+        self.reply(client, Reply::Attached { consumer, epoch, held, settled });
+    }
+
+    /// Whether no leader before it may deliver any more.
+    fn may_deliver(&self) -> bool {
+        self.leader.as_ref().is_some_and(|leader| leader.deliver_from <= Some(self.now))
     }
 
     /// The leadership stays here after all.

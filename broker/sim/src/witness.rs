@@ -40,6 +40,8 @@ pub struct Witness {
     pub violation: Option<Violation>,
     pub deliveries: u64,
     pub redeliveries: u64,
+    /// Messages that consumers kept when their leader changed.
+    pub claims: u64,
 }
 
 impl Witness {
@@ -226,6 +228,25 @@ impl Witness {
                     );
                 }
                 self.last_first = Some((epoch, offset));
+            }
+        }
+    }
+
+    /// A leader lets a consumer keep what it had: it was delivered, and nobody has settled it.
+    pub fn claimed(&mut self, by: BrokerLife, held: &[OffsetRange]) {
+        for offset in held.iter().flat_map(|run| run.first.0..run.end.0).map(Offset) {
+            self.claims += 1;
+            if !self.delivered.contains(&offset) {
+                self.violated(
+                    "G4",
+                    format!("{by} lets a consumer keep {offset}, which it never got"),
+                );
+            }
+            if !self.unsettled.contains_key(&offset) && !self.purged.contains(&offset) {
+                self.violated(
+                    "G3",
+                    format!("{by} lets a consumer keep {offset}, which was settled"),
+                );
             }
         }
     }

@@ -51,6 +51,8 @@ pub enum Request {
     Attach {
         consumer: u64,
         prefetch: u32,
+        /// What it had of an earlier leader.
+        claim: Vec<OffsetRange>,
     },
     Detach {
         consumer: u64,
@@ -86,6 +88,8 @@ pub enum Reply {
     Attached {
         consumer: u64,
         epoch: Epoch,
+        held: Vec<OffsetRange>,
+        settled: Vec<OffsetRange>,
     },
     Deliver {
         consumer: u64,

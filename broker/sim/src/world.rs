@@ -390,6 +390,9 @@ impl World {
                 };
                 self.witness.confirms(epoch, end, &self.ensemble, disk_of);
             }
+            // One that was deposed promises nothing with it: it can neither deliver nor confirm a settle.
+            Fact::Claimed { epoch, .. } if epoch != self.ensemble.state().epoch => {}
+            Fact::Claimed { held, .. } => self.witness.claimed(life, &held),
             Fact::Delivers { epoch, run, batches, redelivered } => {
                 self.witness.delivers(life, epoch, run, &batches, redelivered);
             }

@@ -1,18 +1,16 @@
 //! What clients ask of a queue's leader: publish, consume, settle, purge, delete, describe.
 
-use std::sync::Arc;
 use std::time::Instant;
 
 use bellwether_log::{Enqueue, ProducerMark, Record, SettleKind};
-use bellwether_protocol::client::{Claim, ConsumerAttached, QueueCounts, Settlement};
+use bellwether_protocol::client::{QueueCounts, Settlement};
 use bellwether_protocol::error::{ErrorBody, ErrorCode};
-use bellwether_protocol::ids::{Offset, OffsetRange, Seq};
+use bellwether_protocol::ids::{OffsetRange, Seq};
 use bellwether_queue::{Admission, merged};
 use bellwether_replication::Event;
 use tokio::sync::oneshot;
 
-use super::deliver::Consumer;
-use super::input::{AttachConsumer, ConsumerKey, ConsumerSettle, Deletable, QueuePublish};
+use super::input::{ConsumerKey, ConsumerSettle, Deletable, QueuePublish};
 use super::queue::{HeldSettle, LocalQueue, Settling, Waiter, Waiting, answer, handed_over};
 use super::tools::Tools;
 
@@ -144,70 +142,6 @@ impl LocalQueue {
             ));
         }
         Ok(())
-    }
-
-    pub fn attach(&mut self, tools: &mut Tools, attach: AttachConsumer) {
-        let error = self.not_leader(tools);
-        let Some(leader) = self.leader.as_mut().filter(|leader| !leader.deleting) else {
-            return answer(attach.reply, Err(error));
-        };
-        if self.replica.leads().is_none() {
-            return answer(attach.reply, Err(error));
-        }
-        // What it claims it may settle at once. A deposed leader must be done with delivering by then, or it could deliver
-        // what was settled here (promise G3).
-        if !leader.serves || tools.now < leader.deliver_from {
-            leader.held_attaches.push(attach);
-            return;
-        }
-        self.machine.attach(attach.consumer.0, attach.prefetch);
-        let mut attached = ConsumerAttached {
-            epoch: leader.epoch,
-            queue: self.id,
-            held: Vec::new(),
-            settled: Vec::new(),
-        };
-        if let Some(claim) = attach.claim.filter(|claim| claim.queue == self.id) {
-            match self.machine.claim(attach.consumer.0, &self.as_delivered(tools, &claim)) {
-                Ok(claimed) => {
-                    attached.held = claimed.held;
-                    attached.settled = claimed.settled;
-                }
-                Err(error) => {
-                    // It holds nothing yet: there is nothing to return.
-                    let _nothing = self.machine.detach(attach.consumer.0);
-                    return answer(attach.reply, Err(error));
-                }
-            }
-        }
-        let consumer = Consumer::new(Arc::clone(&attach.sink), attach.prefetch_bytes);
-        if let Some(leader) = &mut self.leader {
-            leader.consumers.insert(attach.consumer, consumer);
-        }
-        attach.sink.attached(attached);
-        answer(attach.reply, Ok(()));
-        tools.touch(self.id);
-    }
-
-    /// The part of a claim whose offsets still stand for the messages that were delivered: below the first epoch behind the one
-    /// they were delivered in. After a forced election others may stand at the same offsets, and nobody has seen those.
-    fn as_delivered(&self, tools: &Tools, claim: &Claim) -> Vec<OffsetRange> {
-        let epochs = tools.logs.epochs(self.id).starts();
-        let behind = epochs.iter().find(|(epoch, _)| *epoch > claim.epoch);
-        let end = behind.map_or(Offset(u64::MAX), |(_, start)| *start);
-        let below = |range: &OffsetRange| OffsetRange::new(range.first, range.end.min(end));
-        claim.ranges.iter().map(below).filter(|range| range.first < range.end).collect()
-    }
-
-    /// Consumers that came before this leader might deliver.
-    pub(super) fn take_held_attaches(&mut self, tools: &mut Tools) {
-        let Some(leader) = &mut self.leader else { return };
-        if leader.held_attaches.is_empty() || !leader.serves || tools.now < leader.deliver_from {
-            return;
-        }
-        for attach in std::mem::take(&mut leader.held_attaches) {
-            self.attach(tools, attach);
-        }
     }
 
     pub fn detach(&mut self, tools: &mut Tools, consumer: ConsumerKey) {

@@ -2,6 +2,7 @@
 //! what waits, lets each queue act, and then hands everything on in one go — to the journal, the peers, the clients.
 
 mod apply;
+mod attach;
 mod clients;
 mod deliver;
 mod effects;

@@ -38,11 +38,7 @@ impl Story {
         Story::with(BrokerOptions { arguments, ..BrokerOptions::default() }).await
     }
 
-    async fn with(mut options: BrokerOptions) -> Story {
-        // Leaderships move only where a story is about that: what a consumer holds then comes again.
-        if !options.arguments.iter().any(|flag| flag == "--leader-settle") {
-            options.arguments.extend(["--leader-settle", "10m"].map(str::to_owned));
-        }
+    async fn with(options: BrokerOptions) -> Story {
         let cluster = Cluster::start_with(Setup { options, ..Setup::default() }).await.unwrap();
         let driver = cluster.driver().await.unwrap();
         Story { cluster, driver }
