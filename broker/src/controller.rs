@@ -162,7 +162,9 @@ impl Duties {
             return;
         }
         match why {
-            Why::Replaces { from, to } | Why::EvensCopies { from, to } => {
+            Why::Replaces { from, to }
+            | Why::EvensCopies { from, to }
+            | Why::SpreadsRacks { from, to } => {
                 info!(queue.id = %queue, from = from.0, to = to.0, "a copy of a queue moves");
                 self.copying = Some((queue, now));
             }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bellwether_protocol::client::{
-    Binding, ClusterStatus, Drain, ExchangeKind, QueueCounts, QueueOptions, QueueSummary, Request,
-    Response,
+    Binding, ClusterStatus, Drain, ExchangeKind, PlannedMove, QueueCounts, QueueOptions,
+    QueueSummary, Request, Response,
 };
 use bellwether_protocol::ids::BrokerId;
 use bellwether_protocol::names::{ExchangeName, QueueName, RoutingKey};
@@ -338,6 +338,18 @@ impl Client {
     pub async fn drain(&self, broker: BrokerId, drain: Option<Drain>) -> Result<(), DrainError> {
         match self.ask(Request::Drain { broker, drain }).await? {
             Response::Done => Ok(()),
+            other => Err(unexpected(&other).into()),
+        }
+    }
+
+    /// What the cluster is about to move to be even again, the first moves, and whether there are more. It does that by itself: this
+    /// is for looking.
+    ///
+    /// # Errors
+    /// [`QueryError`].
+    pub async fn plan(&self) -> Result<(Vec<PlannedMove>, bool), QueryError> {
+        match self.ask(Request::Plan).await? {
+            Response::Plan { moves, more } => Ok((moves, more)),
             other => Err(unexpected(&other).into()),
         }
     }

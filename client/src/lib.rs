@@ -40,8 +40,8 @@ mod message;
 mod producer;
 
 pub use bellwether_protocol::client::{
-    AbsentBroker, Binding, BrokerStatus, ClusterStatus, Drain, ExchangeKind, QueueCounts,
-    QueueOptions, QueueSummary,
+    AbsentBroker, Binding, BrokerStatus, ClusterStatus, Drain, ExchangeKind, Moved, PlannedMove,
+    QueueCounts, QueueOptions, QueueSummary,
 };
 pub use bellwether_protocol::error::BrokerAddress;
 pub use bellwether_protocol::headers::{HeaderValue, Headers};

@@ -64,6 +64,8 @@ pub enum Why {
     Adds { to: BrokerId },
     /// One broker holds more than its share.
     EvensCopies { from: BrokerId, to: BrokerId },
+    /// Two copies lay in one rack, and another rack had none.
+    SpreadsRacks { from: BrokerId, to: BrokerId },
     /// Another is to lead.
     Leads { from: BrokerId, to: BrokerId },
     /// As many copies are in sync as the queue wanted for its confirms.
@@ -87,7 +89,7 @@ impl<'a> Picture<'a> {
         Picture { brokers, queues }
     }
 
-    /// The next copy to be made, if one should be: first for brokers that leave, then missing ones, then for evenness.
+    /// The next copy to be made, if one should be: first for brokers that leave, then missing ones, then for racks, then for evenness.
     #[must_use]
     pub fn next_copy(&self) -> Option<Change> {
         let loads = self.loads(|state| &state.replicas);
@@ -95,6 +97,7 @@ impl<'a> Picture<'a> {
             .iter()
             .find_map(|view| self.replace(view, &loads))
             .or_else(|| self.queues.iter().find_map(|view| self.add(view, &loads)))
+            .or_else(|| self.queues.iter().find_map(|view| self.spread_racks(view, &loads)))
             .or_else(|| self.even_copies(&loads))
     }
 
@@ -209,6 +212,27 @@ impl<'a> Picture<'a> {
         Some(change(view, state, Why::Adds { to }))
     }
 
+    /// One of two copies of the same rack goes to a rack that has none: the last of them, for the first leads.
+    fn spread_racks(
+        &self,
+        view: &QueueView<'_>,
+        loads: &BTreeMap<BrokerId, u32>,
+    ) -> Option<Change> {
+        let replicas = &view.state.replicas;
+        let without = |at: usize| {
+            let mut others = replicas.clone();
+            others.remove(at);
+            others
+        };
+        let at =
+            (0..replicas.len()).rev().find(|at| self.shares_rack(replicas[*at], &without(*at)))?;
+        let to = self.best_holder(view, &without(at), loads)?;
+        if to == replicas[at] || self.shares_rack(to, &without(at)) {
+            return None;
+        }
+        self.swap(view, at, loads, |from, to| Why::SpreadsRacks { from, to })
+    }
+
     fn even_copies(&self, loads: &BTreeMap<BrokerId, u32>) -> Option<Change> {
         let (light, least) = loads.iter().min_by_key(|(_, load)| **load)?;
         // From the one with most that has one to give: the fullest may share every queue with the emptiest.
@@ -252,6 +276,36 @@ impl<'a> Picture<'a> {
 
 fn change(view: &QueueView<'_>, state: QueueState, why: Why) -> Change {
     Change { queue: view.queue, version: view.version, state, why }
+}
+
+/// What all would come to, if every copy succeeded and nothing else happened: the first `most` changes, in their order.
+#[must_use]
+pub fn foresee(
+    brokers: &[BrokerView],
+    queues: &[QueueView<'_>],
+    most: usize,
+) -> Vec<(QueueId, Why)> {
+    let mut states: Vec<QueueState> = queues.iter().map(|view| view.state.clone()).collect();
+    let places: BTreeMap<QueueId, usize> =
+        queues.iter().enumerate().map(|(at, view)| (view.queue, at)).collect();
+    let mut steps = Vec::new();
+    while steps.len() < most {
+        let views = queues.iter().zip(&states);
+        let views = views.map(|(view, state)| QueueView { state, ..*view }).collect();
+        let picture = Picture::new(brokers.to_vec(), views);
+        let next = match picture.next_copy() {
+            Some(copy) => vec![copy],
+            None => picture.next_leaders(most - steps.len()),
+        };
+        if next.is_empty() {
+            break;
+        }
+        for change in next {
+            states[places[&change.queue]] = change.state;
+            steps.push((change.queue, change.why));
+        }
+    }
+    steps
 }
 
 /// `broker`, which is one of them, goes first.
@@ -382,6 +436,39 @@ mod tests {
         };
         let counts: Vec<usize> = (1..=brokers).map(count).collect();
         counts.iter().max().unwrap() - counts.iter().min().unwrap()
+    }
+
+    fn in_rack(broker: u32, rack: &str) -> BrokerView {
+        BrokerView { rack: Some(rack.to_owned()), ..serving(broker) }
+    }
+
+    #[test]
+    fn of_two_copies_in_one_rack_one_goes_to_a_rack_that_has_none() {
+        let mut states = [kept_on(&[1, 2, 3])];
+        let two_racks = [in_rack(1, "a"), in_rack(2, "a"), in_rack(3, "b")];
+        let picture = Picture::new(two_racks.clone(), views(&states));
+        assert_eq!(picture.next_copy(), None, "there is no third rack");
+        let brokers = [&two_racks[..], &[in_rack(4, "c"), in_rack(5, "b")]].concat();
+        let change = Picture::new(brokers.clone(), views(&states)).next_copy().unwrap();
+        assert_eq!(replicas(&change), [1, 4, 3]);
+        assert_eq!(change.why, Why::SpreadsRacks { from: BrokerId(2), to: BrokerId(4) });
+        assert_eq!(settle(&brokers, &mut states), 1);
+    }
+
+    #[test]
+    fn what_is_foreseen_is_what_is_done() {
+        let mut states: Vec<QueueState> = (0..9).map(|_| kept_on(&[1, 2, 3])).collect();
+        let brokers = [1, 2, 3, 4].map(serving);
+        let steps = foresee(&brokers, &views(&states), 1_000);
+        let before = states.clone();
+        settle(&brokers, &mut states);
+        let copies = steps.iter().filter(|(_, why)| matches!(why, Why::EvensCopies { .. })).count();
+        let moved = |(old, new): (&QueueState, &QueueState)| {
+            new.replicas.iter().filter(|broker| !old.replicas.contains(broker)).count()
+        };
+        assert_eq!(copies, before.iter().zip(&states).map(moved).sum::<usize>());
+        assert_eq!(foresee(&brokers, &views(&states), 1_000), []);
+        assert_eq!(foresee(&brokers, &views(&before), 3).len(), 3);
     }
 
     #[test]

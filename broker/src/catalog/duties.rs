@@ -4,21 +4,27 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use bellwether_coordinator::balance::{BrokerView, Change, Picture, QueueView, Standing};
-use bellwether_coordinator::coordinator::{Coordinator, Document, Path, Write};
+use bellwether_coordinator::balance::{
+    BrokerView, Change, Picture, QueueView, Standing, Why, foresee,
+};
+use bellwether_coordinator::coordinator::{Coordinator, Document, Path, Version, Write};
 use bellwether_coordinator::paths;
 use bellwether_coordinator::records::{DrainRecord, UnknownFields};
-use bellwether_protocol::client::Drain;
+use bellwether_protocol::client::{Drain, Moved, PlannedMove};
 use bellwether_protocol::error::{ErrorBody, ErrorCode};
 use bellwether_protocol::ids::{BrokerId, BrokerLife, QueueId};
 use tokio::time::Instant;
 
 use super::Catalog;
 use super::queues::{create, raced};
+use super::tree::Tree;
 use super::writes::{Decision, REQUEST_FOR};
 
 /// Leaderships given another home in one round: each is a write, and then a hand-over.
 const LEADERS_MAX: usize = 256;
+
+/// Moves that a plan names: enough to see what it is about, few enough to be planned at once for ten thousands of queues.
+const PLAN_MAX: usize = 200;
 
 impl Catalog {
     /// Who holds `/controller`.
@@ -53,40 +59,53 @@ impl Catalog {
     #[must_use]
     pub fn balance(&self, given_up: impl Fn(BrokerId) -> bool, copies: bool) -> Vec<Change> {
         let tree = self.shared.tree();
-        let standing = |broker: BrokerId, live: bool| match tree.drained.get(&broker) {
-            Some(Drain::Copies) => Standing::Leaves,
-            Some(Drain::Leaderships) => Standing::LeadsNothing,
-            None if live => Standing::Serves,
-            None if given_up(broker) => Standing::Leaves,
-            None => Standing::Away,
-        };
-        let live = tree.brokers.values().map(|record| BrokerView {
-            broker: record.life.broker,
-            rack: record.rack.clone(),
-            standing: standing(record.life.broker, true),
-        });
-        let absent = tree.absent().into_iter().map(|broker| BrokerView {
-            broker,
-            rack: None,
-            standing: standing(broker, false),
-        });
-        let mut views: Vec<QueueView<'_>> = tree
-            .queues
-            .keys()
-            .filter_map(|id| {
-                let (definition, state, version) = tree.queue(*id)?;
-                let (wanted, min_isr) = (definition.replicas_wanted, definition.min_isr);
-                Some(QueueView { queue: *id, wanted, min_isr, state, version })
-            })
-            .collect();
-        views.sort_unstable_by_key(|view| view.queue);
-        let picture = Picture::new(live.chain(absent), views);
+        let views = queue_views(&tree);
+        let picture = Picture::new(broker_views(&tree, given_up), views);
         let mut changes = picture.min_isr_to_raise();
         changes.extend(picture.next_copy().filter(|_| copies));
         changes.extend(picture.next_leaders(LEADERS_MAX));
         let mut changed = HashSet::new();
         changes.retain(|change| changed.insert(change.queue));
         changes
+    }
+
+    /// What will be moved, as things stand: the first moves, and whether there are more. Brokers that are away are waited for.
+    pub async fn planned_moves(&self) -> Result<(Vec<PlannedMove>, bool), ErrorBody> {
+        let catalog = self.clone();
+        // It may walk over all queues many times.
+        let planned = tokio::task::spawn_blocking(move || {
+            let (brokers, queues) = {
+                let tree = catalog.shared.tree();
+                let queues: Vec<_> = queue_views(&tree)
+                    .into_iter()
+                    .map(|view| (view.queue, view.wanted, view.min_isr, view.state.clone()))
+                    .collect();
+                (broker_views(&tree, |_| false), queues)
+            };
+            let views: Vec<QueueView<'_>> = queues
+                .iter()
+                .map(|(queue, wanted, min_isr, state)| QueueView {
+                    queue: *queue,
+                    wanted: *wanted,
+                    min_isr: *min_isr,
+                    state,
+                    version: Version(0),
+                })
+                .collect();
+            let steps = foresee(&brokers, &views, PLAN_MAX + 1);
+            let tree = catalog.shared.tree();
+            let moves = steps.iter().take(PLAN_MAX).filter_map(|(queue, why)| {
+                let (definition, ..) = tree.queue(*queue)?;
+                let (what, from, to) = moved(*why)?;
+                let (virtual_host, queue) =
+                    (definition.virtual_host.clone(), definition.name.clone());
+                Some(PlannedMove { virtual_host, queue, what, from, to })
+            });
+            (moves.collect(), steps.len() > PLAN_MAX)
+        });
+        planned.await.map_err(|error| {
+            ErrorBody::not_done(ErrorCode::Internal, format!("planning broke off: {error}"))
+        })
     }
 
     /// Writes down what an operator wants of a broker.
@@ -130,6 +149,51 @@ impl Catalog {
         }
         self.enter(vec![path], deadline).await;
         Ok(())
+    }
+}
+
+/// Every broker that is live or that queues count on.
+fn broker_views(tree: &Tree, given_up: impl Fn(BrokerId) -> bool) -> Vec<BrokerView> {
+    let standing = |broker: BrokerId, live: bool| match tree.drained.get(&broker) {
+        Some(Drain::Copies) => Standing::Leaves,
+        Some(Drain::Leaderships) => Standing::LeadsNothing,
+        None if live => Standing::Serves,
+        None if given_up(broker) => Standing::Leaves,
+        None => Standing::Away,
+    };
+    let live = tree.brokers.values().map(|record| BrokerView {
+        broker: record.life.broker,
+        rack: record.rack.clone(),
+        standing: standing(record.life.broker, true),
+    });
+    let absent = tree.absent().into_iter().map(|broker| BrokerView {
+        broker,
+        rack: None,
+        standing: standing(broker, false),
+    });
+    live.chain(absent).collect()
+}
+
+fn queue_views(tree: &Tree) -> Vec<QueueView<'_>> {
+    let view = |id: &QueueId| {
+        let (definition, state, version) = tree.queue(*id)?;
+        let (wanted, min_isr) = (definition.replicas_wanted, definition.min_isr);
+        Some(QueueView { queue: *id, wanted, min_isr, state, version })
+    };
+    let mut views: Vec<QueueView<'_>> = tree.queues.keys().filter_map(view).collect();
+    views.sort_unstable_by_key(|view| view.queue);
+    views
+}
+
+/// What moves by a change.
+fn moved(why: Why) -> Option<(Moved, Option<BrokerId>, BrokerId)> {
+    match why {
+        Why::Replaces { from, to }
+        | Why::EvensCopies { from, to }
+        | Why::SpreadsRacks { from, to } => Some((Moved::Copy, Some(from), to)),
+        Why::Adds { to } => Some((Moved::Copy, None, to)),
+        Why::Leads { from, to } => Some((Moved::Leadership, Some(from), to)),
+        Why::RaisesMinIsr { .. } => None,
     }
 }
 

@@ -222,8 +222,7 @@ async fn carry_out(
         Request::ListExchanges | Request::ListQueues { .. } | Request::ListBindings { .. }
             if !catalog.is_complete() =>
         {
-            let words = "this broker has just started and has not read the catalog yet; try again";
-            Err(ErrorBody::not_done(ErrorCode::CoordinatorUnavailable, words))
+            Err(not_read_yet())
         }
         Request::ListExchanges => Ok(Response::Exchanges(catalog.exchanges(host))),
         Request::DeclareQueue { queue, options } => {
@@ -257,6 +256,10 @@ async fn carry_out(
             Ok(Response::Bindings(catalog.bindings(host, queue.as_ref())))
         }
         Request::Drain { broker, drain } => catalog.drain(broker, drain).await.map(done),
+        Request::Plan if !catalog.is_complete() => Err(not_read_yet()),
+        Request::Plan => {
+            catalog.planned_moves().await.map(|(moves, more)| Response::Plan { moves, more })
+        }
         Request::ClusterStatus => Ok(Response::Cluster(catalog.status())),
         Request::AttachProducer { .. }
         | Request::DetachProducer { .. }
@@ -266,6 +269,11 @@ async fn carry_out(
             Err(ErrorBody::not_done(ErrorCode::Internal, words))
         }
     }
+}
+
+fn not_read_yet() -> ErrorBody {
+    let words = "this broker has just started and has not read the catalog yet; try again";
+    ErrorBody::not_done(ErrorCode::CoordinatorUnavailable, words)
 }
 
 fn late(queue: &QueueName, outcome: Outcome) -> ErrorBody {

@@ -53,6 +53,11 @@ enum ClusterCommand {
         #[command(flatten)]
         how: DrainHow,
     },
+    /// Wait until copies and leaderships are spread evenly; with --dry-run show what is to be moved
+    Rebalance {
+        #[command(flatten)]
+        how: DrainHow,
+    },
 }
 
 #[derive(Args, Clone, Copy, Debug)]
@@ -84,6 +89,10 @@ pub async fn run(args: ClusterArgs) -> Result<(), Failure> {
             let drain = if replicas { Drain::Copies } else { Drain::Leaderships };
             empty(&client, json, broker, drain, how).await
         }
+        ClusterCommand::Rebalance { how: DrainHow { dry_run: false, no_wait: false } } => {
+            super::rebalance::wait_until_even(&client, json).await
+        }
+        ClusterCommand::Rebalance { .. } => super::rebalance::show(&client, json).await,
         ClusterCommand::Retire { broker, how } => {
             empty(&client, json, broker, Drain::Copies, how).await
         }
@@ -122,7 +131,7 @@ impl Left {
     }
 }
 
-fn counted(number: u64, one: &str, many: &str) -> String {
+pub(super) fn counted(number: u64, one: &str, many: &str) -> String {
     format!("{} {}", grouped(number), if number == 1 { one } else { many })
 }
 

@@ -7,6 +7,7 @@ pub mod consume;
 pub mod exchange;
 pub mod publish;
 pub mod queue;
+mod rebalance;
 pub mod table;
 
 use bellwether_client::{

@@ -266,6 +266,8 @@ pub enum Request {
         /// What it was delivered by an earlier leader and would like to keep.
         claim: Option<Claim>,
     },
+    /// What the controller is about to move, as far as can be foreseen now. Any broker can tell.
+    Plan,
     /// Ends a consumer: what it holds goes back to the queue.
     DetachConsumer {
         /// Which.
@@ -309,6 +311,13 @@ pub enum Response {
     Cluster(ClusterStatus),
     /// The producer may publish; credit follows.
     ProducerAttached,
+    /// What is about to be moved, in order.
+    Plan {
+        /// The first moves.
+        moves: Vec<PlannedMove>,
+        /// There are more.
+        more: bool,
+    },
     /// The consumer is attached; deliveries follow.
     ConsumerAttached(ConsumerAttached),
 }
@@ -335,6 +344,30 @@ pub struct ConsumerAttached {
     pub held: Vec<OffsetRange>,
     /// Of its claim, what is settled or purged for good.
     pub settled: Vec<OffsetRange>,
+}
+
+/// Something that is to be elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlannedMove {
+    /// Of the queue's virtual host,
+    pub virtual_host: VirtualHost,
+    /// the queue of this name.
+    pub queue: QueueName,
+    /// What moves.
+    pub what: Moved,
+    /// From where; none: a copy that is missing is made.
+    pub from: Option<BrokerId>,
+    /// To where.
+    pub to: BrokerId,
+}
+
+/// What can be moved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Moved {
+    /// The leadership.
+    Leadership,
+    /// A copy.
+    Copy,
 }
 
 /// How an exchange routes.

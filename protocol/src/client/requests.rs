@@ -5,7 +5,7 @@ use bytes::BytesMut;
 use super::wire::{check_ranges, unknown};
 use super::{
     AbsentBroker, Binding, BrokerStatus, Claim, ClusterStatus, ConsumerAttached, Drain,
-    ExchangeKind, QueueCounts, QueueOptions, QueueSummary, Request, Response,
+    ExchangeKind, Moved, PlannedMove, QueueCounts, QueueOptions, QueueSummary, Request, Response,
 };
 use crate::frame::{FrameError, Problem};
 use crate::wire::{Items, Reader, Wire, put_struct_variant, put_uint, put_variant, wire_struct};
@@ -38,6 +38,7 @@ wire_struct!(ClusterStatus {
 wire_struct!(BrokerStatus { address, incarnation, version, leads, copies, drain });
 wire_struct!(AbsentBroker { broker, copies, drain });
 wire_struct!(Claim { queue, epoch, ranges });
+wire_struct!(PlannedMove { virtual_host, queue, what, from, to });
 wire_struct!(ConsumerAttached { epoch, queue, held, settled });
 
 mod request_kind {
@@ -58,6 +59,7 @@ mod request_kind {
     pub(super) const ATTACH_CONSUMER: u8 = 15;
     pub(super) const DETACH_CONSUMER: u8 = 16;
     pub(super) const DRAIN: u8 = 17;
+    pub(super) const PLAN: u8 = 37;
 }
 
 impl Wire for Request {
@@ -101,6 +103,7 @@ impl Wire for Request {
                 put_variant(out, kind::ATTACH_CONSUMER, &fields);
             }
             Request::Drain { broker, drain } => put_variant(out, kind::DRAIN, &[broker, drain]),
+            Request::Plan => put_variant(out, kind::PLAN, &[]),
             Request::DetachConsumer { consumer } => {
                 put_variant(out, kind::DETACH_CONSUMER, &[consumer]);
             }
@@ -187,6 +190,7 @@ fn take_other(items: &mut Items<'_>, kind: u8) -> Result<Request, FrameError> {
             broker: items.next("Drain.broker")?,
             drain: items.next("Drain.drain")?,
         },
+        kind::PLAN => Request::Plan,
         kind::DETACH_CONSUMER => {
             Request::DetachConsumer { consumer: items.next("DetachConsumer.consumer")? }
         }
@@ -212,6 +216,7 @@ mod response_kind {
     pub(super) const CLUSTER: u8 = 8;
     pub(super) const PRODUCER_ATTACHED: u8 = 9;
     pub(super) const CONSUMER_ATTACHED: u8 = 10;
+    pub(super) const PLAN: u8 = 40;
 }
 
 impl Wire for Response {
@@ -231,6 +236,7 @@ impl Wire for Response {
             Response::Bindings(bindings) => put_variant(out, kind::BINDINGS, &[bindings]),
             Response::Cluster(status) => put_struct_variant(out, kind::CLUSTER, status),
             Response::ProducerAttached => put_variant(out, kind::PRODUCER_ATTACHED, &[]),
+            Response::Plan { moves, more } => put_variant(out, kind::PLAN, &[moves, more]),
             Response::ConsumerAttached(attached) => {
                 put_struct_variant(out, kind::CONSUMER_ATTACHED, attached);
             }
@@ -257,6 +263,9 @@ impl Wire for Response {
             kind::BINDINGS => Response::Bindings(items.next("Bindings.bindings")?),
             kind::CLUSTER => Response::Cluster(items.fields()?),
             kind::PRODUCER_ATTACHED => Response::ProducerAttached,
+            kind::PLAN => {
+                Response::Plan { moves: items.next("Plan.moves")?, more: items.next("Plan.more")? }
+            }
             kind::CONSUMER_ATTACHED => Response::ConsumerAttached(items.fields()?),
             kind => return Err(unknown("response", kind)),
         };
@@ -281,6 +290,26 @@ impl Wire for ExchangeKind {
             1 => Ok(ExchangeKind::Direct),
             2 => Ok(ExchangeKind::Fanout),
             value => Err(Problem::NoSuch { what: "kind of exchange", value }.into()),
+        }
+    }
+}
+
+impl Wire for Moved {
+    fn put(&self, out: &mut BytesMut) {
+        put_uint(
+            out,
+            match self {
+                Moved::Leadership => 1,
+                Moved::Copy => 2,
+            },
+        );
+    }
+
+    fn take(reader: &mut Reader) -> Result<Self, FrameError> {
+        match u64::take(reader)? {
+            1 => Ok(Moved::Leadership),
+            2 => Ok(Moved::Copy),
+            value => Err(Problem::NoSuch { what: "thing to be moved", value }.into()),
         }
     }
 }

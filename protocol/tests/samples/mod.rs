@@ -195,6 +195,7 @@ pub fn requests() -> Vec<(&'static str, Request)> {
             },
         ),
         ("DetachConsumer", Request::DetachConsumer { consumer: ConsumerHandle(1) }),
+        ("Plan", Request::Plan),
         ("Drain", Request::Drain { broker: BrokerId(2), drain: Some(Drain::Copies) }),
     ]
 }
@@ -254,6 +255,19 @@ pub fn responses() -> Vec<(&'static str, Response)> {
             }),
         ),
         ("ProducerAttached", Response::ProducerAttached),
+        (
+            "Plan",
+            Response::Plan {
+                moves: vec![PlannedMove {
+                    virtual_host: name("/"),
+                    queue: name("orders"),
+                    what: Moved::Copy,
+                    from: Some(BrokerId(1)),
+                    to: BrokerId(4),
+                }],
+                more: false,
+            },
+        ),
         (
             "ConsumerAttached",
             Response::ConsumerAttached(ConsumerAttached {
