@@ -2,6 +2,8 @@
 
 mod args;
 mod commands;
+#[cfg(test)]
+mod deployment;
 mod local;
 mod outcome;
 mod progress;
