@@ -5,6 +5,7 @@
 //! from. So two controllers at once, which there can be for the moment of a lost session, do no harm.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bellwether_coordinator::balance::{Change, Why};
@@ -18,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use crate::catalog::Catalog;
+use crate::config::BrokerConfig;
 use crate::seams::StateKeeper as _;
 use crate::session::Life;
 
@@ -30,22 +32,15 @@ const LOOK_ANYWAY: u32 = 5;
 /// A copy that is not in sync after so long is not waited for any more: others shall be made.
 const COPY_PATIENCE: Duration = Duration::from_secs(600);
 
-/// When brokers are replaced.
-#[derive(Clone, Copy, Debug)]
-pub struct ControllerConfig {
-    /// Away for so long, a broker is replaced in its replica sets. `None`: never.
-    pub replace_after: Option<Duration>,
-}
-
 /// Stands for controller, and does the duties while this broker is it.
 pub async fn attend(
-    config: ControllerConfig,
+    config: watch::Receiver<Arc<BrokerConfig>>,
     catalog: Catalog,
     lives: watch::Receiver<Option<Life>>,
     stop: CancellationToken,
 ) {
     let mut changes = catalog.changes();
-    let mut duties = Duties::new(config);
+    let mut duties = Duties::default();
     let mut looks = 0_u32;
     loop {
         tokio::select! {
@@ -54,13 +49,13 @@ pub async fn attend(
         }
         let life = lives.borrow().clone().filter(|life| life.connected);
         let Some(life) = life.filter(|_| catalog.is_complete()) else {
-            duties = Duties::new(config);
+            duties = Duties::default();
             continue;
         };
         match catalog.controller() {
             Some(controller) if controller == life.life => {}
             Some(_) => {
-                duties = Duties::new(config);
+                duties = Duties::default();
                 continue;
             }
             None => {
@@ -73,7 +68,8 @@ pub async fn attend(
         changes.mark_unchanged();
         // Planning walks over all queues: only when there may be something to do.
         if duties.is_copied(&catalog) || changed || looks.is_multiple_of(LOOK_ANYWAY) {
-            duties.look(&catalog, &life).await;
+            let replace_after = config.borrow().timing.replace_after;
+            duties.look(&catalog, &life, replace_after).await;
         }
     }
 }
@@ -90,8 +86,8 @@ async fn stand(life: &Life) {
 }
 
 /// What the controller remembers between two looks.
+#[derive(Default)]
 struct Duties {
-    config: ControllerConfig,
     /// Since when brokers are missed. Counted from the first look: one who has just begun waits the whole time.
     absent_since: HashMap<BrokerId, Instant>,
     /// The copy that is being made: one at a time.
@@ -99,16 +95,12 @@ struct Duties {
 }
 
 impl Duties {
-    fn new(config: ControllerConfig) -> Duties {
-        Duties { config, absent_since: HashMap::new(), copying: None }
-    }
-
     /// How long until the next look.
     fn pause(&self) -> Duration {
         if self.copying.is_some() { LOOK_AT_COPY } else { LOOK }
     }
 
-    async fn look(&mut self, catalog: &Catalog, life: &Life) {
+    async fn look(&mut self, catalog: &Catalog, life: &Life, replace_after: Option<Duration>) {
         let now = Instant::now();
         self.note_absent(catalog, now);
         // Where most brokers are missed something else is wrong, and whoever is left could not hold everything.
@@ -116,10 +108,7 @@ impl Duties {
         let given_up = |broker: BrokerId| {
             let since = self.absent_since.get(&broker);
             let gone_for = since.map(|since| now.saturating_duration_since(*since));
-            may_replace
-                && gone_for
-                    .zip(self.config.replace_after)
-                    .is_some_and(|(gone, after)| gone >= after)
+            may_replace && gone_for.zip(replace_after).is_some_and(|(gone, after)| gone >= after)
         };
         let plan = catalog.balance(given_up, self.copying.is_none());
         for change in plan {

@@ -5,9 +5,13 @@ pub mod catalog;
 pub mod config;
 pub mod connection;
 mod controller;
+pub mod live;
 pub mod metrics;
 pub mod peers;
 pub mod publish;
+mod pulse;
+#[cfg(test)]
+mod released;
 pub mod routing;
 mod run;
 pub mod seams;

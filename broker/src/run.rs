@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 use bellwether_coordinator::coordinator::{ConnectError, Connector};
 use bellwether_coordinator::records::{BrokerRecord, UnknownFields};
 use bellwether_journal::{
-    Journal, JournalConfig, JournalMetrics, JournalThread, OpenError, SYNC_BUCKETS_US,
+    Journal, JournalConfig, JournalMetrics, JournalThread, NewerFormat, OpenError, SYNC_BUCKETS_US,
 };
 use bellwether_protocol::ids::{BrokerLife, Incarnation, Member, QueueId};
+use bellwether_queue::CHECKPOINT_VERSION;
 use tokio::sync::{Notify, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -19,9 +20,11 @@ use crate::admin::{Health, Trouble};
 use crate::catalog::{Catalog, CatalogConfig};
 use crate::config::{BrokerConfig, Listeners};
 use crate::connection::{self, Service};
-use crate::controller::{self, ControllerConfig};
+use crate::controller;
+use crate::live::{self, Live, Tuned};
 use crate::metrics::Metrics;
 use crate::peers::{Peers, PeersConfig};
+use crate::pulse;
 use crate::session::{self, Life, RegisterError, Registrant, SessionError};
 use crate::shard::input::{Leases, ShardInput};
 use crate::shard::{Environment, Shards};
@@ -41,6 +44,8 @@ pub enum BrokerError {
     #[error(transparent)]
     Store(#[from] OpenError),
     #[error(transparent)]
+    Newer(#[from] NewerFormat),
+    #[error(transparent)]
     Connect(#[from] ConnectError),
     #[error(transparent)]
     Register(#[from] RegisterError),
@@ -57,13 +62,14 @@ pub enum BrokerError {
 /// # Errors
 /// [`BrokerError`] when it cannot start, or can have no further life.
 pub async fn run(
-    config: BrokerConfig,
+    live: Live,
     connector: Arc<dyn Connector>,
     listeners: Listeners,
     health: Arc<Health>,
     shutdown: CancellationToken,
 ) -> Result<(), BrokerError> {
     let started = Instant::now();
+    let config = live.config.borrow().clone();
     let metrics = Arc::new(Metrics::default());
     let tracker = TaskTracker::new();
     let stop = CancellationToken::new();
@@ -72,6 +78,7 @@ pub async fn run(
         tracker.spawn(admin(listener, metrics.clone(), health.clone(), stop.clone()));
     }
     let (journal, recovered) = open_journal(&config).await?;
+    check_checkpoints(&recovered)?;
     let coordinator = tokio::select! {
         coordinator = connector.connect() => coordinator?,
         () = shutdown.cancelled() => return Ok(()),
@@ -155,8 +162,12 @@ pub async fn run(
         coming_sender,
         stop.clone(),
     ));
+    let tuned = Tuned { journal: thread.dial(), shards: shards.clone(), peers: peers.clone() };
+    tracker.spawn(pulse::beat(shards.clone(), live.pulse, stop.clone()));
+    tracker.spawn(live::tune(live.config.clone(), tuned, stop.clone()));
+    tracker.spawn(live::attend(lives.clone(), live.settings.clone(), stop.clone()));
     tracker.spawn(controller::attend(
-        ControllerConfig { replace_after: config.timing.replace_after },
+        live.config.clone(),
         catalog.clone(),
         lives.clone(),
         stop.clone(),
@@ -168,8 +179,9 @@ pub async fn run(
         metrics,
         config.limits.clone(),
         &config.timing,
-    );
-    let server = connection::serve(listeners.client, Arc::new(service), stop.clone());
+    )
+    .with_settings(live.settings.clone());
+    let server = connection::serve(listeners.client, service, live.config.clone(), stop.clone());
     let serving = tracker.spawn(server);
 
     let mut living = living;
@@ -179,7 +191,8 @@ pub async fn run(
     };
     if ended.is_none() {
         health.raise(Trouble::Stopping);
-        drain(&shards, config.timing.drain_timeout).await;
+        let timeout = live.config.borrow().timing.drain_timeout;
+        drain(&shards, timeout).await;
     }
     let last_life = lives.borrow().clone();
     stop.cancel();
@@ -189,6 +202,24 @@ pub async fn run(
         None => living.await,
     };
     ended.map_err(|error| BrokerError::Defect(error.to_string()))?.map_err(BrokerError::from)
+}
+
+/// A checkpoint of a later version is no damage. Taken for that, a broker that goes back a version would throw its copies away, and with
+/// all brokers going back nothing would be left to fetch them from (promise G1): it does not start, and says why.
+fn check_checkpoints(recovered: &[bellwether_journal::RecoveredLog]) -> Result<(), NewerFormat> {
+    for log in recovered {
+        let checkpoint = log.checkpoint.as_ref();
+        let found = checkpoint.and_then(|kept| bellwether_queue::checkpoint_version(&kept.state));
+        if let Some(found) = found.filter(|found| *found > CHECKPOINT_VERSION) {
+            let what = format!("the checkpoint of queue {}", log.queue);
+            return Err(NewerFormat {
+                what,
+                found: found.into(),
+                known: CHECKPOINT_VERSION.into(),
+            });
+        }
+    }
+    Ok(())
 }
 
 async fn open_journal(
@@ -416,4 +447,37 @@ async fn leave(
         }
     }
     info!("the broker has left");
+}
+
+#[cfg(test)]
+mod tests {
+    use bellwether_journal::{Checkpoint, Condition, RecoveredLog};
+    use bellwether_protocol::ids::{Offset, QueueId, StoreId};
+    use bellwether_queue::Queue;
+
+    use super::*;
+
+    fn recovered(state: Vec<u8>) -> RecoveredLog {
+        let (at, high_watermark) = (Offset(0), Offset(0));
+        RecoveredLog {
+            queue: QueueId(uuid::Uuid::from_u128(7)),
+            store: StoreId(uuid::Uuid::from_u128(1)),
+            checkpoint: Some(Checkpoint { at, high_watermark, state: state.into() }),
+            start: at,
+            end: at,
+            condition: Condition::Ok,
+        }
+    }
+
+    /// Every broker is taken back a version. Each finds checkpoints that it cannot read: as damage, each would give up its copy.
+    #[test]
+    fn a_checkpoint_of_a_later_version_stops_the_broker_and_condemns_nothing() {
+        let state = Queue::new().checkpoint();
+        check_checkpoints(&[recovered(state.clone())]).unwrap();
+        let mut later = state;
+        later[0] = CHECKPOINT_VERSION + 1;
+        let error = check_checkpoints(&[recovered(later)]).unwrap_err().to_string();
+        assert!(error.contains("in format 2") && error.contains("up to 1"), "{error}");
+        assert!(error.contains("checkpoint of queue"), "{error}");
+    }
 }

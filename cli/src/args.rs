@@ -1,7 +1,11 @@
 //! The command line as a whole.
 
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+
 use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 
+use crate::commands::backup::{BackupArgs, RestoreArgs};
 use crate::commands::bench::BenchArgs;
 use crate::commands::cluster::ClusterArgs;
 use crate::commands::consume::ConsumeArgs;
@@ -12,7 +16,7 @@ use crate::local::demo::DemoArgs;
 use crate::local::dev::DevArgs;
 use crate::outcome::EXIT_CODES;
 use crate::serve::ServeArgs;
-use crate::serve::layers::FileLayer;
+use crate::serve::layers::{self, FileLayer};
 
 /// A message-queue broker whose queues survive their leaders.
 #[derive(Parser, Debug)]
@@ -40,6 +44,10 @@ pub enum Command {
     Queue(QueueArgs),
     /// Look at the cluster
     Cluster(ClusterArgs),
+    /// Write the definitions of a virtual host, and what is set for the cluster, to a file
+    Backup(BackupArgs),
+    /// Make what a backup holds and the cluster lacks; refuse what differs
+    Restore(RestoreArgs),
     /// Measure one producer and one consumer, end to end
     Bench(BenchArgs),
 }
@@ -52,12 +60,23 @@ pub struct Understood {
     pub matches: ArgMatches,
     /// What lies beneath them.
     pub file: FileLayer,
+    /// What was given, to be understood again when the file has changed.
+    pub arguments: Vec<OsString>,
 }
 
 /// Understands `arguments`. The configuration file of `serve` is read in between, and its values become defaults.
-pub fn understand(arguments: Vec<std::ffi::OsString>) -> Result<Understood, clap::Error> {
-    let command = CommandLine::command();
-    let mut matches = command.clone().try_get_matches_from(&arguments)?;
+pub fn understand(arguments: &[OsString]) -> Result<Understood, clap::Error> {
+    understand_over(&BTreeMap::new(), arguments)
+}
+
+/// The same over settings that lie beneath the configuration file. Their keys are known, and their values have been judged.
+pub fn understand_over(
+    beneath: &BTreeMap<String, String>,
+    arguments: &[OsString],
+) -> Result<Understood, clap::Error> {
+    let command = CommandLine::command()
+        .mut_subcommand("serve", |serve| layers::beneath(serve, beneath.iter()));
+    let mut matches = command.clone().try_get_matches_from(arguments)?;
     let mut file = FileLayer::empty();
     let config = matches
         .subcommand_matches("serve")
@@ -71,14 +90,14 @@ pub fn understand(arguments: Vec<std::ffi::OsString>) -> Result<Understood, clap
         // The flags alone were understood above, so what is refused now is in the file.
         let refused =
             |error: clap::Error| in_the_file(format!("{}: {}", path.display(), words_of(&error)));
-        matches = layered.try_get_matches_from(&arguments).map_err(refused)?;
+        matches = layered.try_get_matches_from(arguments).map_err(refused)?;
     }
     let command = CommandLine::from_arg_matches(&matches)?.command;
-    Ok(Understood { command, matches, file })
+    Ok(Understood { command, matches, file, arguments: arguments.to_vec() })
 }
 
 /// The first paragraph of a clap error, without its "error: " and its advice on usage.
-fn words_of(error: &clap::Error) -> String {
+pub fn words_of(error: &clap::Error) -> String {
     let text = error.render().to_string();
     let first = text.split("\n\n").next().unwrap_or(&text);
     first.trim_start_matches("error: ").trim().to_owned()

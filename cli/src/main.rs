@@ -2,6 +2,8 @@
 
 mod args;
 mod commands;
+#[cfg(test)]
+mod deployment;
 mod local;
 mod outcome;
 mod progress;
@@ -15,7 +17,7 @@ use args::{Command, Understood};
 use outcome::{Failure, report};
 
 fn main() -> ExitCode {
-    let understood = match args::understand(std::env::args_os().collect()) {
+    let understood = match args::understand(&std::env::args_os().collect::<Vec<_>>()) {
         Ok(understood) => understood,
         // Help and version are no errors, and go to standard output.
         Err(error) => error.exit(),
@@ -33,13 +35,13 @@ fn main() -> ExitCode {
 }
 
 async fn run(understood: Understood) -> Result<(), Failure> {
-    let Understood { command, matches, file } = understood;
+    let Understood { command, matches, file, arguments } = understood;
     match command {
         Command::Serve(args) => {
             let matches = matches
                 .subcommand_matches("serve")
                 .expect("this is the subcommand that was chosen");
-            serve::run(*args, matches, &file).await
+            serve::run(*args, matches, &file, arguments).await
         }
         Command::Demo(args) => local::demo::run(args).await,
         Command::Dev(args) => local::dev::run(args).await,
@@ -48,6 +50,8 @@ async fn run(understood: Understood) -> Result<(), Failure> {
         Command::Exchange(args) => commands::exchange::run(args).await,
         Command::Queue(args) => commands::queue::run(args).await,
         Command::Cluster(args) => commands::cluster::run(args).await,
+        Command::Backup(args) => commands::backup::backup(args).await,
+        Command::Restore(args) => commands::backup::restore(args).await,
         Command::Bench(args) => commands::bench::run(args).await,
     }
 }

@@ -5,7 +5,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::outcome::Failure;
 
-/// Requests to stop.
+/// What a signal says to a broker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Told {
+    Stop,
+    Reload,
+}
+
+/// Requests to stop, or to read the configuration again.
 pub struct Signals {
     terminate: Signal,
     interrupt: Signal,
@@ -26,7 +33,24 @@ impl Signals {
         })
     }
 
-    /// The next one.
+    /// What a broker is told next: to it, a hang-up means to read its configuration again, as to other services.
+    pub async fn told(&mut self) -> Told {
+        tokio::select! {
+            _ = self.terminate.recv() => Told::Stop,
+            _ = self.interrupt.recv() => Told::Stop,
+            _ = self.hangup.recv() => Told::Reload,
+        }
+    }
+
+    /// SIGTERM or SIGINT. A hang-up that comes meanwhile is kept for [`Signals::told`].
+    pub async fn stop(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => (),
+            _ = self.interrupt.recv() => (),
+        }
+    }
+
+    /// The next one; each is a request to stop.
     pub async fn next(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => (),

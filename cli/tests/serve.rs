@@ -89,6 +89,37 @@ async fn a_data_folder_in_use_or_of_another_broker_is_refused_by_name() {
     ends_with(&mut other, 1).await;
 }
 
+fn signal(child: &Child, signal: Signal) {
+    let pid = Pid::from_raw(i32::try_from(child.id().unwrap()).unwrap()).unwrap();
+    kill_process(pid, signal).unwrap();
+}
+
+#[tokio::test]
+async fn a_hang_up_makes_a_broker_read_its_file_again_and_stops_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("b.toml");
+    std::fs::write(&file, "heartbeat = \"11s\"").unwrap();
+    let config = ["--config", file.to_str().unwrap()];
+    let (mut child, mut lines) = serve(1, &folder.path().join("1"), &config);
+    says(&mut lines, "the coordinator cannot be reached").await;
+
+    std::fs::write(&file, "heartbeat = \"12s\"\ndata = \"elsewhere\"\nshards = 3").unwrap();
+    signal(&child, Signal::HUP);
+    let line = says(&mut lines, "read again").await;
+    assert!(line.contains("changed: heartbeat from 11s to 12s"), "{line}");
+    // The flag for the folder stands above the file; the shards need a restart.
+    assert!(line.contains("needs a restart: shards from (not set) to 3"), "{line}");
+    assert!(!line.contains("elsewhere"), "{line}");
+
+    std::fs::write(&file, "heartbeat = \"13s\"\nprefetch-max = 0").unwrap();
+    signal(&child, Signal::HUP);
+    let line = says(&mut lines, "could not be read again").await;
+    assert!(line.contains("prefetch-max = 0: allowed is 1 to 1000000"), "{line}");
+
+    signal(&child, Signal::TERM);
+    ends_with(&mut child, 0).await;
+}
+
 #[tokio::test]
 async fn a_port_that_is_taken_is_named() {
     let folder = tempfile::tempdir().unwrap();

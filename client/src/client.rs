@@ -16,7 +16,7 @@ use crate::cluster::{At, Cluster};
 use crate::consumer::ConsumerBuilder;
 use crate::error::{
     BindError, ConnectError, DeclareError, DeleteError, DrainError, FlushError, PurgeError,
-    QueryError, Trouble,
+    QueryError, SettingError, Trouble,
 };
 use crate::link::ConnectFailure;
 use crate::producer::ProducerBuilder;
@@ -201,6 +201,22 @@ impl Client {
         }
     }
 
+    /// How all queues of the virtual host were asked for, in order of name: what it takes to declare them again.
+    ///
+    /// # Errors
+    /// [`QueryError`].
+    pub async fn definitions(&self) -> Result<Vec<(QueueName, QueueOptions)>, QueryError> {
+        let mut definitions: Vec<(QueueName, QueueOptions)> = Vec::new();
+        loop {
+            let after = definitions.last().map(|(name, _)| name.clone());
+            match self.ask(Request::ListDefinitions { after, limit: PAGE_QUEUES }).await? {
+                Response::Definitions(page) if page.is_empty() => return Ok(definitions),
+                Response::Definitions(page) => definitions.extend(page),
+                other => return Err(unexpected(&other).into()),
+            }
+        }
+    }
+
     /// At most `limit` queues behind the one named, in order of name. None: there are no more.
     ///
     /// # Errors
@@ -350,6 +366,34 @@ impl Client {
     pub async fn plan(&self) -> Result<(Vec<PlannedMove>, bool), QueryError> {
         match self.ask(Request::Plan).await? {
             Response::Plan { moves, more } => Ok((moves, more)),
+            other => Err(unexpected(&other).into()),
+        }
+    }
+
+    /// What is set for the whole cluster: keys and values as in a configuration file, in order of key.
+    ///
+    /// # Errors
+    /// [`SettingError`].
+    pub async fn settings(&self) -> Result<Vec<(String, String)>, SettingError> {
+        match self.ask(Request::ListSettings).await? {
+            Response::Settings(settings) => Ok(settings),
+            other => Err(unexpected(&other).into()),
+        }
+    }
+
+    /// Changes a setting for the whole cluster; `None`: it is not set for the cluster any more. Done when it is written down: every
+    /// broker then takes it in, within moments of hearing of it.
+    ///
+    /// # Errors
+    /// [`SettingError`].
+    pub async fn change_setting(
+        &self,
+        key: impl Into<String>,
+        value: Option<&str>,
+    ) -> Result<(), SettingError> {
+        let value = value.map(str::to_owned);
+        match self.ask(Request::ChangeSetting { key: key.into(), value }).await? {
+            Response::Done => Ok(()),
             other => Err(unexpected(&other).into()),
         }
     }

@@ -161,6 +161,14 @@ operation_error! {
 }
 
 operation_error! {
+    /// Why [`Client::settings`](crate::Client::settings) or [`Client::change_setting`](crate::Client::change_setting) failed.
+    SettingError {
+        /// No such setting, or none that can be changed while brokers run, or a value that it cannot have. Not done.
+        Unsuitable = SettingRefused;
+    }
+}
+
+operation_error! {
     /// Why a question about the cluster was not answered: [`Client::describe`](crate::Client::describe),
     /// [`Client::queues`](crate::Client::queues) and the other lists.
     QueryError {

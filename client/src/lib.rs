@@ -53,7 +53,7 @@ pub use consumer::{Consumer, ConsumerBuilder, Delivery, Settled};
 pub use error::{
     BindError, ConnectError, ConsumeError, DeclareError, DeleteError, DrainError, ErrorCode,
     FlushError, InvalidName, Outcome, ProducerError, PublishError, PurgeError, QueryError,
-    SettleError,
+    SettingError, SettleError,
 };
 pub use message::{InvalidMessage, Message};
 pub use producer::{Producer, ProducerBuilder, Receipt};

@@ -12,6 +12,7 @@
 //! /bindings/<hh>/<uuid>            all bindings of one queue
 //! /deleted/<hh>/<uuid>             tombstones
 //! /controller                      ephemeral; background duties
+//! /config                          settings that hold for the whole cluster
 //! ```
 //!
 //! `hh` are two hex digits: of the uuid, or of a stable hash of the name. With 100,000 queues whose names take
@@ -82,6 +83,7 @@ pub enum Place {
     Bindings(QueueId),
     Deleted(QueueId),
     Controller,
+    Settings,
 }
 
 #[must_use]
@@ -92,6 +94,11 @@ pub fn cluster() -> Path {
 #[must_use]
 pub fn controller() -> Path {
     root("controller")
+}
+
+#[must_use]
+pub fn settings() -> Path {
+    root("config")
 }
 
 #[must_use]
@@ -224,6 +231,7 @@ pub fn parse(path: &Path) -> Option<Place> {
     let place = match segments.as_slice() {
         ["cluster"] => Place::Cluster,
         ["controller"] => Place::Controller,
+        ["config"] => Place::Settings,
         ["brokers", "ids", id] => Place::BrokerId(parse_broker_id(id)?),
         ["brokers", "live", life] => Place::LiveBroker(parse_life(life)?),
         ["brokers", "drained", id] => Place::Drained(parse_broker_id(id)?),
@@ -367,6 +375,7 @@ mod tests {
             (broker_id(BrokerId(7)), Place::BrokerId(BrokerId(7))),
             (live_broker(life), Place::LiveBroker(life)),
             (drained(BrokerId(7)), Place::Drained(BrokerId(7))),
+            (settings(), Place::Settings),
             (queue(id), Place::Queue(id)),
             (queue_state(id), Place::QueueState(id)),
             (bindings(id), Place::Bindings(id)),

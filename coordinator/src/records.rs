@@ -1,8 +1,12 @@
 //! The documents kept in the coordinator, as types. Their JSON forms, which keep fields that this version does not know, are types of their own.
 
 mod json;
+#[cfg(test)]
+mod released;
 
 pub use json::RecordError;
+
+use std::collections::BTreeMap;
 
 use bellwether_protocol::client::{Drain, ExchangeKind};
 use bellwether_protocol::error::BrokerAddress;
@@ -55,6 +59,15 @@ pub struct DrainRecord {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ControllerRecord {
     pub life: BrokerLife,
+    pub unknown: UnknownFields,
+}
+
+/// `/config`: settings that hold for every broker, beneath what a broker is told by its file, its environment or its flags. No
+/// document: none. What a key means and whether its value can be worked with is for each broker to say.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SettingsRecord {
+    /// Values as they would stand in a configuration file.
+    pub settings: BTreeMap<String, String>,
     pub unknown: UnknownFields,
 }
 

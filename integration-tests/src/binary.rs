@@ -22,6 +22,16 @@ pub fn bellwether() -> Result<PathBuf> {
     bail!("no bellwether binary below {}: run `cargo build` first", target_folder().display())
 }
 
+/// The `bellwether` binary of an earlier version, when `BELLWETHER_OLD_BIN` names one.
+pub fn older() -> Result<Option<PathBuf>> {
+    let Some(named) = std::env::var_os("BELLWETHER_OLD_BIN") else { return Ok(None) };
+    let named = PathBuf::from(named);
+    if !named.is_file() {
+        bail!("BELLWETHER_OLD_BIN names {}, which is not a file", named.display());
+    }
+    Ok(Some(named))
+}
+
 /// Cargo's target folder.
 #[must_use]
 pub fn target_folder() -> PathBuf {

@@ -23,6 +23,8 @@ pub struct BrokerOptions {
     pub session_timeout: Duration,
     /// Whether killing the process loses what it had not synced.
     pub power_loss: Option<Syncs>,
+    /// The binary; none: the one under test.
+    pub binary: Option<PathBuf>,
     /// More arguments of `serve`.
     pub arguments: Vec<String>,
     /// What is logged, as for `RUST_LOG`; `BROKER_LOG` in the environment changes the default.
@@ -34,6 +36,7 @@ impl Default for BrokerOptions {
         BrokerOptions {
             session_timeout: Duration::from_secs(2),
             power_loss: None,
+            binary: None,
             arguments: Vec::new(),
             log: std::env::var("BROKER_LOG").unwrap_or_else(|_| "info".to_owned()),
         }
@@ -125,7 +128,8 @@ impl Broker {
 
     /// The command line it is started with.
     pub fn command(&self) -> Result<Command> {
-        let mut command = Command::new(binary::bellwether()?);
+        let binary = self.options.binary.clone().map_or_else(binary::bellwether, Ok)?;
+        let mut command = Command::new(binary);
         command
             .args(["serve", "--id", &self.id.to_string()])
             .args(["--listen", &self.client.address()])
@@ -138,7 +142,8 @@ impl Broker {
             .args(&self.options.arguments)
             .env("RUST_LOG", &self.options.log)
             // For the tests only; the broker would take it for a misspelt setting.
-            .env_remove("BELLWETHER_BIN");
+            .env_remove("BELLWETHER_BIN")
+            .env_remove("BELLWETHER_OLD_BIN");
         if let Some(syncs) = self.options.power_loss {
             // The shim compares paths as the kernel names them.
             command.envs(power_loss(&self.data.canonicalize()?, syncs)?);

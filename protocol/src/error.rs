@@ -130,6 +130,8 @@ error_codes! {
     QueueStopped = 503, false;
     /// It took longer than its deadline; it may still be done.
     TimedOut = 504, true;
+    /// No such setting, or none that can be changed while brokers run, or a value that it cannot have; the message says which.
+    SettingRefused = 620, false;
     /// A defect of the broker. Please report it.
     Internal = 599, true;
 }

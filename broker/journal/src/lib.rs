@@ -24,6 +24,7 @@ mod writer;
 use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::thread::JoinHandle;
 
 use bellwether_protocol::ids::{BrokerId, Offset, QueueId, StoreId};
@@ -35,6 +36,7 @@ pub use config::JournalConfig;
 pub use logs::Logs;
 pub use metrics::{JournalMetrics, SYNC_BUCKETS_US};
 pub use read::{ReadError, ReadRequest};
+pub use recovery::NewerFormat;
 pub use store::{OpenError, StoreFolder};
 
 use self::disk::{Disk, RealDisk};
@@ -168,7 +170,26 @@ impl Drop for Obituary {
     }
 }
 
+/// Turns what may change about a running journal. Clones turn the same.
+#[derive(Clone)]
+pub struct JournalDial(Arc<Shared>);
+
+impl JournalDial {
+    /// Sets [`JournalConfig::disk_low_bytes`] and [`JournalConfig::dead_bytes_max`]. The thread goes by them when it next looks after its
+    /// segments, within a tick.
+    pub fn set(&self, disk_low_bytes: u64, dead_bytes_max: u64) {
+        self.0.disk_low_bytes.store(disk_low_bytes, Relaxed);
+        self.0.dead_bytes_max.store(dead_bytes_max, Relaxed);
+    }
+}
+
 impl JournalThread {
+    /// What may change while it runs.
+    #[must_use]
+    pub fn dial(&self) -> JournalDial {
+        JournalDial(Arc::clone(&self.shared))
+    }
+
     /// Lets the thread write and sync everything that was flushed, then ends it and waits for that. Whatever
     /// is flushed later is never durable. Blocks.
     pub fn stop(self) {

@@ -44,6 +44,19 @@ pub struct SealedSegment {
     pub damaged: bool,
 }
 
+/// Something on the disk that a later version wrote: what, its format, and the newest that is known here. It is no damage, and nothing
+/// is done about it but to say so.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{what} was written in format {found}; this version of Bellwether knows formats up to {known}. Start the later version again, \
+     or move the folder away and start with an empty one: it is filled from the other replicas"
+)]
+pub struct NewerFormat {
+    pub what: String,
+    pub found: u32,
+    pub known: u32,
+}
+
 /// Why nothing was recovered.
 #[derive(Debug)]
 pub enum RecoveryError {
@@ -51,10 +64,8 @@ pub enum RecoveryError {
         what: String,
         error: io::Error,
     },
-    /// A segment is of a format from the future.
-    Newer {
-        found: u32,
-    },
+    /// Something was written by a later version.
+    Newer(NewerFormat),
     /// A segment is of another store.
     Foreign {
         name: String,
@@ -101,13 +112,13 @@ pub fn recover(disk: &dyn Disk, store: StoreId) -> Result<Recovered, RecoveryErr
         used.push(one);
     }
     doing(|| "sync of the folder".to_owned(), disk.sync_names())?;
-    tally.choose();
+    tally.choose().map_err(RecoveryError::Newer)?;
     for one in &used {
         let seq = one.segment.seq;
         let found = kept.remove(&seq).or_else(|| read_side(disk, one));
         // It was there a moment ago; whoever removed it has the segment read again.
         let found = found.map_or_else(|| whole_scan(one, one.length).map(|scan| scan.found), Ok)?;
-        tally.batches(&one.segment, &found);
+        tally.batches(&one.segment, &found).map_err(RecoveryError::Newer)?;
     }
     let segments = used.into_iter().map(|one| SealedSegment {
         damaged: tally.is_damaged(one.segment.seq),
@@ -164,7 +175,8 @@ fn open_segment(disk: &dyn Disk, store: StoreId, seq: SegmentSeq) -> Result<Open
     let header = SegmentHeader::decode(&block).filter(|header| header.seq == seq);
     match header {
         Some(header) if header.format > FORMAT => {
-            return Err(RecoveryError::Newer { found: header.format });
+            let (found, known) = (header.format, FORMAT);
+            return Err(RecoveryError::Newer(NewerFormat { what: name, found, known }));
         }
         Some(header) if header.store != store => {
             return Err(RecoveryError::Foreign { name, of: header.store });

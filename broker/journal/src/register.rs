@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use crate::Checkpoint;
 use crate::format::{EntryHeader, EntryKind, Stamp};
+use crate::recovery::NewerFormat;
 
 /// Which generations of batches make up a log. Each truncation starts a new one, so that batches
 /// cut off long ago, which may lie anywhere in the journal, are never taken for part of the log.
@@ -98,10 +99,15 @@ struct Head {
 
 const HEAD_FORMAT: u8 = 2;
 
-/// Bytes that are not a register.
+/// Bytes that are not a register that this version can read.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct RegisterError(String);
+pub enum RegisterError {
+    /// Not damage: taken for that, a broker that went back a version would throw good copies away and fetch them anew.
+    #[error("{0}")]
+    Newer(NewerFormat),
+    #[error("{0}")]
+    Malformed(String),
+}
 
 pub fn shape(queue: QueueId, version: Stamp, shape: &Shape) -> Register {
     register(EntryKind::Shape, queue, version, shape, Offset(0), Offset(0), &Bytes::new())
@@ -168,13 +174,21 @@ pub fn decode(
     header: &EntryHeader,
     mut payload: Bytes,
 ) -> Result<(Shape, Option<Checkpoint>), RegisterError> {
-    let bad = |what: &str| RegisterError(format!("register of queue {}: {what}", header.queue));
+    let bad = |what: &str| {
+        RegisterError::Malformed(format!("register of queue {}: {what}", header.queue))
+    };
     if payload.len() < 4 {
         return Err(bad("too short"));
     }
     let length = u32::from_be_bytes(crate::format::array_at(&payload.split_to(4), 0)) as usize;
     if payload.len() < length {
         return Err(bad("shorter than its head"));
+    }
+    // The format first, a byte of its own: of a later one nothing else need be as it is here.
+    if let Some(format) = payload.first().filter(|format| **format > HEAD_FORMAT) {
+        let what = format!("register of queue {}", header.queue);
+        let (found, known) = (u32::from(*format), u32::from(HEAD_FORMAT));
+        return Err(RegisterError::Newer(NewerFormat { what, found, known }));
     }
     let head: Head =
         postcard::from_bytes(&payload.split_to(length)).map_err(|error| bad(&error.to_string()))?;

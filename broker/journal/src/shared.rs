@@ -110,6 +110,10 @@ pub struct Shared {
     /// The folder's.
     pub store: StoreId,
     pub waiting_bytes_max: u64,
+    /// See [`JournalConfig`]; may change at any time.
+    pub disk_low_bytes: AtomicU64,
+    /// Likewise.
+    pub dead_bytes_max: AtomicU64,
     /// Largest payload of one entry.
     pub entry_bytes_max: u64,
     pub metrics: Arc<JournalMetrics>,
@@ -140,6 +144,8 @@ impl Shared {
             condemned: AtomicUsize::new(0),
             store,
             waiting_bytes_max: config.waiting_bytes_max,
+            disk_low_bytes: AtomicU64::new(config.disk_low_bytes),
+            dead_bytes_max: AtomicU64::new(config.dead_bytes_max),
             entry_bytes_max: entry_bytes_max(config.segment_bytes),
             metrics,
         })

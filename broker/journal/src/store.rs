@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::disk::{Disk, Lock, LockError};
 use crate::format::FORMAT;
-use crate::recovery::RecoveryError;
+use crate::recovery::{NewerFormat, RecoveryError};
 use crate::segment::number_in;
 
 const NAME: &str = "store.json";
@@ -31,10 +31,8 @@ pub enum OpenError {
     OtherBroker { dir: PathBuf, of: BrokerId, this: BrokerId },
     #[error("data folder {dir} belongs to cluster {of}, this is cluster {this}")]
     OtherCluster { dir: PathBuf, of: ClusterId, this: ClusterId },
-    #[error(
-        "data folder {dir} was written in format {found}; this version of Bellwether knows formats up to {known}"
-    )]
-    Newer { dir: PathBuf, found: u32, known: u32 },
+    #[error("data folder {dir}: {newer}")]
+    Newer { dir: PathBuf, newer: NewerFormat },
     #[error("data folder {dir}: {what}")]
     Damaged { dir: PathBuf, what: String },
     /// The kernel may have thrown away what it could not write, and shows it all the same until the machine restarts.
@@ -58,9 +56,7 @@ impl OpenError {
     pub(crate) fn recovery(dir: &Path, error: RecoveryError) -> OpenError {
         match error {
             RecoveryError::Io { what, error } => OpenError::io(dir, &what, error),
-            RecoveryError::Newer { found } => {
-                OpenError::Newer { dir: dir.to_owned(), found, known: FORMAT }
-            }
+            RecoveryError::Newer(newer) => OpenError::Newer { dir: dir.to_owned(), newer },
             RecoveryError::Foreign { name, of } => OpenError::Damaged {
                 dir: dir.to_owned(),
                 what: format!("{name} was written by store {of}, which is another one"),
@@ -196,7 +192,8 @@ fn parse(dir: &Path, bytes: &[u8]) -> Result<Document, OpenError> {
     }
     let Versioned { format } = serde_json::from_slice(bytes).map_err(damaged)?;
     if format > FORMAT {
-        return Err(OpenError::Newer { dir: dir.to_owned(), found: format, known: FORMAT });
+        let newer = NewerFormat { what: NAME.to_owned(), found: format, known: FORMAT };
+        return Err(OpenError::Newer { dir: dir.to_owned(), newer });
     }
     serde_json::from_slice(bytes).map_err(damaged)
 }

@@ -222,6 +222,8 @@ impl Writer {
     fn look_after(&mut self) -> io::Result<()> {
         self.looked_after = Instant::now();
         self.segments.changed = false;
+        self.segments.disk_low_bytes = self.shared.disk_low_bytes.load(Relaxed);
+        self.cleaner.dead_bytes_max = self.shared.dead_bytes_max.load(Relaxed);
         let level = self.segments.refill()?;
         if self.shared.set_level(level) {
             info!(?level, free = self.segments.free_bytes, "room on the disk changed");

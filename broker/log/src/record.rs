@@ -17,6 +17,9 @@ pub enum RecordKind {
 }
 
 impl RecordKind {
+    /// The highest number that is known here.
+    pub const NEWEST: u8 = RecordKind::Purge as u8;
+
     /// The kind of a number in a header.
     #[must_use]
     pub fn from_number(number: u8) -> Option<RecordKind> {

@@ -12,7 +12,15 @@ use crate::returns::Returns;
 use crate::state::State;
 
 /// The first byte of a checkpoint.
-const VERSION: u8 = 1;
+const VERSION: u8 = CHECKPOINT_VERSION;
+/// The version of checkpoints that this build writes, and the newest it reads.
+pub const CHECKPOINT_VERSION: u8 = 1;
+
+/// The version of a checkpoint, whether this build reads it or not.
+#[must_use]
+pub fn checkpoint_version(bytes: &[u8]) -> Option<u8> {
+    bytes.first().copied()
+}
 
 /// ```text
 /// | version: u8 = 1 | StateV1 in postcard |

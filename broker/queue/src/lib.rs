@@ -19,7 +19,7 @@ use bellwether_protocol::error::{BrokenInvariant, ErrorBody, ErrorCode};
 use bellwether_protocol::ids::{Epoch, Offset, OffsetRange};
 
 pub use admission::Admission;
-pub use checkpoint::RestoreError;
+pub use checkpoint::{CHECKPOINT_VERSION, RestoreError, checkpoint_version};
 pub use producers::{PRODUCER_KEPT_MS, PRODUCERS_MAX};
 pub use serving::{DISPATCH_MESSAGES_MAX, IN_FLIGHT_MAX};
 

@@ -154,6 +154,13 @@ const DEPARTED_MAX: usize = 16;
 const EARLY_MAX: usize = 8;
 
 impl Replica {
+    /// Takes other times from now on: how long a follower may lag, and how long a preferred leader has to be in sync. Both decide when
+    /// something is tried, and never what may be confirmed. The promise stays as it was: a successor that waits for a shorter one than
+    /// the leader before it counts on would deliver beside it (promise G3).
+    pub fn retime(&mut self, lag_limit: Duration, settle: Duration) {
+        (self.timing.lag_limit, self.timing.settle) = (lag_limit, settle);
+    }
+
     /// A replica of a log that was checked and, as far as it says so, is durable.
     #[must_use]
     pub fn new(identity: Identity, timing: Timing, log: LogFacts) -> Replica {

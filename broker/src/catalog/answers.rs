@@ -5,7 +5,7 @@ use std::ops::Bound;
 
 use bellwether_coordinator::records::{QueueDefinition, QueueState};
 use bellwether_protocol::client::{
-    AbsentBroker, Binding, BrokerStatus, ClusterStatus, ExchangeKind, QueueSummary,
+    AbsentBroker, Binding, BrokerStatus, ClusterStatus, ExchangeKind, QueueOptions, QueueSummary,
 };
 use bellwether_protocol::ids::{BrokerLife, QueueId};
 use bellwether_protocol::names::{ExchangeName, QueueName, VirtualHost};
@@ -42,6 +42,26 @@ impl Catalog {
         let known =
             |id: &QueueId| tree.queue(*id).map(|(definition, state, _)| summary(definition, state));
         names.range((from, Bound::Unbounded)).filter_map(|(_, id)| known(id)).take(limit).collect()
+    }
+
+    /// A page of how the queues of a virtual host were asked for, in order of name.
+    #[must_use]
+    pub fn definitions(
+        &self,
+        host: &VirtualHost,
+        after: Option<&QueueName>,
+        limit: u32,
+    ) -> Vec<(QueueName, QueueOptions)> {
+        let tree = self.shared.tree();
+        let Some(names) = tree.names.get(host) else { return Vec::new() };
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let limit = usize::try_from(limit).unwrap_or(PAGE_MAX).clamp(1, PAGE_MAX);
+        let known = |(name, id): (&QueueName, &QueueId)| {
+            let (definition, ..) = tree.queue(*id)?;
+            let (replicas, min_isr) = (definition.replicas_wanted, Some(definition.min_isr));
+            Some((name.clone(), QueueOptions { replicas, min_isr, strict: false }))
+        };
+        names.range((from, Bound::Unbounded)).filter_map(known).take(limit).collect()
     }
 
     /// One queue.

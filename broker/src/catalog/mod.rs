@@ -11,6 +11,7 @@ pub(crate) mod doubles;
 mod duties;
 mod feed;
 mod queues;
+mod settings;
 #[cfg(test)]
 mod tests;
 mod topology;

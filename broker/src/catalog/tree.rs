@@ -153,7 +153,7 @@ impl Tree {
                 let record = bytes.map(ControllerRecord::parse).transpose()?;
                 self.controller = record.map(|record| record.life);
             }
-            Place::Cluster | Place::BrokerId(_) => {}
+            Place::Cluster | Place::BrokerId(_) | Place::Settings => {}
         }
         Ok(())
     }

@@ -9,12 +9,13 @@ use bellwether_protocol::error::{ErrorBody, ErrorCode};
 use bytes::BytesMut;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
 use super::{Service, serve_connection};
+use crate::config::BrokerConfig;
 
 /// Pause after a failed accept: mostly it is for want of file descriptors, and those come back with time.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -23,12 +24,23 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Accepts clients until `shutdown`, and returns when every connection has ended.
-pub async fn serve(listener: TcpListener, service: Arc<Service>, shutdown: CancellationToken) {
+pub async fn serve(
+    listener: TcpListener,
+    service: Service,
+    mut config: watch::Receiver<Arc<BrokerConfig>>,
+    shutdown: CancellationToken,
+) {
     let connections = TaskTracker::new();
-    let room = Arc::new(Semaphore::new(service.limits.connections_max));
+    let mut service = Arc::new(service);
+    // Held by each connection, and counted: a limit that changes would leave a semaphore in debt.
+    let seat = Arc::new(());
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
+            Ok(()) = config.changed() => {
+                service = Arc::new(service.reconfigured(&config.borrow_and_update()));
+                continue;
+            }
             () = shutdown.cancelled() => break,
         };
         let (socket, from) = match accepted {
@@ -39,18 +51,19 @@ pub async fn serve(listener: TcpListener, service: Arc<Service>, shutdown: Cance
                 continue;
             }
         };
-        let Ok(permit) = Arc::clone(&room).try_acquire_owned() else {
-            warn!(%from, limit = service.limits.connections_max, "a client was turned away: too many connections");
-            connections.spawn(turn_away(socket, service.limits.connections_max));
+        let limit = service.limits.connections_max;
+        if Arc::strong_count(&seat) > limit {
+            warn!(%from, limit, "a client was turned away: too many connections");
+            connections.spawn(turn_away(socket, limit));
             continue;
-        };
+        }
         if let Err(error) = socket.set_nodelay(true) {
             debug!(%error, "a client's socket keeps its delay");
         }
-        let (service, shutdown) = (Arc::clone(&service), shutdown.clone());
+        let (service, shutdown, seat) = (Arc::clone(&service), shutdown.clone(), Arc::clone(&seat));
         connections.spawn(async move {
             serve_connection(socket, service, shutdown).await;
-            drop(permit);
+            drop(seat);
         });
     }
     connections.close();

@@ -28,7 +28,8 @@ use std::time::Duration;
 use bellwether_protocol::error::{ErrorBody, ErrorCode};
 
 use crate::catalog::Catalog;
-use crate::config::{Limits, Timing};
+use crate::config::{BrokerConfig, Limits, Timing};
+use crate::live::{ClusterSettings, NoClusterSettings};
 use crate::metrics::Metrics;
 use crate::publish::{PeerGate, PublishLimits, ShardGate};
 use crate::shard::input::ConsumerKey;
@@ -46,7 +47,8 @@ const OUTBOX_FRAMES_MAX: usize = 65_536;
 /// How long what is owed is still written when a connection ends.
 const LINGER: Duration = Duration::from_secs(2);
 
-/// What all connections share.
+/// What all connections share. The limits are those that hold when a connection is made, and it keeps them: it was told of them.
+#[derive(Clone)]
 pub struct Service {
     pub catalog: Catalog,
     pub shards: Arc<dyn ShardGate>,
@@ -55,7 +57,8 @@ pub struct Service {
     pub limits: Limits,
     pub heartbeat: Duration,
     pub handshake_timeout: Duration,
-    consumers: AtomicU64,
+    settings: Arc<dyn ClusterSettings>,
+    consumers: Arc<AtomicU64>,
 }
 
 impl Service {
@@ -76,7 +79,24 @@ impl Service {
             limits,
             heartbeat: timing.heartbeat,
             handshake_timeout: timing.handshake_timeout,
-            consumers: AtomicU64::new(1),
+            settings: Arc::new(NoClusterSettings),
+            consumers: Arc::new(AtomicU64::new(1)),
+        }
+    }
+
+    /// With what judges the settings of the whole cluster.
+    #[must_use]
+    pub fn with_settings(self, settings: Arc<dyn ClusterSettings>) -> Service {
+        Service { settings, ..self }
+    }
+
+    /// The same for the next connections, after a change of the configuration.
+    fn reconfigured(&self, config: &BrokerConfig) -> Service {
+        Service {
+            limits: config.limits.clone(),
+            heartbeat: config.timing.heartbeat,
+            handshake_timeout: config.timing.handshake_timeout,
+            ..self.clone()
         }
     }
 

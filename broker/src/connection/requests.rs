@@ -219,7 +219,10 @@ async fn carry_out(
         Request::DeleteExchange { exchange, if_unused } => {
             catalog.delete_exchange(host, &exchange, if_unused).await.map(done)
         }
-        Request::ListExchanges | Request::ListQueues { .. } | Request::ListBindings { .. }
+        Request::ListExchanges
+        | Request::ListQueues { .. }
+        | Request::ListDefinitions { .. }
+        | Request::ListBindings { .. }
             if !catalog.is_complete() =>
         {
             Err(not_read_yet())
@@ -254,6 +257,20 @@ async fn carry_out(
         }
         Request::ListBindings { queue } => {
             Ok(Response::Bindings(catalog.bindings(host, queue.as_ref())))
+        }
+        Request::ListDefinitions { after, limit } => {
+            Ok(Response::Definitions(catalog.definitions(host, after.as_ref(), limit)))
+        }
+        Request::ListSettings => {
+            let settings = catalog.cluster_settings().await?;
+            Ok(Response::Settings(settings.into_iter().collect()))
+        }
+        Request::ChangeSetting { key, value } => {
+            service
+                .settings
+                .judge(&key, value.as_deref())
+                .map_err(|why| ErrorBody::not_done(ErrorCode::SettingRefused, why))?;
+            catalog.change_setting(key, value).await.map(done)
         }
         Request::Drain { broker, drain } => catalog.drain(broker, drain).await.map(done),
         Request::Plan if !catalog.is_complete() => Err(not_read_yet()),

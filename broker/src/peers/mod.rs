@@ -147,6 +147,11 @@ impl Peers {
         Arc::new(Peers { shared })
     }
 
+    /// What snapshots may use from now on; see [`PeersConfig::snapshot_bytes_per_second`].
+    pub fn set_snapshot_rate(&self, bytes_per_second: u64) {
+        self.shared.pacer.set(bytes_per_second);
+    }
+
     /// Dials all live brokers but this one. A connection with one that is no longer live stays until it ends by itself: what
     /// was read may be stale.
     fn aim_at(&self, live: &LiveBrokers) {

@@ -1,6 +1,7 @@
 //! Fills a replica over a connection of its own, so that neither promises nor messages wait for it: the serving end.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -27,18 +28,27 @@ const FAREWELL_WAIT: Duration = Duration::from_secs(10);
 
 /// Spreads what is sent to each broker evenly over time, all its snapshots together.
 pub(super) struct Pacer {
-    bytes_per_second: u64,
+    bytes_per_second: AtomicU64,
     free_at: Mutex<HashMap<BrokerId, Instant>>,
 }
 
 impl Pacer {
     pub fn new(bytes_per_second: u64) -> Pacer {
-        Pacer { bytes_per_second: bytes_per_second.max(1), free_at: Mutex::default() }
+        Pacer {
+            bytes_per_second: AtomicU64::new(bytes_per_second.max(1)),
+            free_at: Mutex::default(),
+        }
+    }
+
+    /// From now on.
+    pub fn set(&self, bytes_per_second: u64) {
+        self.bytes_per_second.store(bytes_per_second.max(1), Relaxed);
     }
 
     /// Waits until `bytes` more may be sent to `to`.
     async fn wait(&self, to: BrokerId, bytes: usize) {
-        let takes = Duration::from_secs_f64(bytes as f64 / self.bytes_per_second as f64);
+        let takes =
+            Duration::from_secs_f64(bytes as f64 / self.bytes_per_second.load(Relaxed) as f64);
         let now = Instant::now();
         let until = {
             let mut free_at = self.free_at.lock().unwrap_or_else(PoisonError::into_inner);

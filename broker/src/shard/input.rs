@@ -1,6 +1,7 @@
 //! What can be asked of a shard, and what it answers. Everything comes in batches.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bellwether_coordinator::coordinator::Version;
 use bellwether_coordinator::records::{BrokerRecord, QueueDefinition, QueueState};
@@ -49,6 +50,8 @@ pub enum ShardInput {
     Life(Option<BrokerLife>),
     /// Whether the coordinator session is connected.
     CoordinatorConnected(bool),
+    /// Settings have changed: how long a follower may lag, and how long a preferred leader has to be in sync.
+    Retime { lag_limit: Duration, settle: Duration },
 
     /// From peers.
     Peer(PeerNews),
@@ -65,6 +68,8 @@ pub enum ShardInput {
         ranges: Vec<OffsetRange>,
         reply: oneshot::Sender<Result<crate::seams::SnapshotMore, ErrorBody>>,
     },
+    /// Are you there?
+    Ping { reply: oneshot::Sender<()> },
     /// The broker drains: hand over what is led here (`begin`), and say how many queues are still to be handed over.
     HandOver { begin: bool, reply: oneshot::Sender<usize> },
 }

@@ -116,6 +116,12 @@ impl Shards {
 }
 
 impl ShardMailboxes {
+    /// The receiving ends, for whoever plays the shards.
+    #[cfg(test)]
+    pub(crate) fn for_tests(self) -> Vec<mpsc::Receiver<ShardInput>> {
+        self.0
+    }
+
     /// Starts every shard with its logs.
     #[expect(
         clippy::too_many_arguments,

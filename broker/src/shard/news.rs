@@ -80,6 +80,11 @@ impl Shard {
                 self.tools.connected = connected;
                 self.each(|queue, tools| queue.step(tools, Event::Connected(connected)));
             }
+            ShardInput::Ping { reply } => answer(reply, ()),
+            ShardInput::Retime { lag_limit, settle } => {
+                (self.tools.timing.lag_limit, self.tools.timing.settle) = (lag_limit, settle);
+                self.each(|queue, _| queue.replica.retime(lag_limit, settle));
+            }
             ShardInput::Peer(news) => self.peer(news),
             ShardInput::SnapshotAsked { queue, epoch, reply } => {
                 let head = match self.queues.get(&queue) {
@@ -252,7 +257,7 @@ impl Shard {
             member: Member { store, ..environment.member },
             started: environment.started,
         };
-        let replica = Replica::new(identity, environment.timing, facts);
+        let replica = Replica::new(identity, self.tools.timing, facts);
         let id = definition.queue;
         let queue = LocalQueue {
             id,

@@ -60,6 +60,8 @@ pub(crate) struct Tools {
     /// Milliseconds since 1970, as of this turn.
     pub time_ms: u64,
     pub logs: Logs,
+    /// The environment's to begin with.
+    pub timing: Timing,
     pub environment: Arc<Environment>,
     pub life: Option<BrokerLife>,
     pub connected: bool,
@@ -91,6 +93,7 @@ impl Tools {
             now: Instant::now(),
             time_ms: 0,
             logs,
+            timing: environment.timing,
             environment,
             life: None,
             connected: false,

@@ -58,6 +58,29 @@ enum ClusterCommand {
         #[command(flatten)]
         how: DrainHow,
     },
+    /// Settings of all brokers, changed while they run
+    Config {
+        #[command(subcommand)]
+        command: ConfigCommand,
+    },
+}
+
+#[derive(Subcommand, Debug)]
+enum ConfigCommand {
+    /// Set something for all brokers that are not told otherwise by their own file, environment or flags
+    Set {
+        /// The setting's name, as in a configuration file
+        key: String,
+        /// Its value, as in a configuration file
+        value: String,
+    },
+    /// Take that back
+    Unset {
+        /// The setting's name
+        key: String,
+    },
+    /// Show what is set for the whole cluster
+    List,
 }
 
 #[derive(Args, Clone, Copy, Debug)]
@@ -79,6 +102,7 @@ pub async fn run(args: ClusterArgs) -> Result<(), Failure> {
             let status = client.cluster_status().await?;
             if json { print_json(&as_json(&status)) } else { print(&status) }
         }
+        ClusterCommand::Config { command } => configure(&client, json, command).await,
         ClusterCommand::Drain { broker, undo: true, how, .. } => {
             if !how.dry_run {
                 client.drain(BrokerId(broker), None).await?;
@@ -96,6 +120,50 @@ pub async fn run(args: ClusterArgs) -> Result<(), Failure> {
         ClusterCommand::Retire { broker, how } => {
             empty(&client, json, broker, Drain::Copies, how).await
         }
+    }
+}
+
+async fn configure(client: &Client, json: bool, command: ConfigCommand) -> Result<(), Failure> {
+    match command {
+        ConfigCommand::Set { key, value } => {
+            client.change_setting(&key, Some(&value)).await?;
+            settled(
+                json,
+                &key,
+                Some(&value),
+                "every broker takes it in that is not told otherwise by its own file, environment or flags",
+            )
+        }
+        ConfigCommand::Unset { key } => {
+            client.change_setting(&key, None).await?;
+            settled(json, &key, None, "every broker goes by its own configuration")
+        }
+        ConfigCommand::List => {
+            let settings = client.settings().await?;
+            if json {
+                let object: serde_json::Map<_, _> =
+                    settings.into_iter().map(|(key, value)| (key, value.into())).collect();
+                return print_json(&object.into());
+            }
+            if settings.is_empty() {
+                return print_line("Nothing is set for the whole cluster.");
+            }
+            let mut rows = table(&["setting", "value"]);
+            for (key, value) in settings {
+                rows.add_row([key, value]);
+            }
+            print_table(&rows)
+        }
+    }
+}
+
+fn settled(json: bool, key: &str, value: Option<&str>, words: &str) -> Result<(), Failure> {
+    if json {
+        return print_json(&json!({ "setting": key, "value": value }));
+    }
+    match value {
+        Some(value) => print_line(&format!("{key} = {value} for the whole cluster: {words}")),
+        None => print_line(&format!("{key} is not set for the cluster any more: {words}")),
     }
 }
 

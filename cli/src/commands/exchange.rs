@@ -53,11 +53,19 @@ impl From<Kind> for ExchangeKind {
     }
 }
 
-fn name_of(kind: ExchangeKind) -> &'static str {
+/// What people call a kind.
+pub fn name_of(kind: ExchangeKind) -> &'static str {
     match kind {
         ExchangeKind::Direct => "direct",
         ExchangeKind::Fanout => "fanout",
     }
+}
+
+/// The kind that people call so.
+pub fn kind_named(name: &str) -> Result<ExchangeKind, String> {
+    Kind::from_str(name, false)
+        .map(ExchangeKind::from)
+        .map_err(|_| format!("{name:?} is no kind of exchange that this version knows"))
 }
 
 /// Carries a command out.

@@ -1,5 +1,6 @@
 //! The commands of users and operators: each connects, does one thing, says how it went, and leaves.
 
+pub mod backup;
 pub mod bench;
 pub mod cluster;
 pub mod confirms;
@@ -12,7 +13,8 @@ pub mod table;
 
 use bellwether_client::{
     BindError, Client, ConnectError, ConsumeError, DeclareError, DeleteError, DrainError,
-    FlushError, Outcome, ProducerError, PublishError, PurgeError, QueryError, SettleError,
+    FlushError, Outcome, ProducerError, PublishError, PurgeError, QueryError, SettingError,
+    SettleError,
 };
 use bellwether_protocol::names::VirtualHost;
 use clap::Args;
@@ -79,6 +81,7 @@ failures!(
     PublishError,
     PurgeError,
     QueryError,
+    SettingError,
     SettleError
 );
 

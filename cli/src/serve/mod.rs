@@ -3,10 +3,15 @@
 pub mod addresses;
 mod coordination;
 pub mod layers;
+mod live;
 pub mod logs;
+mod notify;
 pub mod ready;
+mod reload;
 pub mod settings;
 
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::future::Future;
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -15,16 +20,22 @@ use std::time::Duration;
 
 use bellwether_broker::admin::Health;
 use bellwether_broker::config::BrokerConfig;
+use bellwether_broker::live::Live;
 use bellwether_protocol::ids::BrokerId;
 use clap::{ArgMatches, Args};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::outcome::Failure;
-use crate::signals::{Signals, starter_gone};
+use crate::signals::{Signals, Told, starter_gone};
 use layers::FileLayer;
+use live::Retuner;
+use logs::LogDial;
+use notify::Notify;
 use ready::Ready;
+use reload::Reloads;
 use settings::Settings;
 
 /// What a stopping broker gets beyond its drain time-out, for closing files and its session.
@@ -39,6 +50,9 @@ pub struct ServeArgs {
     /// Print the configuration in force, and where each value is from, and exit
     #[arg(long)]
     pub print_config: bool,
+    /// Print every setting as the documentation has it, and exit
+    #[arg(long, hide = true)]
+    pub print_config_docs: bool,
     #[command(flatten)]
     pub settings: Settings,
     /// Use the coordinator that `dev` or `demo` serves here, in place of ZooKeeper
@@ -50,21 +64,30 @@ pub struct ServeArgs {
 }
 
 /// Runs a broker until it is told to stop.
-pub async fn run(args: ServeArgs, matches: &ArgMatches, file: &FileLayer) -> Result<(), Failure> {
+pub async fn run(
+    args: ServeArgs,
+    matches: &ArgMatches,
+    file: &FileLayer,
+    arguments: Vec<OsString>,
+) -> Result<(), Failure> {
     layers::check_environment(std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()))
         .map_err(Failure::usage)?;
     if args.print_config {
         std::io::stdout().write_all(layers::print(matches, file).as_bytes())?;
         return Ok(());
     }
-    logs::start(args.settings.log_format, args.settings.log.as_deref())?;
+    if args.print_config_docs {
+        std::io::stdout().write_all(settings::docs::page().as_bytes())?;
+        return Ok(());
+    }
+    let log = logs::start(args.settings.log_format, args.settings.log.as_deref())?;
 
     let mut signals = Signals::catch()?;
     let gone = if args.exit_with_stdin { starter_gone() } else { CancellationToken::new() };
-    let starting = start(&args);
+    let starting = start(&args, Retuning { arguments, values: layers::values(matches), log });
     tokio::select! {
         started = starting => supervise(started?, &mut signals, &gone).await,
-        () = signals.next() => Ok(()),
+        () = signals.stop() => Ok(()),
         () = gone.cancelled() => Err(starter_is_gone()),
     }
 }
@@ -75,11 +98,21 @@ struct Started<Run> {
     health: Arc<Health>,
     shutdown: CancellationToken,
     ready: Ready,
-    drain_timeout: Duration,
+    retuner: Arc<Retuner>,
+    reloads: Reloads,
+    notify: Notify,
+}
+
+/// What it takes to change a running broker, beside its configuration.
+struct Retuning {
+    arguments: Vec<OsString>,
+    values: BTreeMap<String, String>,
+    log: LogDial,
 }
 
 async fn start(
     args: &ServeArgs,
+    retuning: Retuning,
 ) -> Result<
     Started<impl Future<Output = Result<(), bellwether_broker::BrokerError>> + use<>>,
     Failure,
@@ -112,10 +145,20 @@ async fn start(
             .map(|bound| bound.to_string()),
     };
     let (health, shutdown) = (Arc::new(Health::default()), CancellationToken::new());
-    let drain_timeout = config.timing.drain_timeout;
+    let Retuning { arguments, values, log } = retuning;
+    let (retuner, config) = Retuner::new(arguments, values, log, config);
+    let retuner = Arc::new(retuner);
+    let mut reloads = Reloads::default();
+    reloads.add("the configuration", {
+        let retuner = retuner.clone();
+        move || retuner.reload()
+    });
+    let (pulse, beats) = watch::channel(0);
+    let live = Live { config, settings: retuner.clone(), pulse };
     let broker =
-        bellwether_broker::run(config, connector, listeners, health.clone(), shutdown.clone());
-    Ok(Started { broker, health, shutdown, ready, drain_timeout })
+        bellwether_broker::run(live, connector, listeners, health.clone(), shutdown.clone());
+    let notify = Notify::new(beats);
+    Ok(Started { broker, health, shutdown, ready, retuner, reloads, notify })
 }
 
 /// Sees a broker from its start to its end: says when it is ready, and stops it when told to.
@@ -127,25 +170,38 @@ async fn supervise<Run>(
 where
     Run: Future<Output = Result<(), bellwether_broker::BrokerError>>,
 {
-    let Started { broker, health, shutdown, ready, drain_timeout } = started;
+    let Started { broker, health, shutdown, ready, retuner, reloads, mut notify } = started;
     let mut broker = std::pin::pin!(broker);
     let mut announced = false;
     let mut give_up_at = None;
+    let mut drain_timeout = Duration::ZERO;
     loop {
         tokio::select! {
             ended = &mut broker => return ended.map_err(Failure::not_done),
             () = health.until_ready(), if !announced => {
                 announced = true;
                 announce(&ready);
+                notify.ready();
             }
-            () = signals.next() => {
+            told = signals.told() => {
+                if told == Told::Reload {
+                    notify.reloading();
+                    reloads.run();
+                    if announced && give_up_at.is_none() {
+                        notify.ready();
+                    }
+                    continue;
+                }
                 if give_up_at.is_some() {
                     return Err(Failure::not_done("stopped at once by a second signal, before its queues were handed over"));
                 }
-                info!(drain_timeout = ?drain_timeout, "stopping: handing the queues over");
+                drain_timeout = retuner.config().timing.drain_timeout;
+                info!(?drain_timeout, "stopping: handing the queues over");
                 give_up_at = Some(Instant::now() + drain_timeout + CLOSING_TIME);
+                notify.stopping();
                 shutdown.cancel();
             }
+            () = notify.beat() => {}
             () = gone.cancelled() => return Err(starter_is_gone()),
             () = sleep_until(give_up_at.unwrap_or_else(Instant::now)), if give_up_at.is_some() => {
                 return Err(Failure::NotDone(format!("not all queues were handed over within {drain_timeout:?}")));

@@ -2,6 +2,8 @@
 //! written back, so that a broker of this version can change a document without losing them. Only the top level of a document is
 //! kept so: a later version adds its fields there.
 
+use std::collections::BTreeMap;
+
 use bellwether_protocol::client::{Drain, ExchangeKind};
 use bellwether_protocol::ids::{
     BrokerId, BrokerLife, ClusterId, Epoch, Incarnation, Member, QueueId, StoreId,
@@ -14,7 +16,8 @@ use uuid::Uuid;
 
 use super::{
     Binding, BindingsRecord, BrokerRecord, ClusterRecord, ControllerRecord, DrainRecord,
-    ExchangeRecord, NameRecord, QueueDefinition, QueueState, TombstoneRecord, UnknownFields,
+    ExchangeRecord, NameRecord, QueueDefinition, QueueState, SettingsRecord, TombstoneRecord,
+    UnknownFields,
 };
 use crate::paths;
 
@@ -60,6 +63,13 @@ struct DrainJson {
 #[derive(Serialize, Deserialize)]
 struct ControllerJson {
     controller: String,
+    #[serde(flatten)]
+    unknown: UnknownFields,
+}
+
+#[derive(Serialize, Deserialize)]
+struct SettingsJson {
+    settings: BTreeMap<String, String>,
     #[serde(flatten)]
     unknown: UnknownFields,
 }
@@ -156,6 +166,7 @@ document!(ClusterRecord as ClusterJson, "cluster record");
 document!(BrokerRecord as BrokerJson, "broker record");
 document!(DrainRecord as DrainJson, "drain record");
 document!(ControllerRecord as ControllerJson, "controller record");
+document!(SettingsRecord as SettingsJson, "cluster-wide settings");
 document!(NameRecord as NameJson, "queue name record");
 document!(QueueDefinition as DefinitionJson, "queue definition");
 document!(QueueState as StateJson, "queue state");
@@ -246,6 +257,19 @@ impl TryFrom<DrainJson> for DrainRecord {
             other => return Err(format!("drain {other:?} is not known")),
         };
         Ok(Self { drain, unknown: json.unknown })
+    }
+}
+
+impl From<&SettingsRecord> for SettingsJson {
+    fn from(record: &SettingsRecord) -> Self {
+        Self { settings: record.settings.clone(), unknown: record.unknown.clone() }
+    }
+}
+
+impl TryFrom<SettingsJson> for SettingsRecord {
+    type Error = String;
+    fn try_from(json: SettingsJson) -> Result<Self, String> {
+        Ok(Self { settings: json.settings, unknown: json.unknown })
     }
 }
 
@@ -490,6 +514,11 @@ mod tests {
             let record = DrainRecord { drain, unknown: unknown.clone() };
             assert_eq!(DrainRecord::parse(&record.to_bytes()), Ok(record));
         }
+        let settings = SettingsRecord {
+            settings: [("heartbeat".to_owned(), "20s".to_owned())].into_iter().collect(),
+            unknown: unknown.clone(),
+        };
+        assert_eq!(SettingsRecord::parse(&settings.to_bytes()), Ok(settings));
         let controller = ControllerRecord {
             life: BrokerLife { broker: BrokerId(2), incarnation: Incarnation(7) },
             unknown: unknown.clone(),

@@ -11,3 +11,4 @@ mod outage;
 mod restored;
 mod story;
 mod topology;
+mod upgrade;

@@ -32,6 +32,11 @@ impl Story {
         Story::with(BrokerOptions { power_loss: Some(syncs), ..BrokerOptions::default() }).await
     }
 
+    /// With brokers of this binary.
+    pub async fn with_binary(binary: Option<std::path::PathBuf>) -> Story {
+        Story::with(BrokerOptions { binary, ..BrokerOptions::default() }).await
+    }
+
     /// With brokers that are started with these flags.
     pub async fn with_flags(flags: &[&str]) -> Story {
         let arguments = flags.iter().map(|flag| (*flag).to_owned()).collect();

@@ -239,6 +239,22 @@ pub enum Request {
         /// What it is to be rid of.
         drain: Option<Drain>,
     },
+    /// How the queues were asked for, in order of name: what it takes to make them again.
+    ListDefinitions {
+        /// Start behind this name.
+        after: Option<QueueName>,
+        /// At most so many; the broker may send fewer.
+        limit: u32,
+    },
+    /// The settings that hold for the whole cluster.
+    ListSettings,
+    /// Changes a setting for the whole cluster, or takes it back. Done when it is written down; every broker then takes it in.
+    ChangeSetting {
+        /// Its key, as in a configuration file.
+        key: String,
+        /// Its value as it would be written there; none: nothing is set for the cluster any more.
+        value: Option<String>,
+    },
     /// Starts a producer on this connection.
     AttachProducer {
         /// Chosen by the client.
@@ -309,6 +325,10 @@ pub enum Response {
     Bindings(Vec<Binding>),
     /// The cluster.
     Cluster(ClusterStatus),
+    /// Queues and how they were asked for, in order of name; ask again behind the last until none come.
+    Definitions(Vec<(QueueName, QueueOptions)>),
+    /// What is set for the whole cluster: key and value, in order of key.
+    Settings(Vec<(String, String)>),
     /// The producer may publish; credit follows.
     ProducerAttached,
     /// What is about to be moved, in order.

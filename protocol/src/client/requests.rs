@@ -60,6 +60,9 @@ mod request_kind {
     pub(super) const DETACH_CONSUMER: u8 = 16;
     pub(super) const DRAIN: u8 = 17;
     pub(super) const PLAN: u8 = 37;
+    pub(super) const LIST_SETTINGS: u8 = 30;
+    pub(super) const CHANGE_SETTING: u8 = 31;
+    pub(super) const LIST_DEFINITIONS: u8 = 32;
 }
 
 impl Wire for Request {
@@ -104,6 +107,13 @@ impl Wire for Request {
             }
             Request::Drain { broker, drain } => put_variant(out, kind::DRAIN, &[broker, drain]),
             Request::Plan => put_variant(out, kind::PLAN, &[]),
+            Request::ListSettings => put_variant(out, kind::LIST_SETTINGS, &[]),
+            Request::ListDefinitions { after, limit } => {
+                put_variant(out, kind::LIST_DEFINITIONS, &[after, limit]);
+            }
+            Request::ChangeSetting { key, value } => {
+                put_variant(out, kind::CHANGE_SETTING, &[key, value]);
+            }
             Request::DetachConsumer { consumer } => {
                 put_variant(out, kind::DETACH_CONSUMER, &[consumer]);
             }
@@ -191,6 +201,15 @@ fn take_other(items: &mut Items<'_>, kind: u8) -> Result<Request, FrameError> {
             drain: items.next("Drain.drain")?,
         },
         kind::PLAN => Request::Plan,
+        kind::LIST_SETTINGS => Request::ListSettings,
+        kind::LIST_DEFINITIONS => Request::ListDefinitions {
+            after: items.next("ListDefinitions.after")?,
+            limit: items.next("ListDefinitions.limit")?,
+        },
+        kind::CHANGE_SETTING => Request::ChangeSetting {
+            key: items.next("ChangeSetting.key")?,
+            value: items.next("ChangeSetting.value")?,
+        },
         kind::DETACH_CONSUMER => {
             Request::DetachConsumer { consumer: items.next("DetachConsumer.consumer")? }
         }
@@ -217,6 +236,8 @@ mod response_kind {
     pub(super) const PRODUCER_ATTACHED: u8 = 9;
     pub(super) const CONSUMER_ATTACHED: u8 = 10;
     pub(super) const PLAN: u8 = 40;
+    pub(super) const SETTINGS: u8 = 30;
+    pub(super) const DEFINITIONS: u8 = 31;
 }
 
 impl Wire for Response {
@@ -235,6 +256,8 @@ impl Wire for Response {
             }
             Response::Bindings(bindings) => put_variant(out, kind::BINDINGS, &[bindings]),
             Response::Cluster(status) => put_struct_variant(out, kind::CLUSTER, status),
+            Response::Definitions(queues) => put_variant(out, kind::DEFINITIONS, &[queues]),
+            Response::Settings(settings) => put_variant(out, kind::SETTINGS, &[settings]),
             Response::ProducerAttached => put_variant(out, kind::PRODUCER_ATTACHED, &[]),
             Response::Plan { moves, more } => put_variant(out, kind::PLAN, &[moves, more]),
             Response::ConsumerAttached(attached) => {
@@ -262,6 +285,8 @@ impl Wire for Response {
             },
             kind::BINDINGS => Response::Bindings(items.next("Bindings.bindings")?),
             kind::CLUSTER => Response::Cluster(items.fields()?),
+            kind::DEFINITIONS => Response::Definitions(items.next("Definitions.queues")?),
+            kind::SETTINGS => Response::Settings(items.next("Settings.settings")?),
             kind::PRODUCER_ATTACHED => Response::ProducerAttached,
             kind::PLAN => {
                 Response::Plan { moves: items.next("Plan.moves")?, more: items.next("Plan.more")? }

@@ -196,6 +196,12 @@ pub fn requests() -> Vec<(&'static str, Request)> {
         ),
         ("DetachConsumer", Request::DetachConsumer { consumer: ConsumerHandle(1) }),
         ("Plan", Request::Plan),
+        ("ListDefinitions", Request::ListDefinitions { after: Some(name("orders")), limit: 100 }),
+        ("ListSettings", Request::ListSettings),
+        (
+            "ChangeSetting",
+            Request::ChangeSetting { key: "heartbeat".into(), value: Some("20s".into()) },
+        ),
         ("Drain", Request::Drain { broker: BrokerId(2), drain: Some(Drain::Copies) }),
     ]
 }
@@ -254,6 +260,14 @@ pub fn responses() -> Vec<(&'static str, Response)> {
                 controller: Some(BrokerId(1)),
             }),
         ),
+        (
+            "Definitions",
+            Response::Definitions(vec![(
+                name("orders"),
+                QueueOptions { replicas: 3, min_isr: Some(2), strict: false },
+            )]),
+        ),
+        ("Settings", Response::Settings(vec![("heartbeat".into(), "20s".into())])),
         ("ProducerAttached", Response::ProducerAttached),
         (
             "Plan",

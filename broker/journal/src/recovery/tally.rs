@@ -13,7 +13,8 @@ use crate::format::{EntryKind, SegmentSeq, Stamp};
 use crate::index::Place;
 use crate::log::Log;
 use crate::read::read;
-use crate::register::{self, Lineage, Shape};
+use crate::recovery::NewerFormat;
+use crate::register::{self, Lineage, RegisterError, Shape};
 use crate::registers::{RegisterRef, Registers};
 use crate::segment::Segment;
 use crate::{Checkpoint, Condition, RecoveredLog};
@@ -67,28 +68,32 @@ impl Tally {
     }
 
     /// All registers are known: reads those that count.
-    pub fn choose(&mut self) {
+    pub fn choose(&mut self) -> Result<(), NewerFormat> {
         self.registers.sort_by_key(|register| register.header.version);
         let mut queues: HashMap<QueueId, Vec<RegisterRef>> = HashMap::new();
         for register in &self.registers {
             queues.entry(register.header.queue).or_default().push(*register);
         }
         for (queue, registers) in queues {
-            if let Some(building) = self.build(&registers) {
+            if let Some(building) = self.build(&registers)? {
                 self.logs.insert(queue, building);
             }
         }
+        Ok(())
     }
 
     /// A log from its registers, which come with rising versions. `None`: it was dropped.
-    fn build(&self, registers: &[RegisterRef]) -> Option<Building> {
-        let top = registers.last()?;
+    fn build(&self, registers: &[RegisterRef]) -> Result<Option<Building>, NewerFormat> {
+        let Some(top) = registers.last() else { return Ok(None) };
         let mut building = match self.read(top) {
-            Ok((Shape::Dropped, _)) => return None,
+            Ok((Shape::Dropped, _)) => return Ok(None),
             Ok((Shape::Live { lineage, epochs }, checkpoint)) => {
                 Building::new(lineage, epochs, checkpoint)
             }
-            Err(what) => return Some(self.build_damaged(registers, what)),
+            Err(RegisterError::Newer(newer)) => return Err(newer),
+            Err(RegisterError::Malformed(what)) => {
+                return Ok(Some(self.build_damaged(registers, what)));
+            }
         };
         if building.checkpoint.is_none() {
             let lineage = &building.log.lineage;
@@ -98,13 +103,14 @@ impl Tally {
             };
             match registers.iter().rev().find(counts).map(|register| self.read(register)) {
                 Some(Ok((_, checkpoint))) => building.checkpoint = checkpoint,
-                Some(Err(what)) => building.damage = Some(what),
+                Some(Err(RegisterError::Newer(newer))) => return Err(newer),
+                Some(Err(RegisterError::Malformed(what))) => building.damage = Some(what),
                 None => {}
             }
         }
         let mark = building.checkpoint.as_ref().map(|kept| (kept.at, kept.high_watermark));
         building.log.checkpointed = mark;
-        Some(building)
+        Ok(Some(building))
     }
 
     /// A log whose newest register cannot be read. What an older one says of it is kept as evidence.
@@ -119,17 +125,17 @@ impl Tally {
         building
     }
 
-    fn read(&self, at: &RegisterRef) -> Result<(Shape, Option<Checkpoint>), String> {
+    fn read(&self, at: &RegisterRef) -> Result<(Shape, Option<Checkpoint>), RegisterError> {
         let segment =
             self.segments.get(&at.segment).expect("registers are noted with their segments");
         let payload: Bytes = read(segment, u64::from(at.position), u64::from(at.header.length))
-            .map_err(|error| error.to_string())?;
-        check_payload(&at.header, payload.clone())?;
-        register::decode(&at.header, payload).map_err(|error| error.to_string())
+            .map_err(|error| RegisterError::Malformed(error.to_string()))?;
+        check_payload(&at.header, payload.clone()).map_err(RegisterError::Malformed)?;
+        register::decode(&at.header, payload)
     }
 
     /// Adds the batches of a segment. Segments come in their order.
-    pub fn batches(&mut self, segment: &Arc<Segment>, found: &[Found]) {
+    pub fn batches(&mut self, segment: &Arc<Segment>, found: &[Found]) -> Result<(), NewerFormat> {
         for Found { header, position } in found {
             if header.is_register() {
                 continue;
@@ -140,6 +146,12 @@ impl Tally {
             };
             if !building.log.lineage.admits(header.generation, header.base, header.end()) {
                 continue;
+            }
+            if RecordKind::from_number(header.record_kind).is_none() {
+                // Its checksum is right: a later version wrote it, and what it does to the queue is not known here.
+                let what = format!("a record of queue {}", header.queue);
+                let (found, known) = (header.record_kind.into(), RecordKind::NEWEST.into());
+                return Err(NewerFormat { what, found, known });
             }
             let place = Place {
                 segment: segment.seq,
@@ -165,6 +177,7 @@ impl Tally {
                 *first = header.base.min(*first);
             }
         }
+        Ok(())
     }
 
     pub fn is_damaged(&self, segment: SegmentSeq) -> bool {

@@ -31,7 +31,7 @@ const SMALL_MAX: usize = 16;
 
 pub struct Cleaner {
     pub state: Cleaning,
-    dead_bytes_max: u64,
+    pub dead_bytes_max: u64,
     declined: HashMap<SegmentSeq, Instant>,
 }
 

@@ -39,7 +39,7 @@ pub struct Segments {
     disk: Arc<dyn Disk>,
     store: StoreId,
     segment_bytes: u64,
-    disk_low_bytes: u64,
+    pub disk_low_bytes: u64,
     active: Active,
     pub sealed: BTreeMap<SegmentSeq, SealedSegment>,
     spares: VecDeque<Spare>,

@@ -1,0 +1,358 @@
+//! `bellwether backup` and `bellwether restore`: the definitions of a virtual host, and what is set for the whole cluster, as one JSON
+//! document. Messages are not in it: replicas are what keeps those.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use bellwether_client::{
+    Binding, Client, ExchangeKind, ExchangeName, QueueName, QueueOptions, RoutingKey,
+};
+use clap::Args;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::ClientArgs;
+use super::exchange::{kind_named, name_of};
+use super::table::{print_json, print_line};
+use crate::outcome::Failure;
+
+/// The format that this version writes, and the newest it reads.
+const FORMAT: u32 = 1;
+
+/// Differences named in a refusal; a person fixes them one by one anyway.
+const DIFFERENCES_SHOWN: usize = 20;
+
+/// Flags of `backup`.
+#[derive(Args, Debug)]
+pub struct BackupArgs {
+    /// Where to write it; must not be there yet
+    file: PathBuf,
+    #[command(flatten)]
+    client: ClientArgs,
+}
+
+/// Flags of `restore`.
+#[derive(Args, Debug)]
+pub struct RestoreArgs {
+    /// What `backup` wrote
+    file: PathBuf,
+    /// Only say what would be made
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    client: ClientArgs,
+}
+
+/// What is backed up. A later version adds fields: `format` goes up only when this version could not restore without them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Definitions {
+    format: u32,
+    virtual_host: String,
+    exchanges: BTreeMap<String, String>,
+    queues: BTreeMap<String, Options>,
+    bindings: BTreeSet<Bound>,
+    /// What is set for the whole cluster.
+    settings: BTreeMap<String, String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Options {
+    replicas: u8,
+    min_isr: u8,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+struct Bound {
+    exchange: String,
+    queue: String,
+    routing_key: String,
+}
+
+/// What restoring takes: only what is missing. Whatever is there and differs is not touched.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Plan {
+    exchanges: Vec<(String, String)>,
+    queues: Vec<(String, Options)>,
+    bindings: Vec<Bound>,
+    settings: Vec<(String, String)>,
+    differences: Vec<String>,
+}
+
+/// Carries `backup` out.
+pub async fn backup(args: BackupArgs) -> Result<(), Failure> {
+    let client = args.client.client().await?;
+    let found = read_cluster(&client, args.client.vhost.as_str()).await?;
+    let mut text = serde_json::to_vec_pretty(&found).map_err(Failure::not_done)?;
+    text.push(b'\n');
+    write_new(&args.file, &text)?;
+    let Definitions { exchanges, queues, bindings, settings, virtual_host, .. } = found;
+    if args.client.json {
+        return print_json(&json!({
+            "file": args.file, "virtual_host": virtual_host, "exchanges": exchanges.len(), "queues": queues.len(),
+            "bindings": bindings.len(), "settings": settings.len(),
+        }));
+    }
+    print_line(&format!(
+        "{} exchanges, {} queues and {} bindings of virtual host {virtual_host}, and {} settings of the cluster, are written to {}. Messages are not in it.",
+        exchanges.len(),
+        queues.len(),
+        bindings.len(),
+        settings.len(),
+        args.file.display()
+    ))
+}
+
+/// Carries `restore` out.
+pub async fn restore(args: RestoreArgs) -> Result<(), Failure> {
+    let text = std::fs::read(&args.file)
+        .map_err(|error| Failure::Usage(format!("{}: {error}", args.file.display())))?;
+    let wanted =
+        parse(&text).map_err(|why| Failure::Usage(format!("{}: {why}", args.file.display())))?;
+    if wanted.virtual_host != args.client.vhost.as_str() {
+        return Err(Failure::Usage(format!(
+            "{} holds virtual host {}, and this is {}: give --vhost {}",
+            args.file.display(),
+            wanted.virtual_host,
+            args.client.vhost,
+            wanted.virtual_host
+        )));
+    }
+    let client = args.client.client().await?;
+    let found = read_cluster(&client, args.client.vhost.as_str()).await?;
+    let plan = plan(&wanted, &found);
+    if !plan.differences.is_empty() {
+        return Err(Failure::NotDone(refusal(&plan.differences)));
+    }
+    if !args.dry_run {
+        carry_out(&client, &plan).await?;
+    }
+    tell(&plan, args.dry_run, args.client.json)
+}
+
+fn parse(text: &[u8]) -> Result<Definitions, String> {
+    // The format first: of a later one nothing else need be as it is here.
+    #[derive(Deserialize)]
+    struct Versioned {
+        format: u32,
+    }
+    let unreadable =
+        |error: serde_json::Error| format!("this is no backup of definitions: {error}");
+    let Versioned { format } = serde_json::from_slice(text).map_err(unreadable)?;
+    if format > FORMAT {
+        return Err(format!(
+            "it was written in format {format}; this version of Bellwether knows formats up to {FORMAT}: restore it with a later version"
+        ));
+    }
+    serde_json::from_slice(text).map_err(unreadable)
+}
+
+/// Never over an older backup: that may be the one that is needed.
+fn write_new(path: &Path, text: &[u8]) -> Result<(), Failure> {
+    use std::io::Write as _;
+    let failed = |error: std::io::Error| match error.kind() {
+        std::io::ErrorKind::AlreadyExists => {
+            Failure::Usage(format!("{} is there already; choose another name", path.display()))
+        }
+        _ => Failure::NotDone(format!("{}: {error}", path.display())),
+    };
+    let mut file = std::fs::File::create_new(path).map_err(failed)?;
+    file.write_all(text).and_then(|()| file.sync_all()).map_err(failed)
+}
+
+async fn read_cluster(client: &Client, host: &str) -> Result<Definitions, Failure> {
+    let exchanges = client.exchanges().await?.into_iter().filter(|(name, _)| !name.is_default());
+    let exchanges = exchanges.map(|(name, kind)| (name.to_string(), name_of(kind).to_owned()));
+    let queues = client.definitions().await?.into_iter().map(|(name, options)| {
+        let QueueOptions { replicas, min_isr, strict: _ } = options;
+        // The definition names the number that the queue was made with.
+        (name.to_string(), Options { replicas, min_isr: min_isr.unwrap_or(replicas / 2 + 1) })
+    });
+    let bindings = client.bindings(None).await?.into_iter().map(|binding| {
+        let Binding { exchange, queue, routing_key } = binding;
+        Bound {
+            exchange: exchange.to_string(),
+            queue: queue.to_string(),
+            routing_key: routing_key.to_string(),
+        }
+    });
+    Ok(Definitions {
+        format: FORMAT,
+        virtual_host: host.to_owned(),
+        exchanges: exchanges.collect(),
+        queues: queues.collect(),
+        bindings: bindings.collect(),
+        settings: client.settings().await?.into_iter().collect(),
+    })
+}
+
+/// What is missing, and what is there in another form.
+fn plan(wanted: &Definitions, found: &Definitions) -> Plan {
+    let mut plan = Plan::default();
+    for (name, kind) in &wanted.exchanges {
+        match found.exchanges.get(name) {
+            None => plan.exchanges.push((name.clone(), kind.clone())),
+            Some(there) if there == kind => {}
+            Some(there) => plan
+                .differences
+                .push(format!("exchange {name} is {there} here and {kind} in the backup")),
+        }
+    }
+    for (name, options) in &wanted.queues {
+        match found.queues.get(name) {
+            None => plan.queues.push((name.clone(), options.clone())),
+            Some(there) if there == options => {}
+            Some(there) => plan.differences.push(format!(
+                "queue {name} has replicas {}, min_isr {} here and replicas {}, min_isr {} in the backup",
+                there.replicas, there.min_isr, options.replicas, options.min_isr
+            )),
+        }
+    }
+    plan.bindings = wanted.bindings.difference(&found.bindings).cloned().collect();
+    for (key, value) in &wanted.settings {
+        match found.settings.get(key) {
+            None => plan.settings.push((key.clone(), value.clone())),
+            Some(there) if there == value => {}
+            Some(there) => plan.differences.push(format!(
+                "{key} is set to {there} for the cluster here and to {value} in the backup"
+            )),
+        }
+    }
+    plan
+}
+
+fn refusal(differences: &[String]) -> String {
+    let mut words = "nothing is restored, because some of it is there in another form:".to_owned();
+    for difference in differences.iter().take(DIFFERENCES_SHOWN) {
+        words.push_str("\n  ");
+        words.push_str(difference);
+    }
+    if let Some(more) = differences.len().checked_sub(DIFFERENCES_SHOWN).filter(|more| *more > 0) {
+        words.push_str(&format!("\n  and {more} more"));
+    }
+    words.push_str("\nDelete what is not wanted here, or take it out of the backup.");
+    words
+}
+
+/// In this order: a binding needs both its ends. Interrupted, it can be done again: what is there is left alone.
+async fn carry_out(client: &Client, plan: &Plan) -> Result<(), Failure> {
+    for (name, kind) in &plan.exchanges {
+        let kind: ExchangeKind = kind_named(kind).map_err(Failure::Usage)?;
+        client.declare_exchange(ExchangeName::new(name).map_err(Failure::usage)?, kind).await?;
+    }
+    for (name, Options { replicas, min_isr }) in &plan.queues {
+        let options = QueueOptions { replicas: *replicas, min_isr: Some(*min_isr), strict: false };
+        let name = QueueName::new(name).map_err(Failure::usage)?;
+        if let Some(warning) = client.declare_with(name, options).await?.warning {
+            eprintln!("{warning}");
+        }
+    }
+    for Bound { exchange, queue, routing_key } in &plan.bindings {
+        let key = RoutingKey::new(routing_key).map_err(Failure::usage)?;
+        client.bind(exchange, queue, key).await?;
+    }
+    for (key, value) in &plan.settings {
+        client.change_setting(key, Some(value)).await?;
+    }
+    Ok(())
+}
+
+fn tell(plan: &Plan, dry_run: bool, json: bool) -> Result<(), Failure> {
+    let Plan { exchanges, queues, bindings, settings, differences: _ } = plan;
+    if json {
+        return print_json(&json!({
+            "dry_run": dry_run, "exchanges": exchanges.len(), "queues": queues.len(),
+            "bindings": bindings.len(), "settings": settings.len(),
+        }));
+    }
+    let verb = if dry_run { "would be made" } else { "were made" };
+    print_line(&format!(
+        "{} exchanges, {} queues, {} bindings and {} settings of the cluster {verb}; all else is there already",
+        exchanges.len(),
+        queues.len(),
+        bindings.len(),
+        settings.len()
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn definitions() -> Definitions {
+        let bound = Bound { exchange: "e".into(), queue: "q".into(), routing_key: "k".into() };
+        Definitions {
+            format: FORMAT,
+            virtual_host: "/".into(),
+            exchanges: [("e".into(), "direct".into())].into(),
+            queues: [("q".into(), Options { replicas: 3, min_isr: 2 })].into(),
+            bindings: [bound].into(),
+            settings: [("heartbeat".into(), "20s".into())].into(),
+        }
+    }
+
+    #[test]
+    fn what_is_there_already_is_left_alone_and_what_is_missing_is_made() {
+        let wanted = definitions();
+        assert_eq!(plan(&wanted, &wanted), Plan::default(), "a second time there is nothing to do");
+        let everything = plan(&wanted, &Definitions::default());
+        assert_eq!(
+            (
+                everything.exchanges.len(),
+                everything.queues.len(),
+                everything.bindings.len(),
+                everything.settings.len()
+            ),
+            (1, 1, 1, 1)
+        );
+        assert!(everything.differences.is_empty());
+        let mut more = wanted.clone();
+        more.queues.insert("another".into(), Options { replicas: 1, min_isr: 1 });
+        assert_eq!(
+            plan(&wanted, &more),
+            Plan::default(),
+            "what only the cluster has is its own business"
+        );
+    }
+
+    #[test]
+    fn whatever_differs_is_named_with_both_forms() {
+        let wanted = definitions();
+        let mut there = wanted.clone();
+        there.exchanges.insert("e".into(), "fanout".into());
+        there.queues.insert("q".into(), Options { replicas: 3, min_isr: 1 });
+        there.settings.insert("heartbeat".into(), "30s".into());
+        let words = refusal(&plan(&wanted, &there).differences);
+        for part in [
+            "exchange e is fanout here and direct in the backup",
+            "queue q has replicas 3, min_isr 1 here and replicas 3, min_isr 2 in the backup",
+            "heartbeat is set to 30s for the cluster here and to 20s in the backup",
+        ] {
+            assert!(words.contains(part), "{words}");
+        }
+    }
+
+    #[test]
+    fn a_backup_reads_back_as_it_was_and_one_of_a_later_format_is_refused_naming_both() {
+        let text = serde_json::to_vec(&definitions()).unwrap();
+        assert_eq!(parse(&text), Ok(definitions()));
+        let error = parse(br#"{"format": 2, "something": "else"}"#).unwrap_err();
+        assert!(error.contains("format 2") && error.contains("up to 1"), "{error}");
+        assert!(parse(b"[]").unwrap_err().contains("no backup of definitions"));
+    }
+
+    #[test]
+    fn the_backup_of_the_first_release_is_still_understood() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/definitions-format-1.json");
+        assert_eq!(parse(&std::fs::read(path).unwrap()), Ok(definitions()));
+    }
+
+    #[test]
+    fn an_older_backup_is_never_written_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("b.json");
+        write_new(&path, b"first").unwrap();
+        let Err(Failure::Usage(words)) = write_new(&path, b"second") else { panic!("it was") };
+        assert!(words.contains("is there already"), "{words}");
+        assert_eq!(std::fs::read(&path).unwrap(), b"first");
+    }
+}
