@@ -5,6 +5,7 @@
 //! from. So two controllers at once, which there can be for the moment of a lost session, do no harm.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bellwether_coordinator::balance::{Change, Why};
@@ -18,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use crate::catalog::Catalog;
+use crate::metrics::Metrics;
 use crate::seams::StateKeeper as _;
 use crate::session::Life;
 
@@ -41,11 +43,12 @@ pub struct ControllerConfig {
 pub async fn attend(
     config: ControllerConfig,
     catalog: Catalog,
+    metrics: Arc<Metrics>,
     lives: watch::Receiver<Option<Life>>,
     stop: CancellationToken,
 ) {
     let mut changes = catalog.changes();
-    let mut duties = Duties::new(config);
+    let mut duties = Duties::new(config, &metrics);
     let mut looks = 0_u32;
     loop {
         tokio::select! {
@@ -54,13 +57,13 @@ pub async fn attend(
         }
         let life = lives.borrow().clone().filter(|life| life.connected);
         let Some(life) = life.filter(|_| catalog.is_complete()) else {
-            duties = Duties::new(config);
+            duties = Duties::new(config, &metrics);
             continue;
         };
         match catalog.controller() {
-            Some(controller) if controller == life.life => {}
+            Some(controller) if controller == life.life => metrics.controller.set(1),
             Some(_) => {
-                duties = Duties::new(config);
+                duties = Duties::new(config, &metrics);
                 continue;
             }
             None => {
@@ -96,11 +99,15 @@ struct Duties {
     absent_since: HashMap<BrokerId, Instant>,
     /// The copy that is being made: one at a time.
     copying: Option<(QueueId, Instant)>,
+    metrics: Arc<Metrics>,
 }
 
 impl Duties {
-    fn new(config: ControllerConfig) -> Duties {
-        Duties { config, absent_since: HashMap::new(), copying: None }
+    /// Of one who is not the controller yet, or not any more.
+    fn new(config: ControllerConfig, metrics: &Arc<Metrics>) -> Duties {
+        metrics.controller.set(0);
+        metrics.controller_copying.set(0);
+        Duties { config, absent_since: HashMap::new(), copying: None, metrics: metrics.clone() }
     }
 
     /// How long until the next look.
@@ -150,6 +157,7 @@ impl Duties {
             None => {}
         }
         self.copying = None;
+        self.metrics.controller_copying.set(0);
         true
     }
 
@@ -158,9 +166,11 @@ impl Duties {
         let outcome = catalog.cas(life.life, queue, version, state).await;
         if !matches!(outcome, CasOutcome::Done { .. }) {
             // Planned anew at the next look, from what stands then.
+            self.metrics.controller_refused.increment();
             debug!(queue.id = %queue, ?why, ?outcome, "a change was not made");
             return;
         }
+        self.count(&why);
         match why {
             Why::Replaces { from, to }
             | Why::EvensCopies { from, to }
@@ -178,6 +188,21 @@ impl Duties {
             Why::RaisesMinIsr { to } => {
                 info!(queue.id = %queue, min_isr = to, "a queue has all its copies: its confirms wait for more of them");
             }
+        }
+    }
+
+    fn count(&self, why: &Why) {
+        let metrics = &self.metrics;
+        let (counter, copies) = match why {
+            Why::Replaces { .. } => (&metrics.controller_replaces, true),
+            Why::EvensCopies { .. } => (&metrics.controller_evens_copies, true),
+            Why::Adds { .. } => (&metrics.controller_adds, true),
+            Why::Leads { .. } => (&metrics.controller_leads, false),
+            Why::RaisesMinIsr { .. } => (&metrics.controller_raises_min_isr, false),
+        };
+        counter.increment();
+        if copies {
+            metrics.controller_copying.set(1);
         }
     }
 }

@@ -15,14 +15,14 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
-use crate::admin::{Health, Trouble};
+use crate::admin::{Health, Scraper, Trouble};
 use crate::catalog::{Catalog, CatalogConfig};
 use crate::config::{BrokerConfig, Listeners};
 use crate::connection::{self, Service};
 use crate::controller::{self, ControllerConfig};
 use crate::metrics::Metrics;
 use crate::peers::{Peers, PeersConfig};
-use crate::session::{self, Life, RegisterError, Registrant, SessionError};
+use crate::session::{self, Life, RegisterError, Registrant, SessionError, Timed};
 use crate::shard::input::{Leases, ShardInput};
 use crate::shard::{Environment, Shards};
 
@@ -65,11 +65,13 @@ pub async fn run(
 ) -> Result<(), BrokerError> {
     let started = Instant::now();
     let metrics = Arc::new(Metrics::default());
+    let scraper = Arc::new(Scraper::new(metrics.clone(), &config.watch));
+    let connector: Arc<dyn Connector> = Arc::new(Timed::new(connector, metrics.clone()));
     let tracker = TaskTracker::new();
     let stop = CancellationToken::new();
     if let Some(listener) = listeners.admin {
         // Asked from the first moment on: starting may take long, and somebody watches.
-        tracker.spawn(admin(listener, metrics.clone(), health.clone(), stop.clone()));
+        tracker.spawn(admin(listener, scraper.clone(), health.clone(), stop.clone()));
     }
     let (journal, recovered) = open_journal(&config).await?;
     let coordinator = tokio::select! {
@@ -91,7 +93,8 @@ pub async fn run(
 
     let (shards, mailboxes) = Shards::new(config.shards);
     let wakes: Vec<Arc<Notify>> = (0..shards.count()).map(|_| Arc::new(Notify::new())).collect();
-    let leases = Arc::new(Leases::default());
+    scraper.attach(shards.clone());
+    let leases = Arc::new(Leases::new(metrics.clone()));
     let (lives_sender, lives) = watch::channel(None);
     let (coming_sender, coming) = watch::channel(None);
 
@@ -158,6 +161,7 @@ pub async fn run(
     tracker.spawn(controller::attend(
         ControllerConfig { replace_after: config.timing.replace_after },
         catalog.clone(),
+        metrics.clone(),
         lives.clone(),
         stop.clone(),
     ));
@@ -280,12 +284,13 @@ async fn tell_lives(
         }
         if now.is_some() && now != last.map(|(life, _)| life) {
             metrics.coordinator_sessions.increment();
+        } else if last.is_some_and(|(_, was_connected)| !was_connected) && connected {
+            metrics.coordinator_reconnects.increment();
         }
         last = now.map(|life| (life, connected));
         if let Some(life) = &present {
             health.clear(&Trouble::NoSession);
-            let timeout = life.coordinator.session().timeout.as_millis();
-            metrics.coordinator_session_timeout_ms.set(u64::try_from(timeout).unwrap_or(u64::MAX));
+            metrics.coordinator_session_timeout.set(life.coordinator.session().timeout);
         }
         for shard in shards.all() {
             shard.send(ShardInput::CoordinatorConnected(connected)).await;
@@ -303,11 +308,11 @@ async fn tell_lives(
 
 async fn admin(
     listener: tokio::net::TcpListener,
-    metrics: Arc<Metrics>,
+    scraper: Arc<Scraper>,
     health: Arc<Health>,
     stop: CancellationToken,
 ) {
-    if let Err(failure) = crate::admin::serve(listener, metrics, health, stop).await {
+    if let Err(failure) = crate::admin::serve(listener, scraper, health, stop).await {
         error!(%failure, "the admin endpoint has ended");
     }
 }

@@ -40,6 +40,7 @@ pub async fn serve(listener: TcpListener, service: Arc<Service>, shutdown: Cance
             }
         };
         let Ok(permit) = Arc::clone(&room).try_acquire_owned() else {
+            service.metrics.client_connections_refused.increment();
             warn!(%from, limit = service.limits.connections_max, "a client was turned away: too many connections");
             connections.spawn(turn_away(socket, service.limits.connections_max));
             continue;

@@ -75,6 +75,8 @@ impl LocalQueue {
             0 => publish.messages.clone(),
             _ => publish.messages.slice(skip, publish.messages.count() - skip),
         };
+        self.tally.published_messages += u64::from(messages.count());
+        self.tally.published_bytes += messages.len() as u64;
         let time_ms = self.next_time(tools);
         let record = Record::Enqueue(Enqueue {
             producer: publish.producer.as_ref().map(|name| ProducerMark {
@@ -198,6 +200,7 @@ impl LocalQueue {
                     Settlement::Ack | Settlement::Reject => metrics.settled_messages.add(messages),
                     Settlement::Return => metrics.returned_messages.add(messages),
                 }
+                self.tally.settled(settle.settlement, messages);
                 leader.settling.add(settle.settlement, ranges);
                 leader.settling.told.push((settle.consumer, settle.number));
                 self.regulate(settle.consumer);
@@ -280,7 +283,7 @@ impl LocalQueue {
         {
             // A leader that went on confirming could confirm into the deleted queue.
             leader.deleting = true;
-            leader.lease.withdraw();
+            tools.environment.leases.lapse(&leader.lease);
         }
         answer(reply, refused);
     }

@@ -204,6 +204,8 @@ impl LocalQueue {
         if delivery.range.count() > 0 {
             consumer.pending.push_front(delivery);
         }
+        self.tally.delivered_messages += messages;
+        self.tally.delivered_bytes += bytes;
         consumer.held_messages += messages;
         consumer.held_bytes += bytes;
         if !consumer.sink.deliver(epoch, lease, runs) {

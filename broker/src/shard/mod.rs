@@ -12,6 +12,7 @@ pub mod input;
 mod lease;
 mod news;
 mod queue;
+mod sample;
 mod snapshot;
 mod stream;
 mod tools;

@@ -14,6 +14,7 @@ use uuid::Uuid;
 use super::Shard;
 use super::input::{LiveBrokers, QueueNews, ShardInput};
 use super::queue::{LocalQueue, answer};
+use super::sample::{Tally, Trigger};
 use super::tools::Tools;
 
 impl Shard {
@@ -95,6 +96,7 @@ impl Shard {
                 };
                 answer(reply, more);
             }
+            ShardInput::Sample { wanted, reply } => answer(reply, self.sample(&wanted)),
             ShardInput::HandOver { begin, reply } => {
                 if begin {
                     self.each(|queue, tools| {
@@ -265,6 +267,8 @@ impl Shard {
             fetch: 0,
             fetching: None,
             damage: None,
+            tally: Tally::default(),
+            trigger: Trigger::default(),
         };
         self.queues.insert(id, Box::new(queue));
         let (life, connected) = (self.tools.life, self.tools.connected);

@@ -232,18 +232,10 @@ mod tests {
     }
 
     #[test]
-    fn every_setting_and_every_metric_stands_in_the_operators_handbook() {
+    fn every_setting_stands_in_the_operators_handbook() {
         let handbook = include_str!("../../../docs/operations.md");
         for key in keys() {
             assert!(handbook.contains(&format!("| `{key}` |")), "{key} is missing");
-        }
-        for named in bellwether_broker::metrics::Metrics::default().all() {
-            let line = format!("| `{}` |", named.name);
-            assert!(
-                handbook.contains(&line) && handbook.contains(named.help),
-                "{} is missing or outdated",
-                named.name
-            );
         }
     }
 }

@@ -39,6 +39,9 @@ pub struct ServeArgs {
     /// Print the configuration in force, and where each value is from, and exit
     #[arg(long)]
     pub print_config: bool,
+    /// Print what docs/metrics.md says, and exit
+    #[arg(long, hide = true)]
+    pub print_metrics: bool,
     #[command(flatten)]
     pub settings: Settings,
     /// Use the coordinator that `dev` or `demo` serves here, in place of ZooKeeper
@@ -55,6 +58,10 @@ pub async fn run(args: ServeArgs, matches: &ArgMatches, file: &FileLayer) -> Res
         .map_err(Failure::usage)?;
     if args.print_config {
         std::io::stdout().write_all(layers::print(matches, file).as_bytes())?;
+        return Ok(());
+    }
+    if args.print_metrics {
+        std::io::stdout().write_all(bellwether_broker::metrics::reference().as_bytes())?;
         return Ok(());
     }
     logs::start(args.settings.log_format, args.settings.log.as_deref())?;

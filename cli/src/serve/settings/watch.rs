@@ -1,0 +1,22 @@
+//! What is shown to those who watch a broker.
+
+use bellwether_broker::config::Watch;
+use clap::Args;
+
+/// What is shown to those who watch a broker.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Watching")]
+pub struct WatchSettings {
+    /// Queues with metrics of their own: names with * and ?, separated by commas
+    #[arg(long, value_name = "PATTERN", env = "BELLWETHER_METRICS_QUEUES", default_value_t = Watch::default().queues)]
+    pub metrics_queues: String,
+    /// How many queues have metrics of their own at most, the first by name
+    #[arg(long, value_name = "N", env = "BELLWETHER_METRICS_QUEUES_MAX", default_value_t = Watch::default().queues_max)]
+    pub metrics_queues_max: usize,
+}
+
+impl WatchSettings {
+    pub fn to_watch(&self) -> Watch {
+        Watch { queues: self.metrics_queues.clone(), queues_max: self.metrics_queues_max }
+    }
+}
