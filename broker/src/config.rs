@@ -8,7 +8,7 @@ use bellwether_protocol::ids::BrokerId;
 use bellwether_protocol::message::MESSAGE_BYTES_MAX;
 use tokio::net::TcpListener;
 
-pub use crate::watch::Watch;
+pub use crate::watch::{Ratio, Watch};
 
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;

@@ -196,6 +196,7 @@ impl Duties {
         let (counter, copies) = match why {
             Why::Replaces { .. } => (&metrics.controller_replaces, true),
             Why::EvensCopies { .. } => (&metrics.controller_evens_copies, true),
+            Why::SpreadsRacks { .. } => (&metrics.controller_spreads_racks, true),
             Why::Adds { .. } => (&metrics.controller_adds, true),
             Why::Leads { .. } => (&metrics.controller_leads, false),
             Why::RaisesMinIsr { .. } => (&metrics.controller_raises_min_isr, false),

@@ -243,10 +243,13 @@ metrics! {
     Histogram coordinator_writes "bellwether_coordinator_request_seconds" {request: "write"} "Of writes.";
     Counter coordinator_failures "bellwether_coordinator_requests_failed_total" "Requests to the coordinator without a decided answer: nobody knows whether such a write was done.";
     Counter scrapes_without_queues "bellwether_metrics_scrapes_without_queues_total" "Scrapes that show nothing of the queues because these did not answer in time.";
+    Counter spans_exported "bellwether_spans_exported_total" "Spans of traced messages that the collector took.";
+    Counter spans_dropped "bellwether_spans_dropped_total" "Spans dropped because there were too many or the collector did not take them.";
     Gauge controller "bellwether_controller" "1 while this broker is the controller.";
     Gauge controller_copying "bellwether_controller_copies_under_way" "Copies of queues that the controller waits for: 1 at most.";
     Counter controller_replaces "bellwether_controller_changes_total" {change: "replaces"} "Changes of replica sets made as the controller: a copy moved off a broker that is gone or drained, a copy or a leadership moved to even them out, a missing copy made, min_isr raised to what was declared.";
     Counter controller_evens_copies "bellwether_controller_changes_total" {change: "evens_copies"} "Copies moved to spread them evenly.";
+    Counter controller_spreads_racks "bellwether_controller_changes_total" {change: "spreads_racks"} "Copies moved to keep them in several racks.";
     Counter controller_adds "bellwether_controller_changes_total" {change: "adds"} "Missing copies made.";
     Counter controller_leads "bellwether_controller_changes_total" {change: "leads"} "Leaderships given to other brokers to spread them evenly, or to empty one.";
     Counter controller_raises_min_isr "bellwether_controller_changes_total" {change: "raises_min_isr"} "Queues whose confirms wait for more copies now that these are there.";

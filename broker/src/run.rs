@@ -25,6 +25,7 @@ use crate::peers::{Peers, PeersConfig};
 use crate::session::{self, Life, RegisterError, Registrant, SessionError, Timed};
 use crate::shard::input::{Leases, ShardInput};
 use crate::shard::{Environment, Shards};
+use crate::traces::{ExportError, Exporter, Traces};
 
 /// How often the journal's counters are brought into the metrics.
 const COUNT_JOURNAL: Duration = Duration::from_secs(1);
@@ -46,6 +47,8 @@ pub enum BrokerError {
     Register(#[from] RegisterError),
     #[error(transparent)]
     Session(#[from] SessionError),
+    #[error(transparent)]
+    Traces(#[from] ExportError),
     #[error("{what}: {error}")]
     Io { what: &'static str, error: std::io::Error },
     #[error("a part of the broker broke off: {0}. Please report this")]
@@ -116,6 +119,7 @@ pub async fn run(
         &tracker,
         stop.clone(),
     );
+    let traces = start_traces(&config, &metrics, &tracker, &stop)?;
     let local_queues: Vec<QueueId> = recovered.iter().map(|log| log.queue).collect();
     let (catalog, watcher) = Catalog::new(
         CatalogConfig { me: config.id, cluster, local_queues },
@@ -134,6 +138,7 @@ pub async fn run(
         keeper: Arc::new(catalog.clone()),
         leases,
         metrics: metrics.clone(),
+        traces: traces.clone(),
         health: health.clone(),
         runtime: tokio::runtime::Handle::current(),
     });
@@ -172,7 +177,8 @@ pub async fn run(
         metrics,
         config.limits.clone(),
         &config.timing,
-    );
+    )
+    .tracing_to(traces);
     let server = connection::serve(listeners.client, Arc::new(service), stop.clone());
     let serving = tracker.spawn(server);
 
@@ -193,6 +199,20 @@ pub async fn run(
         None => living.await,
     };
     ended.map_err(|error| BrokerError::Defect(error.to_string()))?.map_err(BrokerError::from)
+}
+
+/// Spans of traced messages go to a collector, when one is named.
+fn start_traces(
+    config: &BrokerConfig,
+    metrics: &Arc<Metrics>,
+    tracker: &TaskTracker,
+    stop: &CancellationToken,
+) -> Result<Option<Traces>, BrokerError> {
+    let Some(endpoint) = &config.watch.otlp_endpoint else { return Ok(None) };
+    let exporter = Exporter::new(endpoint, config.id.0)?;
+    let (traces, spans) = Traces::new(config.watch.trace_sample, metrics.clone());
+    tracker.spawn(exporter.run(traces.clone(), spans, stop.clone()));
+    Ok(Some(traces))
 }
 
 async fn open_journal(

@@ -30,7 +30,7 @@ impl Page {
                 last = named.name;
             }
             let label = named.label;
-            let labels = label.as_ref().map_or(&[][..], std::slice::from_ref);
+            let labels = label.as_slice();
             match named.metric {
                 Metric::Counter(counter) => self.line(named.name, labels, counter.get()),
                 Metric::Gauge(gauge) => self.line(named.name, labels, gauge.get()),

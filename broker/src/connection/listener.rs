@@ -1,7 +1,7 @@
 //! Accepts clients, a bounded number of them, until the broker stops.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bellwether_protocol::Frame;
 use bellwether_protocol::client::BrokerFrame;
@@ -15,6 +15,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
 use super::{Service, serve_connection};
+use crate::seldom::Seldom;
 
 /// Pause after a failed accept: mostly it is for want of file descriptors, and those come back with time.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -26,6 +27,7 @@ const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
 pub async fn serve(listener: TcpListener, service: Arc<Service>, shutdown: CancellationToken) {
     let connections = TaskTracker::new();
     let room = Arc::new(Semaphore::new(service.limits.connections_max));
+    let (mut not_accepted, mut turned_away) = (Seldom::default(), Seldom::default());
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -34,14 +36,19 @@ pub async fn serve(listener: TcpListener, service: Arc<Service>, shutdown: Cance
         let (socket, from) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                warn!(%error, "a client could not be accepted");
+                if let Some(times) = not_accepted.happened(Instant::now()) {
+                    warn!(%error, times, "a client could not be accepted");
+                }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }
         };
         let Ok(permit) = Arc::clone(&room).try_acquire_owned() else {
             service.metrics.client_connections_refused.increment();
-            warn!(%from, limit = service.limits.connections_max, "a client was turned away: too many connections");
+            if let Some(times) = turned_away.happened(Instant::now()) {
+                let limit = service.limits.connections_max;
+                warn!(%from, limit, times, "clients were turned away: too many connections");
+            }
             connections.spawn(turn_away(socket, service.limits.connections_max));
             continue;
         };

@@ -32,6 +32,7 @@ use crate::config::{Limits, Timing};
 use crate::metrics::Metrics;
 use crate::publish::{PeerGate, PublishLimits, ShardGate};
 use crate::shard::input::ConsumerKey;
+use crate::traces::Traces;
 
 pub use handshake::serve_connection;
 pub use listener::serve;
@@ -55,6 +56,8 @@ pub struct Service {
     pub limits: Limits,
     pub heartbeat: Duration,
     pub handshake_timeout: Duration,
+    /// Spans of traced messages, if any are wanted.
+    pub traces: Option<Traces>,
     consumers: AtomicU64,
 }
 
@@ -76,8 +79,15 @@ impl Service {
             limits,
             heartbeat: timing.heartbeat,
             handshake_timeout: timing.handshake_timeout,
+            traces: None,
             consumers: AtomicU64::new(1),
         }
+    }
+
+    /// With spans of traced messages.
+    #[must_use]
+    pub fn tracing_to(self, traces: Option<Traces>) -> Service {
+        Service { traces, ..self }
     }
 
     fn next_consumer(&self) -> ConsumerKey {

@@ -63,7 +63,7 @@ mod tests {
     #[test]
     fn the_system_tells_all_of_it_and_the_units_are_right() {
         let [cpu, resident, virtual_, fds, fds_max, threads, began] = read().map(Option::unwrap);
-        assert!(cpu >= 0.0 && cpu < 1e6, "{cpu}");
+        assert!((0.0..1e6).contains(&cpu), "{cpu}");
         assert!(resident > 100_000.0 && resident < virtual_, "{resident} of {virtual_}");
         assert!(fds >= 3.0 && fds <= fds_max, "{fds} of {fds_max}");
         assert!(threads >= 1.0);

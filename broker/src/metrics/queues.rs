@@ -364,7 +364,7 @@ mod tests {
 
     #[test]
     fn a_queue_is_selected_by_any_of_the_patterns() {
-        let watch = Watch { queues: "orders.*, bill?".to_owned(), queues_max: 5 };
+        let watch = Watch { queues: "orders.*, bill?".to_owned(), ..Watch::default() };
         let selection = QueueSelection::new(&watch);
         let wants = |name: &str| selection.wants(&QueueName::new(name).unwrap());
         assert!(wants("orders.eu") && wants("bills"));

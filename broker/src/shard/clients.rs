@@ -91,6 +91,9 @@ impl LocalQueue {
         let base = tools.logs.end(self.id);
         let end = self.append(tools, &record);
         self.machine.appended(base, &record);
+        if let Record::Enqueue(enqueue) = &record {
+            self.trace_appended(tools, base, &enqueue.messages);
+        }
         end
     }
 
@@ -201,6 +204,7 @@ impl LocalQueue {
                     Settlement::Return => metrics.returned_messages.add(messages),
                 }
                 self.tally.settled(settle.settlement, messages);
+                leader.traced.settle(&ranges, tools.now);
                 leader.settling.add(settle.settlement, ranges);
                 leader.settling.told.push((settle.consumer, settle.number));
                 self.regulate(settle.consumer);
@@ -231,6 +235,7 @@ impl LocalQueue {
             end = self.append(tools, &record);
             self.machine.appended(base, &record);
         }
+        self.trace_settles_appended(end);
         for (consumer, number) in settling.told {
             self.wait_for(tools, end, Waiter::Settle { consumer, number });
         }

@@ -16,6 +16,7 @@ mod sample;
 mod snapshot;
 mod stream;
 mod tools;
+mod trace;
 mod upkeep;
 
 use std::collections::HashMap;

@@ -142,7 +142,7 @@ impl Shard {
             }
             QueueNews::Deleted(id) => {
                 if let Some(mut queue) = self.queues.remove(&id) {
-                    tracing::info!(queue = %queue.definition.name, queue.id = %id, "the queue was deleted: its log goes");
+                    tracing::debug!(queue = %queue.definition.name, queue.id = %id, "the queue was deleted: its log goes");
                     queue.deleted(&mut self.tools);
                 } else {
                     self.tools.logs.remove(id);

@@ -22,6 +22,7 @@ use super::input::{
 use super::sample::{Tally, Trigger};
 use super::stream::Stream;
 use super::tools::Tools;
+use super::trace::Traced;
 
 /// Publishes that wait for a new leader to serve. Each waits for one round of its followers; beyond it they are refused, to be tried again.
 const HELD_PUBLISHES_MAX: usize = 4096;
@@ -84,6 +85,7 @@ pub(crate) struct Leader {
     /// What committed purges took, for those who wait for them.
     pub purged: VecDeque<u64>,
     pub time_ms: u64,
+    pub traced: Traced,
 }
 
 /// Ranges settled in this turn, by what becomes of them.
@@ -150,6 +152,7 @@ impl Leader {
             deleting: false,
             purged: VecDeque::new(),
             time_ms: 0,
+            traced: Traced::default(),
         }
     }
 

@@ -56,7 +56,8 @@ impl Shard {
         let now = Instant::now();
         let mut sample = ShardSample::default();
         let mut selected = Vec::new();
-        for queue in self.queues.values().filter(|queue| queue.leader.is_some()) {
+        let queues = self.queues.values().map(Box::as_ref);
+        for queue in queues.filter(|queue: &&LocalQueue| queue.leader.is_some()) {
             queue.add_to(&mut sample, now);
             if wanted.wants(&queue.definition.name) {
                 selected.push(queue);
@@ -65,7 +66,7 @@ impl Shard {
         sample.selected = selected.len() as u64;
         // No more than can be shown is copied.
         if selected.len() > wanted.most {
-            let name = |queue: &&Box<LocalQueue>| {
+            let name = |queue: &&LocalQueue| {
                 (queue.definition.virtual_host.clone(), queue.definition.name.clone())
             };
             selected.sort_by_cached_key(name);

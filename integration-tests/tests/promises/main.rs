@@ -11,3 +11,5 @@ mod outage;
 mod restored;
 mod story;
 mod topology;
+mod traced;
+mod watching;

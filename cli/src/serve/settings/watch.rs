@@ -1,6 +1,6 @@
 //! What is shown to those who watch a broker.
 
-use bellwether_broker::config::Watch;
+use bellwether_broker::config::{Ratio, Watch};
 use clap::Args;
 
 /// What is shown to those who watch a broker.
@@ -13,10 +13,21 @@ pub struct WatchSettings {
     /// How many queues have metrics of their own at most, the first by name
     #[arg(long, value_name = "N", env = "BELLWETHER_METRICS_QUEUES_MAX", default_value_t = Watch::default().queues_max)]
     pub metrics_queues_max: usize,
+    /// Send spans of traced messages to this collector, OTLP over HTTP: http://host:4318 [default: nowhere]
+    #[arg(long, value_name = "URL", env = "BELLWETHER_OTLP_ENDPOINT")]
+    pub otlp_endpoint: Option<String>,
+    /// Which part of the traces that producers sample is taken, 0 to 1
+    #[arg(long, value_name = "RATIO", env = "BELLWETHER_TRACE_SAMPLE", default_value_t = Watch::default().trace_sample)]
+    pub trace_sample: Ratio,
 }
 
 impl WatchSettings {
     pub fn to_watch(&self) -> Watch {
-        Watch { queues: self.metrics_queues.clone(), queues_max: self.metrics_queues_max }
+        Watch {
+            queues: self.metrics_queues.clone(),
+            queues_max: self.metrics_queues_max,
+            otlp_endpoint: self.otlp_endpoint.clone(),
+            trace_sample: self.trace_sample,
+        }
     }
 }
