@@ -8,6 +8,8 @@ use bellwether_protocol::ids::BrokerId;
 use bellwether_protocol::message::MESSAGE_BYTES_MAX;
 use tokio::net::TcpListener;
 
+pub use crate::watch::{Ratio, Watch};
+
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
 
@@ -38,6 +40,8 @@ pub struct BrokerConfig {
     pub storage: Storage,
     /// What clients and peers may ask for at most.
     pub limits: Limits,
+    /// What is shown to those who watch.
+    pub watch: Watch,
     /// Tasks that the queues are spread over. More than cores gain nothing. Default: the cores, 8 at most.
     pub shards: usize,
 }
@@ -220,6 +224,7 @@ impl BrokerConfig {
             timing: Timing::default(),
             storage: Storage::default(),
             limits: Limits::default(),
+            watch: Watch::default(),
             shards: default_shards(),
         }
     }
@@ -232,6 +237,7 @@ impl BrokerConfig {
         self.check_timing()?;
         self.check_limits()?;
         self.check_storage()?;
+        self.watch.check()?;
         between("shards", self.shards as u64, 1, SHARDS_MAX as u64)
     }
 
@@ -320,7 +326,12 @@ pub fn default_shards() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(8)
 }
 
-fn between(key: &'static str, given: u64, least: u64, most: u64) -> Result<(), InvalidSetting> {
+pub(crate) fn between(
+    key: &'static str,
+    given: u64,
+    least: u64,
+    most: u64,
+) -> Result<(), InvalidSetting> {
     if (least..=most).contains(&given) {
         return Ok(());
     }

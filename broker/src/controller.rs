@@ -20,6 +20,7 @@ use tracing::{debug, info, warn};
 
 use crate::catalog::Catalog;
 use crate::config::BrokerConfig;
+use crate::metrics::Metrics;
 use crate::seams::StateKeeper as _;
 use crate::session::Life;
 
@@ -36,11 +37,12 @@ const COPY_PATIENCE: Duration = Duration::from_secs(600);
 pub async fn attend(
     config: watch::Receiver<Arc<BrokerConfig>>,
     catalog: Catalog,
+    metrics: Arc<Metrics>,
     lives: watch::Receiver<Option<Life>>,
     stop: CancellationToken,
 ) {
     let mut changes = catalog.changes();
-    let mut duties = Duties::default();
+    let mut duties = Duties::new(&metrics);
     let mut looks = 0_u32;
     loop {
         tokio::select! {
@@ -49,13 +51,13 @@ pub async fn attend(
         }
         let life = lives.borrow().clone().filter(|life| life.connected);
         let Some(life) = life.filter(|_| catalog.is_complete()) else {
-            duties = Duties::default();
+            duties = Duties::new(&metrics);
             continue;
         };
         match catalog.controller() {
-            Some(controller) if controller == life.life => {}
+            Some(controller) if controller == life.life => metrics.controller.set(1),
             Some(_) => {
-                duties = Duties::default();
+                duties = Duties::new(&metrics);
                 continue;
             }
             None => {
@@ -92,9 +94,17 @@ struct Duties {
     absent_since: HashMap<BrokerId, Instant>,
     /// The copy that is being made: one at a time.
     copying: Option<(QueueId, Instant)>,
+    metrics: Arc<Metrics>,
 }
 
 impl Duties {
+    /// Of one who is not the controller yet, or not any more.
+    fn new(metrics: &Arc<Metrics>) -> Duties {
+        metrics.controller.set(0);
+        metrics.controller_copying.set(0);
+        Duties { absent_since: HashMap::new(), copying: None, metrics: metrics.clone() }
+    }
+
     /// How long until the next look.
     fn pause(&self) -> Duration {
         if self.copying.is_some() { LOOK_AT_COPY } else { LOOK }
@@ -139,6 +149,7 @@ impl Duties {
             None => {}
         }
         self.copying = None;
+        self.metrics.controller_copying.set(0);
         true
     }
 
@@ -147,9 +158,11 @@ impl Duties {
         let outcome = catalog.cas(life.life, queue, version, state).await;
         if !matches!(outcome, CasOutcome::Done { .. }) {
             // Planned anew at the next look, from what stands then.
+            self.metrics.controller_refused.increment();
             debug!(queue.id = %queue, ?why, ?outcome, "a change was not made");
             return;
         }
+        self.count(&why);
         match why {
             Why::Replaces { from, to }
             | Why::EvensCopies { from, to }
@@ -167,6 +180,22 @@ impl Duties {
             Why::RaisesMinIsr { to } => {
                 info!(queue.id = %queue, min_isr = to, "a queue has all its copies: its confirms wait for more of them");
             }
+        }
+    }
+
+    fn count(&self, why: &Why) {
+        let metrics = &self.metrics;
+        let (counter, copies) = match why {
+            Why::Replaces { .. } => (&metrics.controller_replaces, true),
+            Why::EvensCopies { .. } => (&metrics.controller_evens_copies, true),
+            Why::SpreadsRacks { .. } => (&metrics.controller_spreads_racks, true),
+            Why::Adds { .. } => (&metrics.controller_adds, true),
+            Why::Leads { .. } => (&metrics.controller_leads, false),
+            Why::RaisesMinIsr { .. } => (&metrics.controller_raises_min_isr, false),
+        };
+        counter.increment();
+        if copies {
+            metrics.controller_copying.set(1);
         }
     }
 }

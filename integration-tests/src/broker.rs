@@ -234,9 +234,16 @@ impl Broker {
         bail!("broker {} has no such text in its journal", self.id)
     }
 
+    /// What it answers to a scrape.
+    pub async fn page(&self) -> Result<String> {
+        let (status, page) = http::get(&self.admin.address(), "/metrics").await?;
+        ensure!(status == 200, "broker {} answers {status}: {page}", self.id);
+        Ok(page)
+    }
+
     /// The value of one of its metrics.
     pub async fn metric(&self, name: &str) -> Result<f64> {
-        let (_, page) = http::get(&self.admin.address(), "/metrics").await?;
+        let page = self.page().await?;
         http::metric(&page, name).with_context(|| format!("no metric {name}"))
     }
 

@@ -4,6 +4,7 @@ pub mod binary;
 pub mod broker;
 pub mod checker;
 pub mod cluster;
+pub mod collector;
 pub mod driver;
 pub mod eventually;
 pub mod faults;

@@ -13,10 +13,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use self::cleaner::{Cleaner, Cleaning};
 use self::group::{Group, Origin};
+use crate::DiskLevel;
 use crate::format::{EntryKind, SegmentSeq, Stamp};
 use crate::index::Place;
 use crate::registers::{RegisterRef, Registers};
@@ -226,7 +227,16 @@ impl Writer {
         self.cleaner.dead_bytes_max = self.shared.dead_bytes_max.load(Relaxed);
         let level = self.segments.refill()?;
         if self.shared.set_level(level) {
-            info!(?level, free = self.segments.free_bytes, "room on the disk changed");
+            let free = self.segments.free_bytes;
+            match level {
+                DiskLevel::Ok => info!(free, "there is room on the disk again"),
+                DiskLevel::Low | DiskLevel::Full => {
+                    warn!(
+                        ?level,
+                        free, "the disk is nearly full: publishes are refused until there is room"
+                    );
+                }
+            }
             let shards = 0..self.shared.shards();
             self.shared.tell(shards.map(|shard| (shard, Outcome::Disk(level))));
         }

@@ -8,7 +8,7 @@ use bellwether_protocol::ids::{BrokerId, BrokerLife, Epoch, Member, Offset};
 use bellwether_protocol::peer::Subscription;
 
 use crate::isr::{MemberHealth, next_isr};
-use crate::progress::Progress;
+use crate::progress::{Lag, Progress};
 use crate::{CasOutcome, EARLY_MAX, Effect, LogFacts, Replica, Role, Seen};
 
 /// A term of leadership.
@@ -224,6 +224,15 @@ impl Replica {
                 fit: self.is_fit(leading, other),
             })
             .collect()
+    }
+
+    /// How far the other copies are behind this one, while it leads.
+    pub fn lags(&self, now: Instant) -> impl Iterator<Item = Lag> + '_ {
+        let others = match &self.role {
+            Role::Leading(leading) => leading.others.as_slice(),
+            _ => &[],
+        };
+        others.iter().map(move |other| other.lag(now, self.log.end))
     }
 
     /// Of the replica set, durable under this epoch up to the high watermark, and past the epoch start: a copy that has only

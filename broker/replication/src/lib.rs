@@ -26,6 +26,7 @@ use bellwether_protocol::peer::{Position, Subscription};
 pub use event::{CasOutcome, Effect, Event};
 pub use follow::Admit;
 pub use isr::MemberHealth;
+pub use progress::Lag;
 
 use follow::Following;
 use lead::Leading;

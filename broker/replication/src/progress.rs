@@ -1,10 +1,20 @@
 //! What a leader knows of another copy, and when it takes it for gone.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use bellwether_protocol::ids::{BrokerLife, Member, Offset};
+use bellwether_protocol::ids::{BrokerId, BrokerLife, Member, Offset};
 
 use crate::Timing;
+
+/// How far another copy is behind the leader's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lag {
+    pub broker: BrokerId,
+    /// Records of the leader's log that it does not hold durably. `None`: it has reported nothing in this term.
+    pub records: Option<u64>,
+    /// How long ago it last held everything there was; nothing for one that does.
+    pub behind_for: Duration,
+}
 
 /// What is known of another copy.
 #[derive(Debug)]
@@ -43,5 +53,15 @@ impl Progress {
         let caught_up = self.subscribed && self.durable >= Some(log_end);
         self.dead
             || !caught_up && now.saturating_duration_since(self.caught_up_at) > timing.lag_limit
+    }
+
+    pub fn lag(&self, now: Instant, log_end: Offset) -> Lag {
+        let caught_up = self.subscribed && self.durable >= Some(log_end);
+        let since = now.saturating_duration_since(self.caught_up_at);
+        Lag {
+            broker: self.member.broker,
+            records: self.durable.map(|held| log_end.0.saturating_sub(held.0)),
+            behind_for: if caught_up { Duration::ZERO } else { since },
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 mod health;
 mod render;
+mod scrape;
 
 use std::io;
 use std::sync::Arc;
@@ -16,15 +17,14 @@ use tokio_util::sync::CancellationToken;
 
 pub use health::{Health, Trouble};
 pub use render::render;
-
-use crate::metrics::Metrics;
+pub use scrape::Scraper;
 
 /// The type that Prometheus expects of its text format.
 const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 #[derive(Clone)]
 struct Admin {
-    metrics: Arc<Metrics>,
+    scraper: Arc<Scraper>,
     health: Arc<Health>,
 }
 
@@ -34,7 +34,7 @@ struct Admin {
 /// When the listener fails.
 pub async fn serve(
     listener: TcpListener,
-    metrics: Arc<Metrics>,
+    scraper: Arc<Scraper>,
     health: Arc<Health>,
     shutdown: CancellationToken,
 ) -> io::Result<()> {
@@ -42,7 +42,7 @@ pub async fn serve(
         .route("/metrics", get(metrics_page))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
-        .with_state(Admin { metrics, health });
+        .with_state(Admin { scraper, health });
     // A scraper that never ends its request must not hold up a stop.
     tokio::select! {
         served = axum::serve(listener, routes) => served,
@@ -51,7 +51,7 @@ pub async fn serve(
 }
 
 async fn metrics_page(State(admin): State<Admin>) -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, TEXT_FORMAT)], render(&admin.metrics))
+    ([(header::CONTENT_TYPE, TEXT_FORMAT)], admin.scraper.page().await)
 }
 
 /// Whether this process should be left alone: `503` means that a restart, or a new disk, is due.
@@ -78,6 +78,8 @@ mod tests {
     use tokio::net::TcpStream;
 
     use super::*;
+    use crate::config::Watch;
+    use crate::metrics::Metrics;
 
     async fn ask(address: std::net::SocketAddr, path: &str) -> String {
         let mut stream = TcpStream::connect(address).await.unwrap();
@@ -93,9 +95,9 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (metrics, health) = (Arc::new(Metrics::default()), Arc::new(Health::default()));
+        let scraper = Arc::new(Scraper::new(metrics.clone(), &Watch::default()));
         let shutdown = CancellationToken::new();
-        let server =
-            tokio::spawn(serve(listener, metrics.clone(), health.clone(), shutdown.clone()));
+        let server = tokio::spawn(serve(listener, scraper, health.clone(), shutdown.clone()));
 
         assert!(ask(address, "/healthz").await.starts_with("HTTP/1.1 200"));
         let starting = ask(address, "/readyz").await;

@@ -12,7 +12,7 @@ use bellwether_coordinator::paths::{self, Place};
 use bellwether_protocol::ids::QueueId;
 use futures::future::try_join_all;
 use tokio::sync::{mpsc, oneshot, watch};
-use tracing::{debug, info, warn};
+use tracing::{debug, warn};
 
 use super::feed::{Feed, publish};
 use super::tree::Changes;
@@ -130,7 +130,7 @@ impl Watcher {
         match event {
             SessionEvent::Connected => self.full = true,
             SessionEvent::Overrun => {
-                info!("changes were dropped by the watch: reading everything anew");
+                debug!("changes were dropped by the watch: reading everything anew");
                 self.full = true;
             }
             SessionEvent::Disconnected => {}
@@ -370,7 +370,7 @@ impl Watcher {
         self.shared.complete.store(true, Ordering::Release);
         // Whoever waits for a first picture has it now, also of an empty cluster.
         self.shared.tell_changed();
-        info!(queues = queues.len(), "the catalog was read");
+        debug!(queues = queues.len(), "the catalog was read");
         Ok(())
     }
 

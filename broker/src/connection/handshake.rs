@@ -10,7 +10,7 @@ use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio_util::codec::Decoder;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info};
+use tracing::debug;
 
 use super::session::Session;
 use super::{Service, WRITE_TIMEOUT, shutting_down};
@@ -61,7 +61,7 @@ where
     };
     service.metrics.handshakes_failed.increment();
     if let Some(error) = refusal {
-        info!(reason = %error.message, "a client's handshake failed");
+        debug!(reason = %error.message, "a client's handshake failed");
         if let Err(error) = send(&mut socket, &BrokerFrame::Goodbye(error)).await {
             debug!(%error, "a client did not hear why its handshake failed");
         }

@@ -1,7 +1,7 @@
 //! Accepts clients, a bounded number of them, until the broker stops.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bellwether_protocol::Frame;
 use bellwether_protocol::client::BrokerFrame;
@@ -16,6 +16,7 @@ use tracing::{debug, warn};
 
 use super::{Service, serve_connection};
 use crate::config::BrokerConfig;
+use crate::seldom::Seldom;
 
 /// Pause after a failed accept: mostly it is for want of file descriptors, and those come back with time.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -34,6 +35,7 @@ pub async fn serve(
     let mut service = Arc::new(service);
     // Held by each connection, and counted: a limit that changes would leave a semaphore in debt.
     let seat = Arc::new(());
+    let (mut not_accepted, mut turned_away) = (Seldom::default(), Seldom::default());
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -46,14 +48,19 @@ pub async fn serve(
         let (socket, from) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                warn!(%error, "a client could not be accepted");
+                if let Some(times) = not_accepted.happened(Instant::now()) {
+                    warn!(%error, times, "a client could not be accepted");
+                }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }
         };
         let limit = service.limits.connections_max;
         if Arc::strong_count(&seat) > limit {
-            warn!(%from, limit, "a client was turned away: too many connections");
+            service.metrics.client_connections_refused.increment();
+            if let Some(times) = turned_away.happened(Instant::now()) {
+                warn!(%from, limit, times, "clients were turned away: too many connections");
+            }
             connections.spawn(turn_away(socket, limit));
             continue;
         }

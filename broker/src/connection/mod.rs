@@ -33,6 +33,7 @@ use crate::live::{ClusterSettings, NoClusterSettings};
 use crate::metrics::Metrics;
 use crate::publish::{PeerGate, PublishLimits, ShardGate};
 use crate::shard::input::ConsumerKey;
+use crate::traces::Traces;
 
 pub use handshake::serve_connection;
 pub use listener::serve;
@@ -58,6 +59,8 @@ pub struct Service {
     pub heartbeat: Duration,
     pub handshake_timeout: Duration,
     settings: Arc<dyn ClusterSettings>,
+    /// Spans of traced messages, if any are wanted.
+    pub traces: Option<Traces>,
     consumers: Arc<AtomicU64>,
 }
 
@@ -80,6 +83,7 @@ impl Service {
             heartbeat: timing.heartbeat,
             handshake_timeout: timing.handshake_timeout,
             settings: Arc::new(NoClusterSettings),
+            traces: None,
             consumers: Arc::new(AtomicU64::new(1)),
         }
     }
@@ -98,6 +102,12 @@ impl Service {
             handshake_timeout: config.timing.handshake_timeout,
             ..self.clone()
         }
+    }
+
+    /// With spans of traced messages.
+    #[must_use]
+    pub fn tracing_to(self, traces: Option<Traces>) -> Service {
+        Service { traces, ..self }
     }
 
     fn next_consumer(&self) -> ConsumerKey {

@@ -8,10 +8,11 @@ use std::time::Instant;
 
 use bellwether_protocol::client::{BrokerFrame, ClientFrame, Publish, Settle};
 use bellwether_protocol::error::{ErrorBody, ErrorCode};
-use bellwether_protocol::ids::ConsumerHandle;
+use bellwether_protocol::ids::{ConsumerHandle, Offset};
 use bellwether_protocol::names::VirtualHost;
 use bellwether_protocol::{CodecError, FrameCodec};
 use bytes::BytesMut;
+use opentelemetry::KeyValue;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadHalf};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -25,8 +26,9 @@ use super::inbox::{Inbox, News};
 use super::outbox::Outbox;
 use super::writer::Writer;
 use super::{LINGER, Service, shutting_down};
-use crate::publish::{Dispatch, Dispatcher, Publisher, Routes, Stalled};
+use crate::publish::{Dispatch, Dispatcher, Publisher, Routes, Stalled, Traced};
 use crate::shard::input::{ConsumerSettle, PublishOrigin, ShardInput};
+use crate::traces::{Parent, Step};
 
 /// Size of a read buffer: a window of small messages comes in one piece.
 const READ_BYTES: usize = 64 * 1024;
@@ -264,7 +266,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<S> {
                 catalog.route(host, exchange, routing_key)
             }) {
                 Ok(queues) => {
-                    self.publisher.publish(Instant::now(), publish, Ok(&queues));
+                    let traced = traced(&self.service, &publish);
+                    self.publisher.publish_traced(Instant::now(), publish, Ok(&queues), traced);
                     return Ok(());
                 }
                 Err(_unknown) => self.ask_catalog(),
@@ -297,9 +300,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<S> {
             let queues = self.routes.route(version, exchange, routing_key, || {
                 catalog.route(host, exchange, routing_key)
             });
+            let (now, traced) = (Instant::now(), traced(&self.service, &publish));
             match queues {
-                Ok(queues) => self.publisher.publish(Instant::now(), publish, Ok(&queues)),
-                Err(error) => self.publisher.publish(Instant::now(), publish, Err(error)),
+                Ok(queues) => self.publisher.publish_traced(now, publish, Ok(&queues), traced),
+                Err(error) => self.publisher.publish_traced(now, publish, Err(error), traced),
             }
         }
     }
@@ -386,6 +390,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<S> {
         if let Some(after) = tally.confirmed_after {
             metrics.confirm_seconds.observe_many(after, tally.confirmed_messages);
         }
+        if let Some(traces) = &self.service.traces {
+            for Traced { parents, taken_at, confirmed } in self.publisher.take_traced() {
+                for parent in parents {
+                    let about = vec![KeyValue::new("messaging.confirmed", confirmed)];
+                    traces.done(parent, Step::Publish, taken_at, about);
+                }
+            }
+        }
     }
 
     fn count_bytes(&mut self) {
@@ -416,6 +428,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<S> {
             }
         }
     }
+}
+
+/// The producers' spans that ask for a span of this frame.
+fn traced(service: &Service, publish: &Publish) -> Vec<Parent> {
+    let Some(traces) = &service.traces else { return Vec::new() };
+    let traced = traces.among(Offset(0), &publish.messages);
+    traced.into_iter().map(|(_, parent)| parent).collect()
 }
 
 pub(super) fn no_such_consumer(handle: ConsumerHandle) -> ErrorBody {

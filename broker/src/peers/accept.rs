@@ -1,7 +1,7 @@
 //! Takes connections of other brokers: streams of those that follow, and fetches of snapshots.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bellwether_protocol::peer::Purpose;
 use tokio::net::{TcpListener, TcpStream};
@@ -11,6 +11,7 @@ use super::dial::Suspect;
 use super::hello::{Framed, HELLO_WAIT, hello, welcome};
 use super::link::{End, Link};
 use super::{Me, Shared, snapshot};
+use crate::seldom::Seldom;
 use crate::shard::input::Side;
 
 /// Connections that have not said hello: each may hold a few KiB for [`HELLO_WAIT`], so that strangers cannot hold more.
@@ -22,6 +23,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Accepts until the broker stops.
 pub(super) async fn accept(shared: Arc<Shared>, listener: TcpListener) {
     let strangers = Arc::new(Semaphore::new(STRANGERS_MAX));
+    let mut not_accepted = Seldom::default();
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -30,7 +32,9 @@ pub(super) async fn accept(shared: Arc<Shared>, listener: TcpListener) {
         let (stream, from) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                tracing::warn!(%error, "a peer connection could not be accepted");
+                if let Some(times) = not_accepted.happened(Instant::now()) {
+                    tracing::warn!(%error, times, "a peer connection could not be accepted");
+                }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }

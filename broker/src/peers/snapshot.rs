@@ -89,10 +89,10 @@ pub(super) async fn serve(shared: &Arc<Shared>, mut framed: Framed<TcpStream>, t
     match served {
         Ok(queue) => {
             shared.metrics.snapshots_sent.increment();
-            tracing::info!(%queue, %to, "snapshot sent");
+            tracing::debug!(%queue, %to, "snapshot sent");
         }
         Err(ServeError::Refused(error)) => {
-            tracing::info!(%to, reason = error.message, "snapshot refused");
+            tracing::debug!(%to, reason = error.message, "snapshot refused");
             if let Err(error) = framed.write(&PeerFrame::Goodbye(error)).await {
                 tracing::debug!(%error, "the fetching broker did not wait for the reason");
             }

@@ -12,6 +12,7 @@ use super::credit::Credit;
 use super::gates::Leaders;
 use super::lane::{Answer, Broken, Dispatch, Lane, Part};
 use super::{LANES_MAX, PublishLimits};
+use crate::traces::Parent;
 
 /// Bits of a token that count attempts; those above name the lane.
 const TOKEN_COUNTER_BITS: u32 = 40;
@@ -42,6 +43,16 @@ struct Entry {
     waiting: usize,
     stored_somewhere: bool,
     failure: Option<ErrorBody>,
+    /// Producers' spans that ask for a span of this.
+    traced: Vec<Parent>,
+}
+
+/// A traced frame that is answered: whose spans it belongs to, when it was taken, and whether it was confirmed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Traced {
+    pub parents: Vec<Parent>,
+    pub taken_at: Instant,
+    pub confirmed: bool,
 }
 
 /// What happened since it was last asked, for the broker's figures.
@@ -78,6 +89,7 @@ pub struct Publisher {
     deferred: Vec<Answer>,
     frames: Vec<BrokerFrame>,
     tally: Tally,
+    traced: Vec<Traced>,
 }
 
 impl Publisher {
@@ -99,6 +111,7 @@ impl Publisher {
             deferred: Vec::new(),
             frames: Vec::new(),
             tally: Tally::default(),
+            traced: Vec::new(),
         }
     }
 
@@ -167,6 +180,17 @@ impl Publisher {
 
     /// Takes a frame. `routes` are the queues it goes to, or why it goes nowhere.
     pub fn publish(&mut self, now: Instant, frame: Publish, routes: Result<&[QueueId], ErrorBody>) {
+        self.publish_traced(now, frame, routes, Vec::new());
+    }
+
+    /// The same of a frame with traced messages: [`Publisher::take_traced`] tells when it is answered.
+    pub fn publish_traced(
+        &mut self,
+        now: Instant,
+        frame: Publish,
+        routes: Result<&[QueueId], ErrorBody>,
+        traced: Vec<Parent>,
+    ) {
         let count = u64::from(frame.messages.count());
         let bytes = frame.messages.len() as u64;
         let last = frame.first.0.saturating_add(count.saturating_sub(1));
@@ -193,6 +217,7 @@ impl Publisher {
             waiting: 0,
             stored_somewhere: false,
             failure: None,
+            traced,
         };
         self.entries.insert(id, entry);
         self.bytes_open += bytes;
@@ -444,6 +469,10 @@ impl Publisher {
         producer.open -= 1;
         producer.credit.answer(count, entry.bytes);
         self.bytes_open -= entry.bytes;
+        if !entry.traced.is_empty() {
+            let (taken_at, confirmed) = (entry.taken_at, entry.failure.is_none());
+            self.traced.push(Traced { parents: entry.traced, taken_at, confirmed });
+        }
         match entry.failure {
             None => {
                 self.tally.confirmed_messages += count;
@@ -501,6 +530,11 @@ impl Publisher {
                 out.push(BrokerFrame::PublishCredit { producer: *handle, messages, bytes });
             }
         }
+    }
+
+    /// Traced frames that were answered since the last call.
+    pub fn take_traced(&mut self) -> Vec<Traced> {
+        std::mem::take(&mut self.traced)
     }
 
     /// What happened since the last call.

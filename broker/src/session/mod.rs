@@ -2,6 +2,7 @@
 //! are gone, and begins a new life when the ensemble says that the session is over.
 
 mod register;
+mod timed;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 pub use register::{RegisterError, join_cluster};
+pub use timed::Timed;
 
 /// A life: its session, and who the broker is in it.
 #[derive(Clone, Debug)]

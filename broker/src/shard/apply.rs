@@ -85,6 +85,7 @@ impl LocalQueue {
     /// Tells those whose records are committed, and applied.
     fn answer_committed(&mut self, tools: &mut Tools) {
         let committed = self.replica.log().high_watermark.min(self.machine.applied());
+        self.trace_committed(tools, committed);
         let Some(leader) = &mut self.leader else { return };
         if leader.deleting {
             return;

@@ -75,6 +75,8 @@ impl LocalQueue {
             0 => publish.messages.clone(),
             _ => publish.messages.slice(skip, publish.messages.count() - skip),
         };
+        self.tally.published_messages += u64::from(messages.count());
+        self.tally.published_bytes += messages.len() as u64;
         let time_ms = self.next_time(tools);
         let record = Record::Enqueue(Enqueue {
             producer: publish.producer.as_ref().map(|name| ProducerMark {
@@ -89,6 +91,9 @@ impl LocalQueue {
         let base = tools.logs.end(self.id);
         let end = self.append(tools, &record);
         self.machine.appended(base, &record);
+        if let Record::Enqueue(enqueue) = &record {
+            self.trace_appended(tools, base, &enqueue.messages);
+        }
         end
     }
 
@@ -198,6 +203,8 @@ impl LocalQueue {
                     Settlement::Ack | Settlement::Reject => metrics.settled_messages.add(messages),
                     Settlement::Return => metrics.returned_messages.add(messages),
                 }
+                self.tally.settled(settle.settlement, messages);
+                leader.traced.settle(&ranges, tools.now);
                 leader.settling.add(settle.settlement, ranges);
                 leader.settling.told.push((settle.consumer, settle.number));
                 self.regulate(settle.consumer);
@@ -228,6 +235,7 @@ impl LocalQueue {
             end = self.append(tools, &record);
             self.machine.appended(base, &record);
         }
+        self.trace_settles_appended(end);
         for (consumer, number) in settling.told {
             self.wait_for(tools, end, Waiter::Settle { consumer, number });
         }
@@ -280,7 +288,7 @@ impl LocalQueue {
         {
             // A leader that went on confirming could confirm into the deleted queue.
             leader.deleting = true;
-            leader.lease.withdraw();
+            tools.environment.leases.lapse(&leader.lease);
         }
         answer(reply, refused);
     }

@@ -177,7 +177,7 @@ impl LocalQueue {
 
     /// Gives as much of the first pending run as `batches` hold.
     fn hand_over_batches(&mut self, tools: &mut Tools, key: ConsumerKey, batches: &[Batch]) {
-        let Some(leader) = &mut self.leader else { return };
+        let Some(leader) = self.leader.as_deref_mut() else { return };
         let epoch = leader.epoch;
         let lease = leader.lease.clone();
         let Some(consumer) = leader.consumers.get_mut(&key) else { return };
@@ -204,8 +204,13 @@ impl LocalQueue {
         if delivery.range.count() > 0 {
             consumer.pending.push_front(delivery);
         }
+        self.tally.delivered_messages += messages;
+        self.tally.delivered_bytes += bytes;
         consumer.held_messages += messages;
         consumer.held_bytes += bytes;
+        if let Some(traces) = &tools.environment.traces {
+            leader.traced.delivered(traces, &self.definition, tools.now, &runs);
+        }
         if !consumer.sink.deliver(epoch, lease, runs) {
             consumer.held_back = true;
         }

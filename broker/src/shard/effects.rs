@@ -13,7 +13,10 @@ impl LocalQueue {
         let queue = self.id;
         match effect {
             Effect::ReadState => tools.reread(queue),
-            Effect::Cas { version, state } => tools.cas(queue, version, state),
+            Effect::Cas { version, state } => {
+                self.note_trigger(&state, tools.life);
+                tools.cas(queue, version, state);
+            }
             Effect::Subscribe { leader, subscription } => {
                 tools.to_leader(leader, PeerFrame::Subscribe(vec![subscription]));
             }

@@ -34,7 +34,7 @@ impl Shard {
                 });
             }
             PeerNews::Dead { peer } => {
-                tracing::info!(peer = %peer, "the broker's process is dead: its connection was reset and its address refuses or belongs to another life");
+                tracing::debug!(peer = %peer, "the broker's process is dead: its connection was reset and its address refuses or belongs to another life");
                 self.each(|queue, tools| queue.step(tools, Event::Dead { life: peer }));
             }
             PeerNews::Room { peer } => self.each(|queue, tools| queue.room(tools, peer)),

@@ -13,6 +13,8 @@ use bellwether_protocol::names::{ExchangeName, ProducerName, RoutingKey};
 use bellwether_protocol::peer::PeerFrame;
 use tokio::sync::oneshot;
 
+use crate::metrics::queues::{QueueSelection, ShardSample};
+
 pub use super::lease::{ConnectionId, Lease, Leases, Promises};
 
 /// One thing a shard is told or asked.
@@ -70,6 +72,8 @@ pub enum ShardInput {
     },
     /// Are you there?
     Ping { reply: oneshot::Sender<()> },
+    /// How the queues led here do, for the metrics.
+    Sample { wanted: Arc<QueueSelection>, reply: oneshot::Sender<ShardSample> },
     /// The broker drains: hand over what is led here (`begin`), and say how many queues are still to be handed over.
     HandOver { begin: bool, reply: oneshot::Sender<usize> },
 }

@@ -12,6 +12,8 @@ use std::time::Instant;
 use arc_swap::ArcSwap;
 use bellwether_protocol::ids::QueueId;
 
+use crate::metrics::Metrics;
+
 /// The right to write deliveries of one queue in one term of leadership. Holds while it is granted and every other member of the maximal
 /// ISR has promised not to deliver as a successor. Checked right before each write.
 #[derive(Clone, Default)]
@@ -46,20 +48,22 @@ impl Lease {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
-    /// Not for the moment.
-    pub fn withdraw(&self) {
-        self.0.granted.store(false, Ordering::Release);
+    /// Not for the moment. Says whether it was granted.
+    pub(crate) fn withdraw(&self) -> bool {
+        self.0.granted.swap(false, Ordering::AcqRel)
     }
 
     /// Never again.
     pub fn end(&self) {
         self.0.over.store(true, Ordering::Release);
-        self.withdraw();
+        self.0.granted.store(false, Ordering::Release);
     }
 
-    fn grant(&self, promises: Vec<Arc<Promises>>) {
+    /// Says whether it is granted now and was not before.
+    fn grant(&self, promises: Vec<Arc<Promises>>) -> bool {
         self.0.promises.store(Arc::new(promises));
-        self.0.granted.store(!self.is_over(), Ordering::Release);
+        let grants = !self.is_over();
+        !self.0.granted.swap(grants, Ordering::AcqRel) && grants
     }
 }
 
@@ -82,7 +86,10 @@ impl ConnectionId {
 /// takes the next frame: else a promise that comes behind the `Unsubscribe`, and no longer covers that queue, would
 /// prolong its lease until the shard gets round to it.
 #[derive(Default)]
-pub struct Leases(RwLock<HashMap<QueueId, Entry>>);
+pub struct Leases {
+    entries: RwLock<HashMap<QueueId, Entry>>,
+    metrics: Arc<Metrics>,
+}
 
 /// The lease of one queue, and what has happened to it that the shard has not heard of.
 #[derive(Default)]
@@ -94,14 +101,27 @@ struct Entry {
 }
 
 impl Leases {
+    /// None yet; what is granted and withdrawn is counted.
+    #[must_use]
+    pub fn new(metrics: Arc<Metrics>) -> Leases {
+        Leases { entries: RwLock::default(), metrics }
+    }
+
+    /// Withdraws a lease until it is granted again: what it rests on is not there.
+    pub fn lapse(&self, lease: &Lease) {
+        if lease.withdraw() {
+            self.metrics.leases_withdrawn.increment();
+        }
+    }
+
     /// Grants `lease` on these promises, unless an `Unsubscribe` waits for the shard.
     pub fn grant(&self, queue: QueueId, lease: &Lease, promises: Vec<Arc<Promises>>) {
         let mut entries = self.entries();
         let entry = entries.entry(queue).or_default();
-        if entry.unhandled.is_empty() {
-            lease.grant(promises);
-        } else {
-            lease.withdraw();
+        if !entry.unhandled.is_empty() {
+            self.lapse(lease);
+        } else if lease.grant(promises) {
+            self.metrics.leases_granted.increment();
         }
         entry.lease = Some(lease.clone());
     }
@@ -112,7 +132,7 @@ impl Leases {
         let entry = entries.entry(queue).or_default();
         entry.unhandled.push(by);
         if let Some(lease) = &entry.lease {
-            lease.withdraw();
+            self.lapse(lease);
         }
     }
 
@@ -151,7 +171,7 @@ impl Leases {
     }
 
     fn entries(&self) -> RwLockWriteGuard<'_, HashMap<QueueId, Entry>> {
-        self.0.write().unwrap_or_else(PoisonError::into_inner)
+        self.entries.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

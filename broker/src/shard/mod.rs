@@ -12,9 +12,11 @@ pub mod input;
 mod lease;
 mod news;
 mod queue;
+mod sample;
 mod snapshot;
 mod stream;
 mod tools;
+mod trace;
 mod upkeep;
 
 use std::collections::HashMap;

@@ -14,6 +14,7 @@ use uuid::Uuid;
 use super::Shard;
 use super::input::{LiveBrokers, QueueNews, ShardInput};
 use super::queue::{LocalQueue, answer};
+use super::sample::{Tally, Trigger};
 use super::tools::Tools;
 
 impl Shard {
@@ -100,6 +101,7 @@ impl Shard {
                 };
                 answer(reply, more);
             }
+            ShardInput::Sample { wanted, reply } => answer(reply, self.sample(&wanted)),
             ShardInput::HandOver { begin, reply } => {
                 if begin {
                     self.each(|queue, tools| {
@@ -145,7 +147,7 @@ impl Shard {
             }
             QueueNews::Deleted(id) => {
                 if let Some(mut queue) = self.queues.remove(&id) {
-                    tracing::info!(queue = %queue.definition.name, queue.id = %id, "the queue was deleted: its log goes");
+                    tracing::debug!(queue = %queue.definition.name, queue.id = %id, "the queue was deleted: its log goes");
                     queue.deleted(&mut self.tools);
                 } else {
                     self.tools.logs.remove(id);
@@ -270,6 +272,8 @@ impl Shard {
             fetch: 0,
             fetching: None,
             damage: None,
+            tally: Tally::default(),
+            trigger: Trigger::default(),
         };
         self.queues.insert(id, Box::new(queue));
         let (life, connected) = (self.tools.life, self.tools.connected);

@@ -19,8 +19,10 @@ use super::deliver::Consumer;
 use super::input::{
     AttachConsumer, ConsumerKey, ConsumerSettle, Lease, PublishOrigin, QueuePublish,
 };
+use super::sample::{Tally, Trigger};
 use super::stream::Stream;
 use super::tools::Tools;
+use super::trace::Traced;
 
 /// Publishes that wait for a new leader to serve. Each waits for one round of its followers; beyond it they are refused, to be tried again.
 const HELD_PUBLISHES_MAX: usize = 4096;
@@ -49,6 +51,10 @@ pub(crate) struct LocalQueue {
     pub fetching: Option<Epoch>,
     /// What is wrong with the log here, until it was fetched anew.
     pub damage: Option<String>,
+    /// What went through it while it was led here, in this life of the process.
+    pub tally: Tally,
+    /// What gives rise to the leadership that is asked for.
+    pub trigger: Trigger,
 }
 
 /// What exists only while this broker leads the queue.
@@ -79,6 +85,7 @@ pub(crate) struct Leader {
     /// What committed purges took, for those who wait for them.
     pub purged: VecDeque<u64>,
     pub time_ms: u64,
+    pub traced: Traced,
 }
 
 /// Ranges settled in this turn, by what becomes of them.
@@ -145,6 +152,7 @@ impl Leader {
             deleting: false,
             purged: VecDeque::new(),
             time_ms: 0,
+            traced: Traced::default(),
         }
     }
 
@@ -194,7 +202,7 @@ impl LocalQueue {
     /// Begins to lead, without serving yet.
     pub fn begin_leading(&mut self, tools: &mut Tools, epoch: Epoch) {
         tracing::info!(queue = %self.definition.name, queue.id = %self.id, %epoch, "this broker leads the queue");
-        tools.environment.metrics.elections_won.increment();
+        std::mem::take(&mut self.trigger).count(&tools.environment.metrics);
         tools.environment.metrics.queues_led.add(1);
         self.leader = Some(Box::new(Leader::new(epoch, tools.now)));
     }
@@ -240,6 +248,7 @@ impl LocalQueue {
         leader.lease.end();
         tools.environment.leases.forget(self.id);
         tools.environment.metrics.queues_led.subtract(1);
+        tools.environment.metrics.leaderships_ended.increment();
         self.machine.stop_leading();
         for waiting in leader.waiting.drain(..) {
             self.fate_unknown(tools, &leader.consumers, waiting.who);
@@ -357,7 +366,7 @@ impl LocalQueue {
         });
         match promises {
             Some(promises) => tools.environment.leases.grant(self.id, &leader.lease, promises),
-            None => leader.lease.withdraw(),
+            None => tools.environment.leases.lapse(&leader.lease),
         }
     }
 }

@@ -63,7 +63,7 @@ impl LocalQueue {
     }
 
     pub(super) fn fetch_snapshot(&mut self, tools: &mut Tools, leader: BrokerLife, epoch: Epoch) {
-        tracing::info!(queue = %self.definition.name, leader = %leader, "fetching a snapshot");
+        tracing::debug!(queue = %self.definition.name, leader = %leader, "fetching a snapshot");
         self.abandon_snapshot(tools);
         // Parts of an earlier fetch may still be under way: they must not get into this one.
         self.fetch = tools.next_fetch();

@@ -18,6 +18,7 @@ use tokio::sync::mpsc;
 use super::input::{ConsumerKey, Leases, LiveBrokers, Promises, PublishOrigin};
 use crate::metrics::Metrics;
 use crate::seams::{PeerLinks, SendOutcome, StateKeeper};
+use crate::traces::Traces;
 
 /// What every shard is given.
 pub(crate) struct Environment {
@@ -28,6 +29,8 @@ pub(crate) struct Environment {
     pub keeper: Arc<dyn StateKeeper>,
     pub leases: Arc<Leases>,
     pub metrics: Arc<Metrics>,
+    /// Spans of traced messages, if any are wanted.
+    pub traces: Option<Traces>,
     pub health: Arc<crate::admin::Health>,
     pub runtime: tokio::runtime::Handle,
 }

@@ -67,6 +67,7 @@ impl Shard {
                     self.on(queue, |queue, tools| {
                         let start = tools.logs.start(queue.id);
                         queue.replica.log_starts(start);
+                        queue.trace_durable(tools, end);
                         queue.step(tools, Event::LocalDurable { end });
                     });
                 }
@@ -78,7 +79,7 @@ impl Shard {
                     self.on(queue, |queue, tools| queue.log_is_damaged(tools, &what));
                 }
                 Progress::Disk(level) => {
-                    tracing::warn!(?level, "the room on the disk has changed");
+                    tracing::debug!(?level, "the room on the disk has changed");
                     let full = level != bellwether_journal::DiskLevel::Ok;
                     self.tools.environment.metrics.disk_full.set(u64::from(full));
                 }

@@ -53,6 +53,9 @@ pub struct ServeArgs {
     /// Print every setting as the documentation has it, and exit
     #[arg(long, hide = true)]
     pub print_config_docs: bool,
+    /// Print what docs/metrics.md says, and exit
+    #[arg(long, hide = true)]
+    pub print_metrics: bool,
     #[command(flatten)]
     pub settings: Settings,
     /// Use the coordinator that `dev` or `demo` serves here, in place of ZooKeeper
@@ -78,6 +81,10 @@ pub async fn run(
     }
     if args.print_config_docs {
         std::io::stdout().write_all(settings::docs::page().as_bytes())?;
+        return Ok(());
+    }
+    if args.print_metrics {
+        std::io::stdout().write_all(bellwether_broker::metrics::reference().as_bytes())?;
         return Ok(());
     }
     let log = logs::start(args.settings.log_format, args.settings.log.as_deref())?;

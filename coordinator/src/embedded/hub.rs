@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info};
+use tracing::{debug, error};
 
 use super::core::{ConnectionId, Core, Moment, Notice, Over, Secret, Watches};
 use super::store::Store;
@@ -182,7 +182,10 @@ impl Hub {
             }
         }
         for session in state.core.due(now) {
-            info!(session.id = format!("{:#x}", session.0), "embedded coordinator session expired");
+            debug!(
+                session.id = format!("{:#x}", session.0),
+                "embedded coordinator session expired"
+            );
             state.end(session);
         }
     }

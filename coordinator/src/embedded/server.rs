@@ -10,7 +10,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::codec::{FramedRead, FramedWrite};
 use tokio_util::sync::{CancellationToken, DropGuard};
-use tracing::{debug, info};
+use tracing::debug;
 
 use super::core::{Over, Secret};
 use super::frames::{self, Answer, REQUEST_BYTES_MAX, Request, WireDocument};
@@ -88,7 +88,7 @@ async fn serve(hub: &Arc<Hub>, stream: TcpStream) -> io::Result<()> {
             Err(Refusal::Away) => return Ok(()),
             Err(Refusal::Over) => return send(&mut answers, &Answer::Over).await,
         };
-    info!(
+    debug!(
         session.id = format!("{:#x}", connection.session.0),
         "embedded coordinator session attached"
     );

@@ -8,7 +8,7 @@ use rand::Rng;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::link::{Attached, DialError, Dialer, Link};
 use super::{OUTSTANDING_MAX, Session, Shared, Standing, Subscribers};
@@ -62,7 +62,7 @@ pub(crate) async fn open(
 fn announce(info: SessionInfo) {
     let (id, timeout, asked) =
         (format!("{:#x}", info.id), info.timeout.as_millis(), info.timeout_asked.as_millis());
-    info!(session.id = id, session.timeout_ms = timeout, "coordinator session opened");
+    debug!(session.id = id, session.timeout_ms = timeout, "coordinator session opened");
     if info.timeout != info.timeout_asked {
         warn!(
             session.timeout_ms = timeout,
@@ -184,7 +184,7 @@ async fn take_over(shared: &Shared, attached: &mut Attached) -> Result<(), Strin
         announce(attached.info);
     }
     shared.standing.send_replace(Standing::Attached(Arc::clone(&attached.link)));
-    info!("coordinator connection is back, with the same session");
+    debug!("coordinator connection is back, with the same session");
     shared.subscribers.tell(&SessionEvent::Connected);
     Ok(())
 }

@@ -11,4 +11,6 @@ mod outage;
 mod restored;
 mod story;
 mod topology;
+mod traced;
 mod upgrade;
+mod watching;

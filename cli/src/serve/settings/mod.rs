@@ -2,6 +2,7 @@
 //! configuration file, and printed back by `--print-config`.
 
 pub mod docs;
+mod watch;
 
 use std::path::PathBuf;
 
@@ -65,6 +66,8 @@ pub struct Settings {
     pub storage: StorageSettings,
     #[command(flatten)]
     pub limits: LimitSettings,
+    #[command(flatten)]
+    pub watch: watch::WatchSettings,
 }
 
 /// Where this broker listens, and what others are told.
@@ -281,6 +284,7 @@ impl Settings {
         config.timing = self.timing.to_timing();
         config.storage = self.storage.to_storage();
         config.limits = self.limits.to_limits();
+        config.watch = self.watch.to_watch();
         if let Some(shards) = self.shards {
             config.shards = shards;
         }
