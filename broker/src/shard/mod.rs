@@ -13,6 +13,7 @@ mod lease;
 mod news;
 mod queue;
 mod snapshot;
+mod status;
 mod stream;
 mod tools;
 mod upkeep;

@@ -100,6 +100,15 @@ impl Shard {
                 };
                 answer(reply, more);
             }
+            ShardInput::CopyStatus { queue, reply } => {
+                let status = self
+                    .queues
+                    .get(&queue)
+                    .map(|queue| (queue.copy_status(&self.tools), queue.machine.applied()));
+                answer(reply, status);
+            }
+            ShardInput::StoppedCopies { limit, reply } => answer(reply, self.stopped_copies(limit)),
+            ShardInput::Force(order) => self.force(*order),
             ShardInput::HandOver { begin, reply } => {
                 if begin {
                     self.each(|queue, tools| {
@@ -270,6 +279,8 @@ impl Shard {
             fetch: 0,
             fetching: None,
             damage: None,
+            noted_at: None,
+            forced: None,
         };
         self.queues.insert(id, Box::new(queue));
         let (life, connected) = (self.tools.life, self.tools.connected);
