@@ -96,9 +96,14 @@ async fn after_a_kill_the_queue_says_who_leads_why_and_what_is_missing_and_remem
     let killed = story.cluster.kill_leader_of("orders").await.unwrap();
     story.led_by_another("orders", killed).await;
     let now = story.cluster.leader_of("orders").await.unwrap();
-    let said = story.explained("copy missing").await;
-    let missing = said["missing"].to_string();
-    assert!(missing.contains(&format!("Broker {killed} (not in sync) is not live")), "{missing}");
+    let gone = format!("Broker {killed} (not in sync) is not live");
+    // As long as its session is not over it is said not to answer.
+    let missed = eventually("it to be said who is missing", PATIENCE, async || {
+        let said = story.explained("copy missing").await;
+        ensure!(said["missing"].to_string().contains(&gone), "{said:#}");
+        Ok(())
+    });
+    missed.await.unwrap();
 
     let elected = async |story: &Story| {
         let answer = story.asks(&["elections", "orders"]).await;
