@@ -60,7 +60,8 @@ pub fn without_dead(state: &QueueState, dead: impl Fn(&Member) -> bool) -> Vec<M
 #[must_use]
 pub fn resigned(state: &QueueState, why: &str) -> QueueState {
     let resignation = state.leader.map(|by| Resignation { by, why: shortened(why) });
-    QueueState { leader: None, past: Past { resignation, ..state.past.clone() }, ..state.clone() }
+    let past = Box::new(Past { resignation, ..Past::clone(&state.past) });
+    QueueState { leader: None, past, ..state.clone() }
 }
 
 /// What is remembered of an election.
@@ -86,7 +87,7 @@ pub fn noted(before: &QueueState, next: QueueState, occasion: Occasion) -> Queue
         why: resignation.map(|resignation| resignation.why.clone()),
         took_ms: occasion.took_ms,
     };
-    QueueState { past: next.past.clone().with(election), ..next }
+    QueueState { past: Box::new(next.past.clone().with(election)), ..next }
 }
 
 /// What a leader writes that hands over to an ISR member which holds everything: the next epoch, the ISR unchanged.
@@ -209,7 +210,7 @@ mod tests {
         let why = gone.past.resignation.as_ref().map(|r| (r.by, r.why.as_str()));
         assert_eq!(why, Some((life(1), "its disk failed")));
         assert_eq!(
-            QueueState { past: Past::default(), ..gone },
+            QueueState { past: Box::default(), ..gone },
             QueueState { leader: None, ..old.clone() }
         );
         let new = handed_over(&old, life(3), member(3)).unwrap();

@@ -109,8 +109,8 @@ pub struct QueueState {
     /// Copies outside the replica set that gave their log up in this epoch: what they said before they did may still be under way, and
     /// must not bring them back into the ISR. Those of older epochs are not heard any more.
     pub given_up: Vec<Member>,
-    /// How it came to be.
-    pub past: Past,
+    /// How it came to be. Boxed: states are handed on by value, in events and effects.
+    pub past: Box<Past>,
     pub unknown: UnknownFields,
 }
 

@@ -103,7 +103,7 @@ impl Replica {
             return;
         }
         let (Role::Leading(leading), Some(seen)) = (&mut self.role, &self.seen) else { return };
-        let past = Past { committed: Some(committed), ..seen.state.past.clone() };
+        let past = Box::new(Past { committed: Some(committed), ..Past::clone(&seen.state.past) });
         let proposal = QueueState { past, ..seen.state.clone() };
         leading.pending = Some(Pending::new(seen.version, proposal));
         effects.extend(leading.pending_cas());
@@ -244,7 +244,8 @@ impl Replica {
             more: order.more || before.is_some_and(|before| before.more),
         };
         // What was noted is not all in the queue any more: the next one to lead would be held against it.
-        let past = Past { taint: Some(taint), committed: None, ..seen.state.past.clone() };
+        let past = Past { taint: Some(taint), committed: None, ..Past::clone(&seen.state.past) };
+        let past = Box::new(past);
         self.heard_committed = Offset(0);
         let (epoch, leader) = (seen.state.epoch.next(), Some(life));
         let proposal = QueueState { epoch, leader, given_up: Vec::new(), past, ..alone };

@@ -134,7 +134,7 @@ impl Catalog {
             min_isr: options.min_isr.unwrap_or(majority(found)),
             replicas: chosen,
             given_up: Vec::new(),
-            past: Past::default().with(Election {
+            past: Box::new(Past::default().with(Election {
                 epoch: Epoch(1),
                 at_ms: now_ms(),
                 from: None,
@@ -142,7 +142,7 @@ impl Catalog {
                 trigger: Trigger::Declared,
                 why: None,
                 took_ms: 0,
-            }),
+            })),
             unknown: UnknownFields::new(),
         };
         Ok(Plan { definition, state, warning })

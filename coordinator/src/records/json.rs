@@ -342,7 +342,7 @@ impl From<&QueueState> for StateJson {
             min_isr: record.min_isr,
             replicas: record.replicas.iter().map(|broker| broker.0).collect(),
             given_up: record.given_up.iter().map(member).collect(),
-            past: PastJson::from(&record.past),
+            past: PastJson::from(&*record.past),
             unknown: record.unknown.clone(),
         }
     }
@@ -366,7 +366,7 @@ impl TryFrom<StateJson> for QueueState {
             min_isr: json.min_isr,
             replicas: json.replicas.into_iter().map(BrokerId).collect(),
             given_up: json.given_up.into_iter().map(member).collect(),
-            past: json.past.try_into()?,
+            past: Box::new(json.past.try_into()?),
             unknown: json.unknown,
         })
     }
@@ -471,7 +471,7 @@ mod tests {
             min_isr: 2,
             replicas: vec![BrokerId(1), BrokerId(2)],
             given_up: Vec::new(),
-            past: Past::default(),
+            past: Box::default(),
             unknown: UnknownFields::new(),
         }
     }
@@ -590,7 +590,7 @@ mod tests {
             ..state()
         };
         assert_eq!(QueueState::parse(&gave_up.to_bytes()), Ok(gave_up));
-        let remembers = QueueState { past: past(), ..state() };
+        let remembers = QueueState { past: Box::new(past()), ..state() };
         assert_eq!(QueueState::parse(&remembers.to_bytes()), Ok(remembers));
         for kind in [ExchangeKind::Direct, ExchangeKind::Fanout] {
             let exchange = ExchangeRecord { kind, unknown: unknown.clone() };

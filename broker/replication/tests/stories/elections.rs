@@ -90,7 +90,7 @@ fn a_leader_writes_down_what_is_committed_only_while_a_copy_is_missing() {
     let mut one = Given::leader_with_isr(&[1, 2]);
     one.happens(Event::Note(noted));
     let note = one.cas().expect("copy 3 lacks what comes now");
-    let past = Past { committed: Some(noted), ..Past::default() };
+    let past = Box::new(Past { committed: Some(noted), ..Past::default() });
     assert_eq!(note.1, QueueState { past, ..state(1, Some(1), &[1, 2]) });
     one.answers(&note, CasOutcome::Done { version: version(1) });
     one.happens(Event::Note(noted));

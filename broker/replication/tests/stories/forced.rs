@@ -71,6 +71,7 @@ fn what_was_noted_and_lost_is_forgotten_and_what_each_forced_leader_lacked_adds_
     let taint =
         Taint { epoch: Epoch(1), by: life(2), at_ms: 1, end: Offset(0), lost: 4, more: false };
     let past = Past { committed: Some(noted), taint: Some(taint), ..Past::default() };
+    let past = Box::new(past);
     three.reads(QueueState { past, ..state(1, Some(1), &[1, 2]) }, 1);
     three.happens(Event::Force(Force { version: version(1), ..order() }));
     let (_, forced) = three.cas().expect("it asks to lead");
@@ -252,7 +253,7 @@ fn a_leader_whose_in_sync_set_is_gone_goes_on_alone() {
     let alone = one.cas().expect("it asks for a smaller set");
     assert_eq!((alone.1.epoch, alone.1.leader), (Epoch(1), Some(life(1))));
     assert_eq!((alone.1.isr.as_slice(), alone.1.min_isr), (&[member(1)][..], 1));
-    assert_eq!(alone.1.past, Past::default());
+    assert_eq!(*alone.1.past, Past::default());
     assert_eq!(one.high_watermark(), Offset(1), "nothing is confirmed before that is decided");
     one.answers(&alone, CasOutcome::Done { version: version(1) });
     assert_eq!(one.high_watermark(), Offset(2));
@@ -262,7 +263,7 @@ fn a_leader_whose_in_sync_set_is_gone_goes_on_alone() {
 fn forced_on_three() -> QueueState {
     let taint =
         Taint { epoch: Epoch(2), by: life(3), at_ms: 1, end: Offset(1), lost: 4, more: false };
-    let past = Past { taint: Some(taint), ..Past::default() };
+    let past = Box::new(Past { taint: Some(taint), ..Past::default() });
     QueueState { past, min_isr: 1, ..state(2, Some(3), &[3]) }
 }
 

@@ -65,7 +65,7 @@ fn order(name: &str, version: Version) -> Recover {
 fn forced(world: &Surroundings, state: &QueueState) -> QueueState {
     let taint =
         Taint { epoch: Epoch(2), by: world.me, at_ms: 1, end: Offset(5), lost: 3, more: true };
-    let past = Past { taint: Some(taint), ..state.past.clone() };
+    let past = Box::new(Past { taint: Some(taint), ..Past::clone(&state.past) });
     let (epoch, leader, isr) = (Epoch(2), Some(world.me), vec![member(1)]);
     QueueState { epoch, leader, isr, min_isr: 1, past, ..state.clone() }
 }
@@ -88,7 +88,7 @@ async fn the_declaration_is_the_first_election_and_the_newest_comes_first() {
             let mut later = state.past.elections[0].clone();
             later.at_ms += 1_000_000;
             later.epoch = Epoch(2);
-            QueueState { epoch: Epoch(2), past: state.past.clone().with(later), ..state }
+            QueueState { epoch: Epoch(2), past: Box::new(state.past.clone().with(later)), ..state }
         })
         .await;
     let shown = |queue, limit| {
