@@ -36,6 +36,8 @@ pub struct Witness {
     delivered: BTreeSet<Offset>,
     /// A leader was forced: what was committed from this offset on, before this epoch, was given up.
     given_up: Option<(Epoch, Offset)>,
+    /// What its log held from there on: of older epochs, and committed by it.
+    brought: BTreeMap<Offset, Batch>,
     /// Leaders that were forced, and confirmed messages that were given up with that.
     pub forced: u64,
     pub lost: u64,
@@ -92,7 +94,9 @@ impl Witness {
 
     pub fn applied(&mut self, by: BrokerLife, batch: &Batch) {
         let base = batch.base();
-        let superseded = |(epoch, from): &(Epoch, Offset)| batch.epoch() < *epoch && base >= *from;
+        let brought = self.brought.get(&base) == Some(batch);
+        let superseded =
+            |(epoch, from): &(Epoch, Offset)| !brought && batch.epoch() < *epoch && base >= *from;
         if self.given_up.as_ref().is_some_and(superseded) {
             // One that comes back, and has not heard of it yet.
             return;
@@ -140,6 +144,8 @@ impl Witness {
         let kept = self.committed.iter().take_while(is_here).last();
         let from = kept.map_or(Offset(0), |(_, batch)| batch.end());
         self.given_up = Some((epoch, from));
+        self.brought =
+            log.batches.range(from..).map(|(base, batch)| (*base, batch.clone())).collect();
         self.forced += 1;
         let kept: Vec<Batch> =
             self.committed.range(..from).map(|(_, batch)| batch.clone()).collect();
