@@ -9,9 +9,11 @@ use crate::commands::backup::{BackupArgs, RestoreArgs};
 use crate::commands::bench::BenchArgs;
 use crate::commands::cluster::ClusterArgs;
 use crate::commands::consume::ConsumeArgs;
+use crate::commands::elections::ElectionsArgs;
 use crate::commands::exchange::ExchangeArgs;
 use crate::commands::publish::PublishArgs;
 use crate::commands::queue::QueueArgs;
+use crate::commands::recover::RecoverArgs;
 use crate::local::demo::DemoArgs;
 use crate::local::dev::DevArgs;
 use crate::outcome::EXIT_CODES;
@@ -40,7 +42,7 @@ pub enum Command {
     Consume(ConsumeArgs),
     /// Make, delete and list exchanges
     Exchange(ExchangeArgs),
-    /// Make, delete, purge, list, describe and bind queues
+    /// Make, delete, purge, list, describe, explain and bind queues
     Queue(QueueArgs),
     /// Look at the cluster
     Cluster(ClusterArgs),
@@ -48,6 +50,10 @@ pub enum Command {
     Backup(BackupArgs),
     /// Make what a backup holds and the cluster lacks; refuse what differs
     Restore(RestoreArgs),
+    /// Show the last changes of leaders: when, from whom to whom, why, and how long they took
+    Elections(ElectionsArgs),
+    /// Show what would be lost if a copy led whose in-sync set is gone for good; with --force, let it lead
+    Recover(RecoverArgs),
     /// Measure one producer and one consumer, end to end
     Bench(BenchArgs),
 }

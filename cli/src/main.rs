@@ -52,6 +52,8 @@ async fn run(understood: Understood) -> Result<(), Failure> {
         Command::Cluster(args) => commands::cluster::run(args).await,
         Command::Backup(args) => commands::backup::backup(args).await,
         Command::Restore(args) => commands::backup::restore(args).await,
+        Command::Elections(args) => commands::elections::run(args).await,
+        Command::Recover(args) => commands::recover::run(args).await,
         Command::Bench(args) => commands::bench::run(args).await,
     }
 }

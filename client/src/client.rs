@@ -1,14 +1,16 @@
 //! The client: the operations on queues, exchanges and bindings, and the way to producers and consumers.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bellwether_protocol::client::{
-    Binding, ClusterStatus, Drain, ExchangeKind, PlannedMove, QueueCounts, QueueOptions,
-    QueueSummary, Request, Response,
+    Attention, Binding, ClusterStatus, Drain, ElectionReport, ExchangeKind, PlannedMove,
+    QueueCondition, QueueCounts, QueueOptions, QueueSummary, Recover, ReplicaStatus, Request,
+    Response,
 };
+use bellwether_protocol::error::BrokerAddress;
 use bellwether_protocol::ids::BrokerId;
-use bellwether_protocol::names::{ExchangeName, QueueName, RoutingKey};
+use bellwether_protocol::names::{ExchangeName, QueueName, RoutingKey, VirtualHost};
 
 use crate::backoff::Backoff;
 use crate::builder::{ADDRESSES_MAX, ClientBuilder, Config};
@@ -16,7 +18,7 @@ use crate::cluster::{At, Cluster};
 use crate::consumer::ConsumerBuilder;
 use crate::error::{
     BindError, ConnectError, DeclareError, DeleteError, DrainError, FlushError, PurgeError,
-    QueryError, SettingError, Trouble,
+    QueryError, RecoverError, SettingError, Trouble,
 };
 use crate::link::ConnectFailure;
 use crate::producer::ProducerBuilder;
@@ -394,6 +396,95 @@ impl Client {
         let value = value.map(str::to_owned);
         match self.ask(Request::ChangeSetting { key: key.into(), value }).await? {
             Response::Done => Ok(()),
+            other => Err(unexpected(&other).into()),
+        }
+    }
+
+    /// The virtual host that its names lie in.
+    #[must_use]
+    pub fn virtual_host(&self) -> &VirtualHost {
+        &self.cluster.config.virtual_host
+    }
+
+    /// How a queue is and why, as the coordinator holds it, or as a broker last heard of it.
+    ///
+    /// # Errors
+    /// [`QueryError`].
+    pub async fn queue_condition(
+        &self,
+        queue: impl AsRef<str>,
+    ) -> Result<QueueCondition, QueryError> {
+        let queue = QueueName::new(queue)?;
+        match self.ask(Request::QueueCondition { queue }).await? {
+            Response::Condition(condition) => Ok(*condition),
+            other => Err(unexpected(&other).into()),
+        }
+    }
+
+    /// What one broker's own copy of a queue holds; `count`: with the messages up to the end of its log.
+    ///
+    /// # Errors
+    /// [`QueryError`]: also when that broker does not answer within `patience`. No other one is asked.
+    pub async fn replica_status(
+        &self,
+        broker: &BrokerAddress,
+        queue: impl AsRef<str>,
+        count: bool,
+        patience: Duration,
+    ) -> Result<ReplicaStatus, QueryError> {
+        let queue = QueueName::new(queue)?;
+        let request = Request::ReplicaStatus { queue, count };
+        match self.cluster.ask_there(broker, request, patience).await? {
+            Response::Replica(status) => Ok(*status),
+            other => Err(unexpected(&other).into()),
+        }
+    }
+
+    /// What needs a person, as one broker knows it, with at most `limit` queues of each kind by name.
+    ///
+    /// # Errors
+    /// [`QueryError`]: also when that broker does not answer within `patience`. No other one is asked.
+    pub async fn attention(
+        &self,
+        broker: &BrokerAddress,
+        limit: u32,
+        patience: Duration,
+    ) -> Result<Attention, QueryError> {
+        match self.cluster.ask_there(broker, Request::Attention { limit }, patience).await? {
+            Response::Attention(attention) => Ok(*attention),
+            other => Err(unexpected(&other).into()),
+        }
+    }
+
+    /// The last changes of leaders, the newest first: of one queue, or of all in the virtual host.
+    ///
+    /// # Errors
+    /// [`QueryError`].
+    pub async fn elections(
+        &self,
+        queue: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<ElectionReport>, QueryError> {
+        let queue = queue.map(QueueName::new).transpose()?;
+        match self.ask(Request::Elections { queue, limit }).await? {
+            Response::Elections(elections) => Ok(elections),
+            other => Err(unexpected(&other).into()),
+        }
+    }
+
+    /// Orders one broker's copy of a queue to lead without the in-sync set. Confirmed messages that it lacks are lost: ask
+    /// [`Client::queue_condition`] and [`Client::replica_status`] first, and a person.
+    ///
+    /// # Errors
+    /// [`RecoverError`]; its `outcome` says whether it is certainly not done.
+    pub async fn recover(
+        &self,
+        broker: &BrokerAddress,
+        order: Recover,
+    ) -> Result<QueueSummary, RecoverError> {
+        let patience = self.cluster.config.deadline;
+        match self.cluster.ask_there(broker, Request::Recover(order), patience).await? {
+            Response::Recovered(queue) => Ok(queue),
             other => Err(unexpected(&other).into()),
         }
     }

@@ -131,6 +131,22 @@ operation_error! {
 }
 
 operation_error! {
+    /// Why [`Client::recover`](crate::Client::recover) failed.
+    RecoverError {
+        /// Something is not any more as it was shown. Not done; look again.
+        Changed = Changed;
+        /// The leader, or an in-sync copy, can be used after all. Not done, and with it nothing is lost.
+        InSyncCopyLives = InSyncCopyLives;
+        /// The copy of that broker cannot lead; the message says why. Not done.
+        CopyUnusable = CopyUnusable;
+        /// The queue needs no such thing. Not done.
+        NothingToRecover = NothingToRecover;
+        /// No queue of that name. Not done.
+        NoSuchQueue = NoSuchQueue;
+    }
+}
+
+operation_error! {
     /// Why [`Client::purge`](crate::Client::purge) failed.
     PurgeError {
         /// No queue of that name. Not done.

@@ -40,12 +40,16 @@ mod message;
 mod producer;
 
 pub use bellwether_protocol::client::{
-    AbsentBroker, Binding, BrokerStatus, ClusterStatus, Drain, ExchangeKind, Moved, PlannedMove,
-    QueueCounts, QueueOptions, QueueSummary,
+    AbsentBroker, Attention, Binding, BrokerStatus, ClusterStatus, CommittedNote, CopyHealth,
+    CopyRole, CopyStatus, Drain, ElectionReport, ExchangeKind, LiveBroker, Moved, PlannedMove,
+    QueueCondition, QueueCounts, QueueOptions, QueueSummary, Recover, ReplicaStatus, Resigned,
+    StoppedCopy, TaintNote, Troubled,
 };
 pub use bellwether_protocol::error::BrokerAddress;
 pub use bellwether_protocol::headers::{HeaderValue, Headers};
-pub use bellwether_protocol::ids::BrokerId;
+pub use bellwether_protocol::ids::{
+    BrokerId, BrokerLife, Epoch, Incarnation, Member, Offset, QueueId, StoreId,
+};
 pub use bellwether_protocol::names::{ExchangeName, QueueName, RoutingKey};
 pub use builder::ClientBuilder;
 pub use client::{Client, Declared, Described};
@@ -53,7 +57,7 @@ pub use consumer::{Consumer, ConsumerBuilder, Delivery, Settled};
 pub use error::{
     BindError, ConnectError, ConsumeError, DeclareError, DeleteError, DrainError, ErrorCode,
     FlushError, InvalidName, Outcome, ProducerError, PublishError, PurgeError, QueryError,
-    SettingError, SettleError,
+    RecoverError, SettingError, SettleError,
 };
 pub use message::{InvalidMessage, Message};
 pub use producer::{Producer, ProducerBuilder, Receipt};

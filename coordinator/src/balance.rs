@@ -388,6 +388,7 @@ mod tests {
             min_isr: 2,
             replicas: replicas.iter().copied().map(BrokerId).collect(),
             given_up: Vec::new(),
+            past: Default::default(),
             unknown: Default::default(),
         }
     }

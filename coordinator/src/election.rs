@@ -2,7 +2,7 @@
 
 use bellwether_protocol::ids::{BrokerLife, Member};
 
-use crate::records::QueueState;
+use crate::records::{Election, Past, QueueState, Resignation, Trigger, shortened};
 
 /// Not a member of the in-sync set, or one with another disk: it may lack confirmed messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -58,8 +58,36 @@ pub fn without_dead(state: &QueueState, dead: impl Fn(&Member) -> bool) -> Vec<M
 
 /// What a leader writes that resigns: nobody leads, and any member may stand at once. The epoch moves with the next election.
 #[must_use]
-pub fn resigned(state: &QueueState) -> QueueState {
-    QueueState { leader: None, ..state.clone() }
+pub fn resigned(state: &QueueState, why: &str) -> QueueState {
+    let resignation = state.leader.map(|by| Resignation { by, why: shortened(why) });
+    let past = Box::new(Past { resignation, ..Past::clone(&state.past) });
+    QueueState { leader: None, past, ..state.clone() }
+}
+
+/// What is remembered of an election.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Occasion {
+    pub trigger: Trigger,
+    /// Milliseconds since 1970.
+    pub at_ms: u64,
+    pub took_ms: u64,
+}
+
+/// `next`, which names another leader than `before` does, with that noted down in it.
+#[must_use]
+pub fn noted(before: &QueueState, next: QueueState, occasion: Occasion) -> QueueState {
+    let Some(to) = next.leader else { return next };
+    let resignation = before.past.resignation.as_ref().filter(|_| before.leader.is_none());
+    let election = Election {
+        epoch: next.epoch,
+        at_ms: occasion.at_ms,
+        from: before.leader.or(resignation.map(|resignation| resignation.by)),
+        to,
+        trigger: occasion.trigger,
+        why: resignation.map(|resignation| resignation.why.clone()),
+        took_ms: occasion.took_ms,
+    };
+    QueueState { past: Box::new(next.past.clone().with(election)), ..next }
 }
 
 /// What a leader writes that hands over to an ISR member which holds everything: the next epoch, the ISR unchanged.
@@ -111,6 +139,7 @@ mod tests {
             min_isr,
             replicas: [1, 2, 3].map(BrokerId).to_vec(),
             given_up: Vec::new(),
+            past: Default::default(),
             unknown: [("colour".to_owned(), "red".into())].into_iter().collect(),
         }
     }
@@ -153,6 +182,22 @@ mod tests {
     }
 
     #[test]
+    fn an_election_is_noted_with_who_led_before_and_why_that_ended() {
+        let occasion = |trigger| Occasion { trigger, at_ms: 7, took_ms: 3 };
+        let old = state(&[1, 2, 3], 2);
+        let next = elected(&old, life(2), member(2), dead(&[1])).unwrap();
+        let next = noted(&old, next, occasion(Trigger::ProcessGone));
+        let last = next.past.elections.last().unwrap();
+        assert_eq!((last.from, last.to, last.epoch), (Some(life(1)), life(2), Epoch(5)));
+        let vacant = resigned(&next, "its disk failed");
+        let again = elected(&vacant, life(3), member(3), dead(&[])).unwrap();
+        let again = noted(&vacant, again, occasion(Trigger::Resigned));
+        let last = again.past.elections.last().unwrap();
+        assert_eq!((last.from, last.why.as_deref()), (Some(life(2)), Some("its disk failed")));
+        assert_eq!((again.past.elections.len(), again.past.resignation), (2, None));
+    }
+
+    #[test]
     fn one_who_stands_never_counts_itself_dead() {
         let new = elected(&state(&[1, 2, 3], 1), life(2), member(2), |_| true).unwrap();
         assert_eq!(new.isr, [member(2)]);
@@ -161,7 +206,13 @@ mod tests {
     #[test]
     fn resigning_and_handing_over_leave_the_in_sync_set_alone() {
         let old = state(&[1, 2, 3], 2);
-        assert_eq!(resigned(&old), QueueState { leader: None, ..old.clone() });
+        let gone = resigned(&old, "its disk failed");
+        let why = gone.past.resignation.as_ref().map(|r| (r.by, r.why.as_str()));
+        assert_eq!(why, Some((life(1), "its disk failed")));
+        assert_eq!(
+            QueueState { past: Box::default(), ..gone },
+            QueueState { leader: None, ..old.clone() }
+        );
         let new = handed_over(&old, life(3), member(3)).unwrap();
         assert_eq!(new, QueueState { epoch: Epoch(5), leader: Some(life(3)), ..old });
     }

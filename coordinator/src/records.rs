@@ -1,10 +1,14 @@
 //! The documents kept in the coordinator, as types. Their JSON forms, which keep fields that this version does not know, are types of their own.
 
 mod json;
+mod past;
 #[cfg(test)]
 mod released;
 
 pub use json::RecordError;
+pub use past::{
+    Committed, ELECTIONS_MAX, Election, Past, Resignation, Taint, Trigger, WHY_CHARS_MAX, shortened,
+};
 
 use std::collections::BTreeMap;
 
@@ -105,6 +109,8 @@ pub struct QueueState {
     /// Copies outside the replica set that gave their log up in this epoch: what they said before they did may still be under way, and
     /// must not bring them back into the ISR. Those of older epochs are not heard any more.
     pub given_up: Vec<Member>,
+    /// How it came to be. Boxed: states are handed on by value, in events and effects.
+    pub past: Box<Past>,
     pub unknown: UnknownFields,
 }
 

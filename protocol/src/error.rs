@@ -36,7 +36,7 @@ pub struct BrokerAddress {
 macro_rules! error_codes {
     ($($(#[$doc:meta])* $name:ident = $code:literal, $retry:literal;)*) => {
         /// Stable error codes. 1xx connection, 2xx names and declarations, 3xx publishing,
-        /// 4xx consuming, 5xx the cluster's condition.
+        /// 4xx consuming, 5xx the cluster's condition, 6xx orders of operators.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum ErrorCode {
             $($(#[$doc])* $name,)*
@@ -134,6 +134,14 @@ error_codes! {
     SettingRefused = 620, false;
     /// A defect of the broker. Please report it.
     Internal = 599, true;
+    /// An order to lead: something is not any more as it was shown. Look again.
+    Changed = 600, false;
+    /// An order to lead: the leader, or an in-sync copy that was given up, can be used after all. With it nothing is lost.
+    InSyncCopyLives = 601, false;
+    /// An order to lead: the copy of this broker cannot lead; the message says why.
+    CopyUnusable = 602, false;
+    /// An order to lead: the queue needs none.
+    NothingToRecover = 603, false;
 }
 
 impl ErrorBody {

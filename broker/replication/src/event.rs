@@ -3,9 +3,11 @@
 use std::time::Instant;
 
 use bellwether_coordinator::coordinator::Version;
-use bellwether_coordinator::records::QueueState;
+use bellwether_coordinator::records::{Committed, QueueState};
 use bellwether_protocol::ids::{BrokerId, BrokerLife, Epoch, Offset, StoreId};
 use bellwether_protocol::peer::{Position, Subscription};
+
+use crate::force::{Force, NotForced};
 
 /// Something that happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,6 +63,10 @@ pub enum Event {
     HandOver,
     /// Let the leadership move to where [`crate::Replica::moves_to`] says, if it still can. It goes on here when that is not done soon.
     Move,
+    /// An operator gives the rest of the in-sync set up and wants this copy to lead: see [`Force`].
+    Force(Force),
+    /// Write down how far the log is committed: see [`crate::Replica::wants_note`].
+    Note(Committed),
     /// The store failed: give the leadership up and take no part any more.
     StoreFailed { why: String },
     /// An invariant of this queue is broken: stop it, loudly.
@@ -101,6 +107,8 @@ impl Event {
             | Event::Cas { .. }
             | Event::HandOver
             | Event::Move
+            | Event::Force(_)
+            | Event::Note(_)
             | Event::StoreFailed { .. }
             | Event::Broken { .. }
             | Event::LogLost { .. }
@@ -182,6 +190,11 @@ pub enum Effect {
     Stays,
     /// This copy is outside the replica set, and nobody counts on it any more: its log goes, and the replica with it.
     Parted,
+    /// What came of [`Event::Force`]: the state that was asked for, of which the coordinator tells whether it came about.
+    Forced(Result<Box<QueueState>, NotForced>),
+    /// A leader was forced on the queue that lacks what is committed here: this log is not the queue's any more. It is to be
+    /// kept aside, and [`Event::LogLost`] to be said.
+    Superseded { why: String },
     /// One that had stopped because its log is damaged takes part again, as a new member: its log and its state are
     /// those of a snapshot to come.
     Renewed,

@@ -91,6 +91,10 @@ impl Replica {
         epoch: Epoch,
         effects: &mut Vec<Effect>,
     ) {
+        if self.is_superseded() {
+            // What an older leader told is not all in the queue any more.
+            self.heard_committed = Offset(0);
+        }
         self.role =
             Role::Following(Following { epoch, leader, phase: Phase::Waiting { retry_at: None } });
         self.subscribe(now, effects);
@@ -191,6 +195,16 @@ impl Replica {
 
     /// Cuts the log at `to`; refuses, and stops this replica, below its own high watermark.
     fn cut(&mut self, to: Offset, effects: &mut Vec<Effect>) -> bool {
+        if to < self.log.high_watermark && self.is_superseded() {
+            // Cut here, what was applied could not be taken back. It is kept aside and fetched anew.
+            self.set_phase(Phase::Waiting { retry_at: None });
+            let why = format!(
+                "a leader was forced on the queue whose log ends at {to}; this one is committed up to {}",
+                self.log.high_watermark
+            );
+            effects.push(Effect::Superseded { why });
+            return false;
+        }
         if to < self.log.high_watermark {
             self.stop(
                 format!(
@@ -302,7 +316,9 @@ impl Replica {
         high_watermark: Offset,
         effects: &mut Vec<Effect>,
     ) {
-        if self.phase_with(from, epoch) != Some(Phase::Agreed) {
+        let Some(phase) = self.phase_with(from, epoch) else { return };
+        self.heard_committed = self.heard_committed.max(high_watermark);
+        if phase != Phase::Agreed {
             return;
         }
         let end = high_watermark.min(self.log.end);

@@ -1,6 +1,6 @@
 //! Which change of the in-sync set a leader should ask for next. A pure decision over what it knows of its members.
 
-use bellwether_protocol::ids::{BrokerId, Member};
+use bellwether_protocol::ids::{BrokerId, Member, Offset};
 
 /// How one copy does, as its leader sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,6 +12,8 @@ pub struct MemberHealth {
     pub gone: bool,
     /// Not in the ISR, but fit for it: of the replica set, durable under this epoch up to the high watermark and past the epoch start.
     pub fit: bool,
+    /// What it reported durable under this epoch.
+    pub durable: Option<Offset>,
 }
 
 impl MemberHealth {
@@ -77,7 +79,7 @@ mod tests {
     }
 
     fn health(member: Member, in_sync: bool, gone: bool, fit: bool) -> MemberHealth {
-        MemberHealth { member, in_sync, gone, fit }
+        MemberHealth { member, in_sync, gone, fit, durable: None }
     }
 
     const ORDER: [BrokerId; 3] = [BrokerId(1), BrokerId(2), BrokerId(3)];

@@ -26,6 +26,8 @@ pub(crate) struct Leading {
     pub pending: Option<Pending>,
     pub others: Vec<Progress>,
     pub leaving: Leaving,
+    /// Since when it is about to leave, if it is.
+    pub leaves_since: Instant,
     /// Since when it leads.
     pub since: Instant,
     /// A move of the leadership came to nothing: not before this is another tried.
@@ -53,6 +55,13 @@ pub(crate) struct Pending {
     pub resend_at: Option<Instant>,
     /// It names a successor: from the moment it is sent nothing is confirmed or delivered.
     pub hands_over: bool,
+}
+
+impl Pending {
+    /// A change by which nobody else comes to lead.
+    pub fn new(version: Version, proposal: QueueState) -> Pending {
+        Pending { version, proposal, resend_at: None, hands_over: false }
+    }
 }
 
 impl Leading {
@@ -159,6 +168,7 @@ impl Replica {
             pending: None,
             others: Vec::new(),
             leaving: Leaving::No,
+            leaves_since: now,
             since: now,
             moves_again: now,
         };
@@ -222,6 +232,7 @@ impl Replica {
                 in_sync: leading.committed.contains(&other.member),
                 gone: other.is_gone(now, &self.timing, self.log.end),
                 fit: self.is_fit(leading, other),
+                durable: other.durable,
             })
             .collect()
     }
@@ -510,12 +521,7 @@ impl Replica {
             return;
         };
         let proposal = QueueState { isr, ..seen.state.clone() };
-        leading.pending = Some(Pending {
-            version: seen.version,
-            proposal: proposal.clone(),
-            resend_at: None,
-            hands_over: false,
-        });
+        leading.pending = Some(Pending::new(seen.version, proposal.clone()));
         // The lease first: once the CAS is out, who is about to join may lead next.
         effects.push(Effect::LeaseChanged);
         effects.push(Effect::Cas { version: seen.version, state: proposal });

@@ -3,7 +3,8 @@
 
 use std::time::Instant;
 
-use bellwether_coordinator::election::handed_over;
+use bellwether_coordinator::election::{handed_over, noted};
+use bellwether_coordinator::records::Trigger;
 use bellwether_protocol::ids::BrokerId;
 
 use crate::lead::{Leading, Leaving, Pending};
@@ -15,6 +16,7 @@ impl Replica {
         if let Role::Leading(leading) = &mut self.role {
             let held_back = matches!(leading.leaving, Leaving::Moves { .. });
             leading.leaving = Leaving::Drains;
+            leading.leaves_since = now;
             if held_back {
                 // It is not taken here any more: who asked goes elsewhere, at once.
                 effects.push(Effect::Stays);
@@ -77,6 +79,7 @@ impl Replica {
         let Some(to) = self.moves_to(now) else { return };
         if let Role::Leading(leading) = &mut self.role {
             leading.leaving = Leaving::Moves { to, until: now + self.timing.lag_limit };
+            leading.leaves_since = now;
             self.consider_leaving(now, effects);
         }
     }
@@ -117,6 +120,13 @@ impl Replica {
         let Some((successor, member)) = successor else { return };
         // Who is not in the ISR may not lead: the filter above sees to it, and the rule says it once more.
         let Ok(proposal) = handed_over(&seen.state, successor, member) else { return };
+        let trigger = match leading.leaving {
+            Leaving::Moves { .. } => Trigger::Moved,
+            Leaving::Drains | Leaving::No => Trigger::Drained,
+        };
+        let since = leading.leaves_since;
+        let proposal = noted(&seen.state, proposal, self.occasion(now, trigger, since));
+        let (Role::Leading(leading), Some(seen)) = (&mut self.role, &self.seen) else { return };
         leading.pending = Some(Pending {
             version: seen.version,
             proposal: proposal.clone(),

@@ -5,6 +5,7 @@
 
 mod event;
 mod follow;
+mod force;
 mod heed;
 mod isr;
 mod lead;
@@ -25,10 +26,12 @@ use bellwether_protocol::peer::{Position, Subscription};
 
 pub use event::{CasOutcome, Effect, Event};
 pub use follow::Admit;
+pub use force::{Force, NotForced};
 pub use isr::MemberHealth;
 pub use progress::Lag;
 
 use follow::Following;
+use force::Forcing;
 use lead::Leading;
 use part::Parting;
 use renew::Trust;
@@ -147,6 +150,12 @@ pub struct Replica {
     subscriptions: u64,
     /// Not before: the next read of the state that a doubt asks for.
     reread_after: Option<Instant>,
+    /// Milliseconds since 1970, as last told: for what a state remembers, and for nothing that is decided.
+    wall_ms: u64,
+    /// The largest high watermark that a leader told. This log may end below it.
+    heard_committed: Offset,
+    /// An operator's order to lead, that is being looked into.
+    forcing: Option<Forcing>,
 }
 
 /// Lives proven dead that are remembered, at most: more than any replica set has members.
@@ -187,7 +196,15 @@ impl Replica {
             early: Vec::new(),
             subscriptions: 0,
             reread_after: None,
+            wall_ms: 0,
+            heard_committed: Offset(0),
+            forcing: None,
         }
+    }
+
+    /// What a clock on the wall shows, in milliseconds since 1970.
+    pub fn tell_time(&mut self, unix_ms: u64) {
+        self.wall_ms = unix_ms;
     }
 
     /// One thing happens.
@@ -249,6 +266,8 @@ impl Replica {
                 self.stop_and_resign(now, why, effects);
             }
             Event::LogLost { store, why } => self.lose_log(now, store, why, effects),
+            Event::Force(order) => self.force(now, order, effects),
+            Event::Note(committed) => self.note(committed, effects),
             Event::Paused => self.paused(now),
             Event::Tick => self.tick(now, effects),
         }
@@ -260,7 +279,7 @@ impl Replica {
         if let Role::Stopped { .. } = self.role {
             return self.is_named_and_resigns();
         }
-        if self.candidacy.is_some() || self.reread_after.is_some() {
+        if self.candidacy.is_some() || self.reread_after.is_some() || self.forcing.is_some() {
             return true;
         }
         match &self.role {
@@ -311,6 +330,18 @@ impl Replica {
             Role::Leading(leading) if leading.serves() => Some(leading.epoch),
             _ => None,
         }
+    }
+
+    /// Whether it leads an epoch, serving, about to serve or about to leave.
+    #[must_use]
+    pub fn is_leading(&self) -> bool {
+        matches!(self.role, Role::Leading(_))
+    }
+
+    /// Whether it has asked to lead.
+    #[must_use]
+    pub fn is_standing(&self) -> bool {
+        matches!(self.role, Role::Standing(_))
     }
 
     /// Why the replica takes no part any more, if so.
@@ -436,6 +467,7 @@ impl Replica {
             Role::Parting(_) => self.part_tick(now, effects),
             Role::Idle | Role::Stopped { .. } => {}
         }
+        self.force_when_due(now, effects);
         self.consider_standing(now, effects);
     }
 

@@ -64,6 +64,7 @@ impl Replica {
         // As after a restart: what the old member promised is kept by waiting.
         self.identity.started = now;
         self.log = LogFacts::default();
+        self.heard_committed = self.log.high_watermark;
         self.verified = false;
         self.early.clear();
         self.reread_after = None;

@@ -4,8 +4,8 @@
 use std::time::{Duration, Instant};
 
 use bellwether_coordinator::coordinator::Version;
-use bellwether_coordinator::election::{elected, may_stand};
-use bellwether_coordinator::records::QueueState;
+use bellwether_coordinator::election::{Occasion, elected, may_stand, noted};
+use bellwether_coordinator::records::{QueueState, Trigger};
 use bellwether_protocol::ids::{BrokerId, Epoch};
 use bellwether_protocol::peer::Position;
 
@@ -21,7 +21,7 @@ pub(crate) struct Standing {
     /// What had been stopped before, to go back to when the CAS is decided against.
     pub answered_before: Option<Epoch>,
     /// When to send the CAS again while nobody knows what became of it.
-    resend_at: Option<Instant>,
+    pub resend_at: Option<Instant>,
     /// The old leader had resigned: it delivers nothing any more.
     pub after_resignation: bool,
 }
@@ -38,6 +38,8 @@ pub(crate) struct Candidacy {
     /// The version of the state that gave the reason.
     version: Version,
     since: Instant,
+    /// When it was first known that another leader is needed.
+    noticed: Instant,
     /// Brokers asked that have not answered yet.
     unheard: Vec<BrokerId>,
     /// What the others hold.
@@ -74,8 +76,9 @@ impl Replica {
             if !others.is_empty() {
                 effects.push(Effect::AskPositions { brokers: others.clone() });
             }
-            self.candidacy =
-                Some(Candidacy { version, since: now, unheard: others, heard: Vec::new() });
+            let noticed = self.candidacy.as_ref().map_or(now, |candidacy| candidacy.noticed);
+            let (unheard, heard) = (others, Vec::new());
+            self.candidacy = Some(Candidacy { version, since: now, noticed, unheard, heard });
         }
         self.stand_when_due(now, effects);
     }
@@ -101,6 +104,7 @@ impl Replica {
         if position.seen > known {
             self.doubt(now, effects);
         }
+        self.force_heard(now, &position, effects);
         if let Some(candidacy) = &mut self.candidacy {
             candidacy.unheard.retain(|broker| *broker != position.member.broker);
             candidacy.heard.retain(|heard| heard.member != position.member);
@@ -152,6 +156,9 @@ impl Replica {
         else {
             return;
         };
+        let noticed = self.candidacy.as_ref().map_or(now, |candidacy| candidacy.noticed);
+        let proposal =
+            noted(&seen.state, proposal, self.occasion(now, self.trigger(&seen.state), noticed));
         let answered_before = self.stopped_answering;
         // First it stops answering and promising, then it asks to lead: in the other order the old leader
         // could still confirm with this member's word what this member's log will not have.
@@ -170,6 +177,21 @@ impl Replica {
         };
         effects.push(standing.cas());
         self.role = Role::Standing(standing);
+    }
+
+    fn trigger(&self, state: &QueueState) -> Trigger {
+        match state.leader {
+            None => Trigger::Resigned,
+            Some(leader) if self.taken_for_dead.contains(&leader) => Trigger::ProcessGone,
+            // Also an own earlier life: a new one begins only when it is gone.
+            Some(_) => Trigger::SessionExpired,
+        }
+    }
+
+    /// What is to be remembered of an election. Made once for a proposal: sent again it has to be the same.
+    pub(crate) fn occasion(&self, now: Instant, trigger: Trigger, noticed: Instant) -> Occasion {
+        let took = now.saturating_duration_since(noticed).as_millis();
+        Occasion { trigger, at_ms: self.wall_ms, took_ms: u64::try_from(took).unwrap_or(u64::MAX) }
     }
 
     pub(crate) fn stand_answered(

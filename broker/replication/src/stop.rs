@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use bellwether_coordinator::election::resigned;
 
+use crate::force::NotForced;
 use crate::renew::Trust;
 use crate::{CasOutcome, Effect, Event, Replica, Role, Seen};
 
@@ -40,6 +41,10 @@ impl Replica {
             }
             // The store, or what is held to be true, is worse off than the log alone.
             Event::StoreFailed { .. } | Event::Broken { .. } => self.trust = Trust::Sound,
+            Event::Force(_) => {
+                let why = self.stopped().unwrap_or_default().to_owned();
+                effects.push(Effect::Forced(Err(NotForced::Unusable { why })));
+            }
             Event::Subscribe { from, subscription } => {
                 let (epoch, seen) = (subscription.epoch, self.highest_epoch());
                 effects.push(Effect::TellNotLeading { to: from, epoch, seen });
@@ -63,7 +68,8 @@ impl Replica {
         }
         if let Some(seen) = &self.seen {
             self.reread_after = Some(now + self.timing.retry * 8);
-            effects.push(Effect::Cas { version: seen.version, state: resigned(&seen.state) });
+            let why = self.stopped().unwrap_or_default();
+            effects.push(Effect::Cas { version: seen.version, state: resigned(&seen.state, why) });
         }
     }
 
@@ -82,6 +88,9 @@ impl Replica {
             Role::Idle | Role::Standing(_) | Role::Parting(_) | Role::Stopped { .. } => {}
         }
         self.candidacy = None;
+        if self.forcing.take().is_some() {
+            effects.push(Effect::Forced(Err(NotForced::Unusable { why: why.clone() })));
+        }
         self.role = Role::Stopped { why: why.clone() };
         effects.push(Effect::Stopped { why });
     }

@@ -308,6 +308,11 @@ impl Consumer {
         }
     }
 
+    /// A leader was forced: no broker takes a claim of what was delivered before.
+    pub fn forgets(&mut self) {
+        self.kept.clear();
+    }
+
     /// What it had is its own again, or settled, or somebody else's.
     fn decided(&mut self, held: &[OffsetRange], settled: &[OffsetRange], witness: &mut Witness) {
         let kept = std::mem::take(&mut self.kept);

@@ -34,6 +34,7 @@ impl Ensemble {
             isr,
             min_isr,
             given_up: Vec::new(),
+            past: Default::default(),
             unknown: UnknownFields::new(),
         };
         Ensemble { states: vec![state], live: BTreeSet::new(), sessions: BTreeMap::new() }

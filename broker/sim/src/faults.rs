@@ -45,13 +45,15 @@ impl World {
             82..86 => self.wipe(node),
             86..88 => self.fail_store(node),
             88..93 => self.hand_over(node),
-            93..96 => self.damage(node),
-            96..99 => self.move_copies(),
+            93..95 => self.damage(node),
+            95 => self.leader_goes_on_alone(),
+            98 => self.leave_one_behind(),
+            96..98 => self.move_copies(),
             _ => self.give(node, Input::Clean),
         }
     }
 
-    fn kill_for_a_while(&mut self, node: usize) {
+    pub(crate) fn kill_for_a_while(&mut self, node: usize) {
         if self.nodes[node].process.is_some() {
             self.kill(node);
             let delay = if self.random.chance(70) {
@@ -63,7 +65,7 @@ impl World {
         }
     }
 
-    fn kill(&mut self, node: usize) {
+    pub(crate) fn kill(&mut self, node: usize) {
         self.tell(|| format!("fault: b{} is killed", node + 1));
         let now = self.schedule.now_us();
         let it = &mut self.nodes[node];

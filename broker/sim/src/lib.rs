@@ -11,6 +11,7 @@ pub mod clients;
 pub mod coordinator;
 pub mod disk;
 mod faults;
+mod forcing;
 mod hosting;
 mod keeping;
 mod links;
@@ -48,6 +49,9 @@ pub struct Outcome {
     pub redeliveries: u64,
     /// Messages that consumers kept when their leader changed.
     pub claims: u64,
+    /// Leaders forced by an operator, and confirmed messages that were given up with that.
+    pub forced: u64,
+    pub lost: u64,
     /// From the end of faults until everything was drained, in microseconds.
     pub drained_after_us: u64,
     pub violation: Option<Violation>,
@@ -104,6 +108,8 @@ fn outcome(world: &World, drained_after_us: u64) -> Outcome {
         deliveries: world.witness.deliveries,
         redeliveries: world.witness.redeliveries,
         claims: world.witness.claims,
+        forced: world.witness.forced,
+        lost: world.witness.lost,
         drained_after_us,
         violation: world.witness.violation.clone(),
     }

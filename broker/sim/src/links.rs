@@ -221,6 +221,7 @@ impl World {
         }
         let won = self.ensemble.apply(&cas);
         if won.is_some() {
+            self.notice_force(node, &cas);
             self.tell(|| format!("ensemble: version {} is {:?}", self_version(&won), cas.state));
             self.ensemble_changed();
         }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use bellwether_coordinator::coordinator::Version;
-use bellwether_coordinator::records::QueueState;
+use bellwether_coordinator::records::{Committed, QueueState};
 use bellwether_log::{Batch, Record};
 use bellwether_protocol::ids::{
     BrokerId, BrokerLife, Epoch, Offset, OffsetRange, QueueId, StoreId,
@@ -13,7 +13,7 @@ use bellwether_protocol::ids::{
 use bellwether_protocol::peer::{AppendRun, PeerFrame};
 use bellwether_queue::Queue;
 use bellwether_replication::{
-    Admit, CasOutcome, Effect, Event, Identity, LogFacts, Replica, Timing,
+    Admit, CasOutcome, Effect, Event, Force, Identity, LogFacts, Replica, Timing,
 };
 use bytes::{Bytes, BytesMut};
 
@@ -82,6 +82,13 @@ pub enum Input {
         client: ClientId,
     },
     HandOver,
+    /// An operator orders this copy to lead, with what was read for that.
+    Force {
+        state: QueueState,
+        version: Version,
+        gone: Option<BrokerLife>,
+        order: Force,
+    },
     /// A sync failed: nothing more of this store is to be believed.
     StoreFailed,
     /// What was synced of the log is damaged, and that was found: it is fetched anew as the copy of this store.
@@ -299,6 +306,14 @@ impl Process {
             Input::Client { client, request } => self.request(disk, client, request),
             Input::ClientLost { client } => self.client_lost(disk, client),
             Input::HandOver => self.step(disk, Event::HandOver),
+            Input::Force { state, version, gone, order } => {
+                self.known = self.known.max(Some(version));
+                self.step(disk, Event::State { state, version, synced: true });
+                if let Some(life) = gone {
+                    self.step(disk, Event::Gone { life });
+                }
+                self.step(disk, Event::Force(order));
+            }
             Input::StoreFailed => {
                 self.store_failed = true;
                 self.step(disk, Event::StoreFailed { why: STORE_FAILED.to_owned() });
@@ -386,7 +401,12 @@ impl Process {
             }
             Effect::Serve { epoch, deliver_from } => self.serve(disk, epoch, deliver_from),
             Effect::StopLeading { epoch: _ } => self.stop_leading(),
-            Effect::LeaseChanged | Effect::IsrChanged { .. } => {}
+            Effect::LeaseChanged | Effect::IsrChanged { .. } | Effect::Forced(_) => {}
+            Effect::Superseded { why } => {
+                self.next_store += 1;
+                let store = StoreId(uuid::Uuid::from_u128(self.next_store));
+                self.step(disk, Event::LogLost { store, why });
+            }
             Effect::Stays => self.take_held(disk),
             Effect::Parted => self.part(disk),
             Effect::Renewed => {
@@ -521,6 +541,13 @@ impl Process {
             }
             let forget = self.now - self.timing.promise;
             self.asked.retain(|_, asked| *asked >= forget);
+        }
+        if self.replica.wants_note() {
+            let counts = self.machine.counts();
+            let (end, enqueued) = (self.machine.applied(), counts.enqueued);
+            let settled = counts.settled + counts.purged;
+            let noted = Committed { end, enqueued, settled, at_ms: 0 };
+            self.step(disk, Event::Note(noted));
         }
         if self.replica.moves_to(self.now).is_some() {
             self.step(disk, Event::Move);

@@ -34,6 +34,13 @@ pub struct Witness {
     /// Told to its producer, who did not send it again, that it is not stored.
     refused: BTreeSet<MessageId>,
     delivered: BTreeSet<Offset>,
+    /// A leader was forced: what was committed from this offset on, before this epoch, was given up.
+    given_up: Option<(Epoch, Offset)>,
+    /// What its log held from there on: of older epochs, and committed by it.
+    brought: BTreeMap<Offset, Batch>,
+    /// Leaders that were forced, and confirmed messages that were given up with that.
+    pub forced: u64,
+    pub lost: u64,
     highest_delivered_in: Epoch,
     /// The last first delivery of the epoch.
     last_first: Option<(Epoch, Offset)>,
@@ -53,6 +60,12 @@ impl Witness {
     #[must_use]
     pub fn confirmed(&self) -> u64 {
         self.confirmed.len() as u64
+    }
+
+    /// The epoch of the last leader that was forced.
+    #[must_use]
+    pub fn given_up_in(&self) -> Option<Epoch> {
+        self.given_up.map(|(epoch, _)| epoch)
     }
 
     /// The end of what is committed.
@@ -81,6 +94,13 @@ impl Witness {
 
     pub fn applied(&mut self, by: BrokerLife, batch: &Batch) {
         let base = batch.base();
+        let brought = self.brought.get(&base) == Some(batch);
+        let superseded =
+            |(epoch, from): &(Epoch, Offset)| !brought && batch.epoch() < *epoch && base >= *from;
+        if self.given_up.as_ref().is_some_and(superseded) {
+            // One that comes back, and has not heard of it yet.
+            return;
+        }
         match self.committed.get(&base) {
             Some(known) if known == batch => return,
             Some(known) => {
@@ -114,6 +134,39 @@ impl Witness {
                 }
             }
         }
+    }
+
+    /// A leader was forced on the queue whose log is that of the queue from now on: what it lacks of the committed is given up.
+    pub fn forced(&mut self, epoch: Epoch, log: &Image) {
+        let is_here = |(base, batch): &(&Offset, &Batch)| {
+            **base < log.start || log.batches.get(*base) == Some(*batch)
+        };
+        let kept = self.committed.iter().take_while(is_here).last();
+        let from = kept.map_or(Offset(0), |(_, batch)| batch.end());
+        self.given_up = Some((epoch, from));
+        self.brought =
+            log.batches.range(from..).map(|(base, batch)| (*base, batch.clone())).collect();
+        self.forced += 1;
+        let kept: Vec<Batch> =
+            self.committed.range(..from).map(|(_, batch)| batch.clone()).collect();
+        self.committed.clear();
+        self.reference = Queue::new();
+        self.messages.clear();
+        self.unsettled.clear();
+        self.purged.clear();
+        let before = self.confirmed.len();
+        for batch in &kept {
+            let nobody = BrokerLife {
+                broker: bellwether_protocol::ids::BrokerId(0),
+                incarnation: bellwether_protocol::ids::Incarnation(0),
+            };
+            self.applied(nobody, batch);
+        }
+        let messages = &self.messages;
+        self.confirmed.retain(|id| messages.contains_key(id));
+        self.lost += (before - self.confirmed.len()) as u64;
+        self.delivered.retain(|offset| *offset < from);
+        self.last_first = None;
     }
 
     /// Committed messages that are neither settled nor purged.

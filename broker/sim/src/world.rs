@@ -65,22 +65,90 @@ pub enum Happening {
     Expiries,
     Fault,
     ClientTurn(usize),
-    Input { node: usize, generation: u64, input: Input },
-    Up { connection: u64, side: Side },
-    Down { connection: u64, side: Side },
-    Frame { connection: u64, to: Side, frame: PeerFrame },
-    ReadState { node: usize, generation: u64, link: u64 },
-    StateRead { node: usize, generation: u64, link: u64, inputs: Vec<Input> },
-    Cas { node: usize, generation: u64, link: u64, cas: Cas, late: bool },
-    CasAnswer { node: usize, generation: u64, link: u64, cas: Cas, won: Option<i32> },
-    Request { node: usize, generation: u64, client: ClientId, link: u64, request: Request },
-    Reply { client: ClientId, link: u64, reply: Reply },
-    Restart { node: usize },
-    Register { node: usize, generation: u64 },
-    Terminate { node: usize, generation: u64 },
-    Replace { node: usize, generation: u64 },
-    Resume { node: usize },
-    Reconnect { node: usize },
+    Input {
+        node: usize,
+        generation: u64,
+        input: Input,
+    },
+    Up {
+        connection: u64,
+        side: Side,
+    },
+    Down {
+        connection: u64,
+        side: Side,
+    },
+    Frame {
+        connection: u64,
+        to: Side,
+        frame: PeerFrame,
+    },
+    ReadState {
+        node: usize,
+        generation: u64,
+        link: u64,
+    },
+    StateRead {
+        node: usize,
+        generation: u64,
+        link: u64,
+        inputs: Vec<Input>,
+    },
+    Cas {
+        node: usize,
+        generation: u64,
+        link: u64,
+        cas: Cas,
+        late: bool,
+    },
+    CasAnswer {
+        node: usize,
+        generation: u64,
+        link: u64,
+        cas: Cas,
+        won: Option<i32>,
+    },
+    Request {
+        node: usize,
+        generation: u64,
+        client: ClientId,
+        link: u64,
+        request: Request,
+    },
+    Reply {
+        client: ClientId,
+        link: u64,
+        reply: Reply,
+    },
+    Restart {
+        node: usize,
+    },
+    /// All in-sync members die; this one is not in sync.
+    LoseInSync {
+        behind: usize,
+    },
+    /// An operator finds the in-sync set gone, and has this broker's copy lead.
+    Recover {
+        node: usize,
+    },
+    Register {
+        node: usize,
+        generation: u64,
+    },
+    Terminate {
+        node: usize,
+        generation: u64,
+    },
+    Replace {
+        node: usize,
+        generation: u64,
+    },
+    Resume {
+        node: usize,
+    },
+    Reconnect {
+        node: usize,
+    },
     ReconnectAll,
 }
 
@@ -300,6 +368,8 @@ impl World {
             }
             Happening::Reply { client, link, reply } => self.reply_arrives(client, link, reply),
             Happening::Restart { node } => self.restart(node),
+            Happening::LoseInSync { behind } => self.lose_the_in_sync(behind),
+            Happening::Recover { node } => self.recover(node),
             Happening::Register { node, generation } => self.register(node, generation),
             Happening::Terminate { node, generation } => self.terminate(node, generation),
             Happening::Replace { node, generation } => self.replace_disk(node, generation),

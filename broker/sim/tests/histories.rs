@@ -19,6 +19,7 @@ fn every_promise_holds_through_crashes_and_cuts_1() {
     assert!(sum(|outcome| outcome.deliveries) > 500 * HISTORIES / 4, "deliveries");
     assert!(sum(|outcome| outcome.redeliveries) > 20 * HISTORIES / 4, "redeliveries");
     assert!(sum(|outcome| outcome.claims) > 20 * HISTORIES / 4, "claims");
+    assert!(sum(|outcome| outcome.forced) > 0, "leaders that were forced");
 }
 
 #[test]

@@ -9,6 +9,7 @@ mod delete;
 #[cfg(test)]
 pub(crate) mod doubles;
 mod duties;
+mod explain;
 mod feed;
 mod queues;
 mod settings;

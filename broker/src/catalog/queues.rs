@@ -1,12 +1,13 @@
 //! Making and finding queues. A declare is one multi, so that name, definition and state come together.
 
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use bellwether_coordinator::coordinator::{Conflict, Coordinator, Path, ReadError, Write};
 use bellwether_coordinator::paths;
 use bellwether_coordinator::placement::place;
 use bellwether_coordinator::records::{
-    BrokerRecord, NameRecord, QueueDefinition, QueueState, UnknownFields,
+    BrokerRecord, Election, NameRecord, Past, QueueDefinition, QueueState, Trigger, UnknownFields,
 };
 use bellwether_protocol::client::{QueueOptions, Response};
 use bellwether_protocol::error::{ErrorBody, ErrorCode};
@@ -133,6 +134,15 @@ impl Catalog {
             min_isr: options.min_isr.unwrap_or(majority(found)),
             replicas: chosen,
             given_up: Vec::new(),
+            past: Box::new(Past::default().with(Election {
+                epoch: Epoch(1),
+                at_ms: now_ms(),
+                from: None,
+                to: first.life,
+                trigger: Trigger::Declared,
+                why: None,
+                took_ms: 0,
+            })),
             unknown: UnknownFields::new(),
         };
         Ok(Plan { definition, state, warning })
@@ -289,6 +299,12 @@ fn fewer_brokers(options: QueueOptions, found: u8) -> Result<Option<String>, Err
             "{wanted} replicas were asked for, and {live} live: the queue is kept on {found}"
         ))),
     }
+}
+
+/// Milliseconds since 1970.
+pub(super) fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 pub(super) fn create(path: &Path, bytes: bytes::Bytes) -> Write {

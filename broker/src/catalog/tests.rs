@@ -256,6 +256,7 @@ async fn a_delete_is_refused_when_the_state_has_moved_on() {
             min_isr: 1,
             replicas: Vec::new(),
             given_up: Vec::new(),
+            past: Default::default(),
             unknown: Default::default(),
         };
         let write = Write::Set { path: paths::queue_state(id), bytes: state.to_bytes(), version };

@@ -14,6 +14,7 @@ mod consumers;
 mod handshake;
 mod inbox;
 mod listener;
+mod operators;
 mod outbox;
 mod requests;
 mod session;

@@ -13,11 +13,12 @@ use tokio::sync::oneshot;
 
 use super::Service;
 use super::consumers::Outlet;
+use super::operators;
 use super::session::{CATCH_UP_FOR, Session, no_such_consumer};
 use crate::shard::input::{AttachConsumer, ConsumerSink, ShardInput};
 
 /// How long a shard may take to answer: attaching waits for a new leader to serve.
-const SHARD_ANSWERS_WITHIN: Duration = Duration::from_secs(20);
+pub(super) const SHARD_ANSWERS_WITHIN: Duration = Duration::from_secs(20);
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<S> {
     /// Starts a request; what concerns only this connection is answered at once.
@@ -278,6 +279,11 @@ async fn carry_out(
             catalog.planned_moves().await.map(|(moves, more)| Response::Plan { moves, more })
         }
         Request::ClusterStatus => Ok(Response::Cluster(catalog.status())),
+        Request::QueueCondition { .. }
+        | Request::ReplicaStatus { .. }
+        | Request::Elections { .. }
+        | Request::Recover(_)
+        | Request::Attention { .. } => operators::carry_out(service, host, request).await,
         Request::AttachProducer { .. }
         | Request::DetachProducer { .. }
         | Request::AttachConsumer { .. }
@@ -293,7 +299,7 @@ fn not_read_yet() -> ErrorBody {
     ErrorBody::not_done(ErrorCode::CoordinatorUnavailable, words)
 }
 
-fn late(queue: &QueueName, outcome: Outcome) -> ErrorBody {
+pub(super) fn late(queue: &QueueName, outcome: Outcome) -> ErrorBody {
     let words = format!("queue {queue} did not answer within {} s", SHARD_ANSWERS_WITHIN.as_secs());
     ErrorBody { outcome, ..ErrorBody::not_done(ErrorCode::TimedOut, words) }
 }

@@ -33,7 +33,10 @@ impl LocalQueue {
             held: Vec::new(),
             settled: Vec::new(),
         };
-        if let Some(claim) = attach.claim.filter(|claim| claim.queue == self.id) {
+        // A forced leader's log need not be the one that it was delivered from: an offset may stand for another message there.
+        let forced = self.replica.forced_in();
+        let is_same_log = |claim: &Claim| claim.queue == self.id && claim.epoch >= forced;
+        if let Some(claim) = attach.claim.filter(is_same_log) {
             let ranges = as_delivered(&claim, tools.logs.epochs(self.id));
             match self.machine.claim(attach.consumer.0, &ranges) {
                 Ok(claimed) => {

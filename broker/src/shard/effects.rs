@@ -5,7 +5,7 @@ use bellwether_protocol::ids::Offset;
 use bellwether_protocol::peer::PeerFrame;
 use bellwether_replication::Effect;
 
-use super::queue::LocalQueue;
+use super::queue::{LocalQueue, answer};
 use super::tools::Tools;
 
 impl LocalQueue {
@@ -74,6 +74,12 @@ impl LocalQueue {
                 tracing::error!(queue = %self.definition.name, queue.id = %queue, %why, "the queue's replica stopped on this broker");
                 self.stop_leading(tools);
             }
+            Effect::Forced(outcome) => {
+                if let Some(reply) = self.forced.take() {
+                    answer(reply, outcome);
+                }
+            }
+            Effect::Superseded { why } => self.log_is_superseded(tools, &why),
             Effect::Stays => self.take_held(tools),
             Effect::Parted => {
                 tracing::info!(queue = %self.definition.name, queue.id = %queue, "the queue's copies are on other brokers: the log here goes");

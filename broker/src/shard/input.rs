@@ -5,12 +5,17 @@ use std::time::Duration;
 
 use bellwether_coordinator::coordinator::Version;
 use bellwether_coordinator::records::{BrokerRecord, QueueDefinition, QueueState};
-use bellwether_protocol::client::{Claim, ConsumerAttached, DeliveredRun, QueueCounts, Settlement};
+use bellwether_protocol::client::{
+    Claim, ConsumerAttached, CopyStatus, DeliveredRun, QueueCounts, Settlement, StoppedCopy,
+};
 use bellwether_protocol::error::ErrorBody;
-use bellwether_protocol::ids::{BrokerId, BrokerLife, Epoch, OffsetRange, QueueId, Seq, StoreId};
+use bellwether_protocol::ids::{
+    BrokerId, BrokerLife, Epoch, Offset, OffsetRange, QueueId, Seq, StoreId,
+};
 use bellwether_protocol::message::MessageBlock;
 use bellwether_protocol::names::{ExchangeName, ProducerName, RoutingKey};
 use bellwether_protocol::peer::PeerFrame;
+use bellwether_replication::{Force, NotForced};
 use tokio::sync::oneshot;
 
 use crate::metrics::queues::{QueueSelection, ShardSample};
@@ -74,8 +79,26 @@ pub enum ShardInput {
     Ping { reply: oneshot::Sender<()> },
     /// How the queues led here do, for the metrics.
     Sample { wanted: Arc<QueueSelection>, reply: oneshot::Sender<ShardSample> },
+    /// What the copy here holds, and up to where it was applied and counted; none: there is no copy here.
+    CopyStatus { queue: QueueId, reply: oneshot::Sender<Option<(CopyStatus, Offset)>> },
+    /// Copies that have stopped here: at most so many by name, and how many there are.
+    StoppedCopies { limit: usize, reply: oneshot::Sender<(u64, Vec<StoppedCopy>)> },
+    /// An operator orders the copy here to lead.
+    Force(Box<ForceOrder>),
     /// The broker drains: hand over what is led here (`begin`), and say how many queues are still to be handed over.
     HandOver { begin: bool, reply: oneshot::Sender<usize> },
+}
+
+/// An order to lead, with what was read after a sync for it.
+pub struct ForceOrder {
+    pub queue: QueueId,
+    pub state: QueueState,
+    pub version: Version,
+    /// The leader that the state names, when its path was found gone after the state was read.
+    pub gone: Option<BrokerLife>,
+    pub order: Force,
+    /// What was asked of the coordinator, or why not.
+    pub reply: oneshot::Sender<Result<Box<QueueState>, NotForced>>,
 }
 
 /// The names and lives of brokers known live.

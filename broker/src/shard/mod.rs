@@ -14,6 +14,7 @@ mod news;
 mod queue;
 mod sample;
 mod snapshot;
+mod status;
 mod stream;
 mod tools;
 mod trace;

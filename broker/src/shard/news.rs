@@ -102,6 +102,15 @@ impl Shard {
                 answer(reply, more);
             }
             ShardInput::Sample { wanted, reply } => answer(reply, self.sample(&wanted)),
+            ShardInput::CopyStatus { queue, reply } => {
+                let status = self
+                    .queues
+                    .get(&queue)
+                    .map(|queue| (queue.copy_status(&self.tools), queue.machine.applied()));
+                answer(reply, status);
+            }
+            ShardInput::StoppedCopies { limit, reply } => answer(reply, self.stopped_copies(limit)),
+            ShardInput::Force(order) => self.force(*order),
             ShardInput::HandOver { begin, reply } => {
                 if begin {
                     self.each(|queue, tools| {
@@ -274,6 +283,8 @@ impl Shard {
             damage: None,
             tally: Tally::default(),
             trigger: Trigger::default(),
+            noted_at: None,
+            forced: None,
         };
         self.queues.insert(id, Box::new(queue));
         let (life, connected) = (self.tools.life, self.tools.connected);

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bellwether_coordinator::coordinator::Version;
-use bellwether_coordinator::records::QueueDefinition;
+use bellwether_coordinator::records::{QueueDefinition, QueueState};
 use bellwether_log::{Batch, Record};
 use bellwether_protocol::client::Settlement;
 use bellwether_protocol::error::{ErrorBody, ErrorCode};
 use bellwether_protocol::ids::{BrokerLife, Epoch, Offset, OffsetRange, QueueId};
 use bellwether_protocol::names::QueueName;
 use bellwether_queue::Queue;
-use bellwether_replication::{Effect, Event, Replica};
+use bellwether_replication::{Effect, Event, NotForced, Replica};
 use tokio::sync::oneshot;
 
 use super::deliver::Consumer;
@@ -55,6 +55,10 @@ pub(crate) struct LocalQueue {
     pub tally: Tally,
     /// What gives rise to the leadership that is asked for.
     pub trigger: Trigger,
+    /// When it was last written down how far the log is committed.
+    pub noted_at: Option<Instant>,
+    /// Who waits to hear what came of an order to lead.
+    pub forced: Option<oneshot::Sender<Result<Box<QueueState>, NotForced>>>,
 }
 
 /// What exists only while this broker leads the queue.
@@ -177,6 +181,7 @@ impl LocalQueue {
     /// Something happened to the replica: the machine acts, and its effects are carried out.
     pub fn step(&mut self, tools: &mut Tools, event: Event) {
         let mut effects = Vec::new();
+        self.replica.tell_time(tools.time_ms);
         self.replica.step(tools.now, event, &mut effects);
         self.perform(tools, effects);
         tools.touch(self.id);

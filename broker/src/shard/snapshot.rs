@@ -80,6 +80,21 @@ impl LocalQueue {
     /// Synced data of the log is damaged: nothing of it is used any more, and it is fetched anew. What is there stays as it is
     /// until then: it may be the last.
     pub(super) fn log_is_damaged(&mut self, tools: &mut Tools, what: &str) {
+        let why = format!(
+            "its log on this broker is damaged: {what}. The other copies go on, and it is fetched anew from the leader; until then nothing of it is deleted"
+        );
+        self.give_log_up(tools, what, why);
+    }
+
+    /// A leader was forced on the queue that lacks what this log is committed to: it is not the queue's log any more.
+    pub(super) fn log_is_superseded(&mut self, tools: &mut Tools, what: &str) {
+        let why = format!(
+            "its log on this broker is not the queue's any more: {what}. It is fetched anew from the leader; until then nothing of it is deleted"
+        );
+        self.give_log_up(tools, what, why);
+    }
+
+    fn give_log_up(&mut self, tools: &mut Tools, what: &str, why: String) {
         // It is being replaced anyway.
         if self.is_installing() || self.replica.awaits_snapshot() {
             return;
@@ -87,9 +102,6 @@ impl LocalQueue {
         self.abandon_snapshot(tools);
         self.fetching = None;
         tools.logs.quarantine(self.id, what.to_owned());
-        let why = format!(
-            "its log on this broker is damaged: {what}. The other copies go on, and it is fetched anew from the leader; until then nothing of it is deleted"
-        );
         self.damage = Some(what.to_owned());
         self.step(tools, Event::LogLost { store: StoreId(Uuid::new_v4()), why });
     }

@@ -39,6 +39,9 @@ impl Shard {
                 self.tools.touch(queue.id);
             }
         }
+        if self.ticks.is_multiple_of(MOVES_EVERY) {
+            self.note_committed();
+        }
         for id in self.tools.logs.wants_checkpoint() {
             self.checkpoint(id);
         }

@@ -6,8 +6,8 @@ use bellwether_client::{BrokerId, Client, ClusterStatus, Drain};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::ClientArgs;
 use super::table::{grouped, print_json, print_line, print_table, table};
+use super::{ClientArgs, attention};
 use crate::outcome::Failure;
 use crate::progress;
 use crate::signals::Signals;
@@ -100,7 +100,9 @@ pub async fn run(args: ClusterArgs) -> Result<(), Failure> {
     match args.command {
         ClusterCommand::Status => {
             let status = client.cluster_status().await?;
-            if json { print_json(&as_json(&status)) } else { print(&status) }
+            let answers = attention::ask(&client, &status, attention::NAMED_MAX).await;
+            let troubles = attention::worst_first(&status, &answers);
+            if json { print_json(&as_json(&status, &troubles)) } else { print(&status, &troubles) }
         }
         ClusterCommand::Config { command } => configure(&client, json, command).await,
         ClusterCommand::Drain { broker, undo: true, how, .. } => {
@@ -300,7 +302,7 @@ fn drain_name(drain: Option<Drain>) -> Option<&'static str> {
     })
 }
 
-fn as_json(status: &ClusterStatus) -> serde_json::Value {
+fn as_json(status: &ClusterStatus, troubles: &[String]) -> serde_json::Value {
     let brokers = status.brokers.iter().map(|broker| {
         json!({
             "id": broker.address.broker.0,
@@ -321,6 +323,7 @@ fn as_json(status: &ClusterStatus) -> serde_json::Value {
     });
     json!({
         "cluster": status.cluster.to_string(),
+        "attention": troubles,
         "brokers": brokers.collect::<Vec<_>>(),
         "absent": absent.collect::<Vec<_>>(),
         "controller": status.controller.map(|broker| broker.0),
@@ -332,7 +335,17 @@ fn as_json(status: &ClusterStatus) -> serde_json::Value {
     })
 }
 
-fn print(status: &ClusterStatus) -> Result<(), Failure> {
+fn print(status: &ClusterStatus, troubles: &[String]) -> Result<(), Failure> {
+    match troubles {
+        [] => print_line("All is well.\n")?,
+        _ => print_line("Needs a person, worst first:")?,
+    }
+    for line in troubles {
+        print_line(&format!("  - {line}"))?;
+    }
+    if !troubles.is_empty() {
+        print_line("")?;
+    }
     let connected = if status.coordinator_connected { "connected" } else { "NOT CONNECTED" };
     let controller = status
         .controller

@@ -1,20 +1,24 @@
 //! The commands of users and operators: each connects, does one thing, says how it went, and leaves.
 
+pub mod attention;
 pub mod backup;
 pub mod bench;
 pub mod cluster;
 pub mod confirms;
 pub mod consume;
+pub mod elections;
 pub mod exchange;
+pub mod explain;
 pub mod publish;
 pub mod queue;
 mod rebalance;
+pub mod recover;
 pub mod table;
 
 use bellwether_client::{
     BindError, Client, ConnectError, ConsumeError, DeclareError, DeleteError, DrainError,
-    FlushError, Outcome, ProducerError, PublishError, PurgeError, QueryError, SettingError,
-    SettleError,
+    FlushError, Outcome, ProducerError, PublishError, PurgeError, QueryError, RecoverError,
+    SettingError, SettleError,
 };
 use bellwether_protocol::names::VirtualHost;
 use clap::Args;
@@ -81,6 +85,7 @@ failures!(
     PublishError,
     PurgeError,
     QueryError,
+    RecoverError,
     SettingError,
     SettleError
 );

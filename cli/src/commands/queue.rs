@@ -1,13 +1,17 @@
 //! `bellwether queue`: where messages wait.
 
+use std::collections::HashSet;
+
 use bellwether_client::{
     Binding, Client, Described, ExchangeName, QueueName, QueueOptions, QueueSummary, RoutingKey,
+    TaintNote,
 };
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::ClientArgs;
+use super::explain::{self, words::time};
 use super::table::{grouped, listed, print_json, print_line, print_table, table};
+use super::{ClientArgs, attention};
 use crate::outcome::Failure;
 
 /// Flags of `queue`.
@@ -39,6 +43,8 @@ enum QueueCommand {
     List,
     /// Show a queue: its replicas, its counts and its bindings
     Describe { name: QueueName },
+    /// Say how a queue is and why: who leads or why nobody does, what is missing, what to do
+    Explain { name: QueueName },
     /// Bind a queue to an exchange
     Bind(BindArgs),
     /// Remove a binding
@@ -87,12 +93,17 @@ pub async fn run(args: QueueArgs) -> Result<(), Failure> {
             let words = format!("{} messages were removed from queue {name}", grouped(purged));
             said(json, &json!({ "queue": name.as_str(), "purged": purged }), &words)
         }
-        QueueCommand::List => list(&client.queues().await?, json),
+        QueueCommand::List => {
+            let queues = client.queues().await?;
+            list(&queues, &tainted(&client).await?, json)
+        }
         QueueCommand::Describe { name } => {
             let described = client.describe(&name).await?;
             let bindings = client.bindings(Some(name.as_str())).await?;
-            describe(&described, &bindings, json)
+            let taint = client.queue_condition(&name).await?.taint;
+            describe(&described, &bindings, taint, json)
         }
+        QueueCommand::Explain { name } => explain::run(&client, name.as_str(), json).await,
         QueueCommand::Bind(BindArgs { queue, exchange, key }) => {
             client.bind(&exchange, &queue, &key).await?;
             let words = format!("queue {queue} is bound to exchange {exchange}{}", by(&key));
@@ -159,14 +170,35 @@ fn summary_json(queue: &QueueSummary) -> Value {
     })
 }
 
-fn list(queues: &[QueueSummary], json: bool) -> Result<(), Failure> {
+/// Queues of which the list says that a leader was forced on them. More of them is a case for `cluster status`.
+const TAINTED_MAX: u32 = 1_000;
+
+/// Those on which a leader was forced, as any broker that answers knows them.
+async fn tainted(client: &Client) -> Result<HashSet<QueueName>, Failure> {
+    let status = client.cluster_status().await?;
+    let heard = attention::first(client, &status, TAINTED_MAX).await;
+    let tainted = heard.map(|attention| attention.tainted.first).unwrap_or_default();
+    Ok(tainted
+        .into_iter()
+        .filter(|(host, _)| host == client.virtual_host())
+        .map(|(_, name)| name)
+        .collect())
+}
+
+fn list(queues: &[QueueSummary], tainted: &HashSet<QueueName>, json: bool) -> Result<(), Failure> {
     if json {
-        return print_json(&queues.iter().map(summary_json).collect());
+        let with_taint = |queue: &QueueSummary| {
+            let mut value = summary_json(queue);
+            value["tainted"] = tainted.contains(&queue.name).into();
+            value
+        };
+        return print_json(&queues.iter().map(with_taint).collect());
     }
     let mut rows = table(&["queue", "leader", "in sync", "replicas", "min-isr", "epoch"]);
     for queue in queues {
+        let mark = if tainted.contains(&queue.name) { " (tainted)" } else { "" };
         rows.add_row([
-            queue.name.to_string(),
+            format!("{}{mark}", queue.name),
             listed(queue.leader),
             listed(&queue.in_sync),
             listed(&queue.replicas),
@@ -177,7 +209,12 @@ fn list(queues: &[QueueSummary], json: bool) -> Result<(), Failure> {
     print_table(&rows)
 }
 
-fn describe(described: &Described, bindings: &[Binding], json: bool) -> Result<(), Failure> {
+fn describe(
+    described: &Described,
+    bindings: &[Binding],
+    taint: Option<TaintNote>,
+    json: bool,
+) -> Result<(), Failure> {
     let Described { queue, counts } = described;
     if json {
         let mut value = summary_json(queue);
@@ -190,6 +227,7 @@ fn describe(described: &Described, bindings: &[Binding], json: bool) -> Result<(
             json!({ "exchange": binding.exchange.as_str(), "routing_key": binding.routing_key.as_str() })
         });
         value["bindings"] = bound.collect();
+        value["tainted"] = taint.map(|taint| json!({ "epoch": taint.epoch.0, "at_ms": taint.at_ms, "lost": taint.lost, "more": taint.more })).into();
         return print_json(&value);
     }
     let mut rows = comfy_table::Table::new();
@@ -213,6 +251,13 @@ fn describe(described: &Described, bindings: &[Binding], json: bool) -> Result<(
         ("log end", counts.log_end.to_string()),
     ] {
         rows.add_row([what, &value]);
+    }
+    if let Some(taint) = taint {
+        let (at, lost) = (time(taint.at_ms), grouped(taint.lost));
+        let more = if taint.more { ", perhaps more" } else { "" };
+        let words =
+            format!("a leader was forced on it at {at}: {lost} confirmed messages lost{more}");
+        rows.add_row(["TAINTED", &words]);
     }
     for binding in bindings {
         rows.add_row(["bound to", &format!("{}{}", binding.exchange, by(&binding.routing_key))]);

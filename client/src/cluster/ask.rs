@@ -82,6 +82,36 @@ impl Cluster {
         self.ask_with(At::Anywhere, false, request).await
     }
 
+    /// Asks this broker and no other, once: for what only it can say or do.
+    pub(crate) async fn ask_there(
+        &self,
+        broker: &BrokerAddress,
+        request: Request,
+        patience: Duration,
+    ) -> Result<Response, Trouble> {
+        let started = Instant::now();
+        let too_late = |last: String| Trouble::TooLate { waited: started.elapsed(), last };
+        let link = match tokio::time::timeout(patience, self.to(broker)).await {
+            Ok(Ok(link)) => link,
+            Ok(Err(failure)) => return Err(too_late(failure.to_string())),
+            Err(_) => return Err(too_late(format!("{} does not answer", broker.address))),
+        };
+        if link.broker() != broker.broker {
+            let at = format!("{} is broker {} now", broker.address, link.broker());
+            return Err(too_late(at));
+        }
+        match tokio::time::timeout(patience, link.ask(request)).await {
+            Ok(Answer::Response(response)) => Ok(response),
+            Ok(Answer::Failure(error)) if error.outcome == Outcome::Unknown => {
+                Err(Trouble::Unknown(error.message))
+            }
+            Ok(Answer::Failure(error)) => Err(Trouble::Refused(error)),
+            Ok(Answer::Lost { sent: false }) => Err(too_late(link.why_closed())),
+            Ok(Answer::Lost { sent: true }) => Err(Trouble::Unknown(link.why_closed())),
+            Err(_) => Err(Trouble::Unknown(format!("{} does not answer", broker.address))),
+        }
+    }
+
     /// Asks with a question that is put anew for each connection it goes out on.
     pub(crate) async fn ask_with(
         &self,

@@ -14,6 +14,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::past::PastJson;
 use super::{
     Binding, BindingsRecord, BrokerRecord, ClusterRecord, ControllerRecord, DrainRecord,
     ExchangeRecord, NameRecord, QueueDefinition, QueueState, SettingsRecord, TombstoneRecord,
@@ -102,6 +103,8 @@ struct StateJson {
     replicas: Vec<u32>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     given_up: Vec<MemberJson>,
+    #[serde(flatten)]
+    past: PastJson,
     #[serde(flatten)]
     unknown: UnknownFields,
 }
@@ -339,6 +342,7 @@ impl From<&QueueState> for StateJson {
             min_isr: record.min_isr,
             replicas: record.replicas.iter().map(|broker| broker.0).collect(),
             given_up: record.given_up.iter().map(member).collect(),
+            past: PastJson::from(&*record.past),
             unknown: record.unknown.clone(),
         }
     }
@@ -362,6 +366,7 @@ impl TryFrom<StateJson> for QueueState {
             min_isr: json.min_isr,
             replicas: json.replicas.into_iter().map(BrokerId).collect(),
             given_up: json.given_up.into_iter().map(member).collect(),
+            past: Box::new(json.past.try_into()?),
             unknown: json.unknown,
         })
     }
@@ -451,6 +456,8 @@ fn queue_name(name: &str) -> Result<QueueName, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::records::{Committed, Election, Past, Resignation, Taint, Trigger};
+    use bellwether_protocol::ids::Offset;
 
     fn uuid(n: u128) -> Uuid {
         Uuid::from_u128(n)
@@ -464,8 +471,50 @@ mod tests {
             min_isr: 2,
             replicas: vec![BrokerId(1), BrokerId(2)],
             given_up: Vec::new(),
+            past: Box::default(),
             unknown: UnknownFields::new(),
         }
+    }
+
+    fn past() -> Past {
+        let life = BrokerLife { broker: BrokerId(2), incarnation: Incarnation(9) };
+        let election = |trigger| Election {
+            epoch: Epoch(3),
+            at_ms: 1_700_000_000_000,
+            from: Some(life),
+            to: life,
+            trigger,
+            why: Some("its disk failed".to_owned()),
+            took_ms: 34,
+        };
+        Past {
+            elections: vec![
+                Election { from: None, why: None, ..election(Trigger::Declared) },
+                election(Trigger::Resigned),
+                election(Trigger::Other("by lot".to_owned())),
+            ],
+            resignation: Some(Resignation { by: life, why: "its disk failed".to_owned() }),
+            committed: Some(Committed { end: Offset(9), enqueued: 7, settled: 2, at_ms: 5 }),
+            taint: Some(Taint {
+                epoch: Epoch(3),
+                by: life,
+                at_ms: 6,
+                end: Offset(4),
+                lost: 5,
+                more: true,
+            }),
+        }
+    }
+
+    #[test]
+    fn a_state_remembers_the_last_elections_and_no_more() {
+        let mut kept = Past::default();
+        for epoch in 1..=20 {
+            let election = past().elections.remove(1);
+            kept = kept.with(Election { epoch: Epoch(epoch), ..election });
+        }
+        let epochs: Vec<u64> = kept.elections.iter().map(|election| election.epoch.0).collect();
+        assert_eq!(epochs, (13..=20).collect::<Vec<_>>());
     }
 
     #[test]
@@ -541,6 +590,8 @@ mod tests {
             ..state()
         };
         assert_eq!(QueueState::parse(&gave_up.to_bytes()), Ok(gave_up));
+        let remembers = QueueState { past: Box::new(past()), ..state() };
+        assert_eq!(QueueState::parse(&remembers.to_bytes()), Ok(remembers));
         for kind in [ExchangeKind::Direct, ExchangeKind::Fanout] {
             let exchange = ExchangeRecord { kind, unknown: unknown.clone() };
             assert_eq!(ExchangeRecord::parse(&exchange.to_bytes()), Ok(exchange));

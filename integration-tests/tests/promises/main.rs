@@ -1,6 +1,7 @@
 //! The promises, tried on real broker processes, a real ensemble and real faults. Needs the `bellwether` binary
 //! (`cargo build`, or `BELLWETHER_BIN`).
 
+mod asking;
 mod damage;
 mod deposed;
 mod durability;

@@ -1,8 +1,13 @@
 //! Frames between a client and a broker. What each looks like in bytes stands in docs/protocol.md.
 
+mod explain;
 mod requests;
 mod wire;
 
+pub use explain::{
+    Attention, CommittedNote, CopyHealth, CopyRole, CopyStatus, ElectionReport, LiveBroker,
+    QueueCondition, Recover, ReplicaStatus, Resigned, StoppedCopy, TaintNote, Troubled,
+};
 pub use wire::SETTLE_RANGES_MAX;
 
 use crate::error::{BrokerAddress, ErrorBody};
@@ -255,6 +260,32 @@ pub enum Request {
         /// Its value as it would be written there; none: nothing is set for the cluster any more.
         value: Option<String>,
     },
+    /// How a queue is and why, as the coordinator holds it. Any broker answers.
+    QueueCondition {
+        /// Its name.
+        queue: QueueName,
+    },
+    /// What the asked broker's own copy of a queue holds.
+    ReplicaStatus {
+        /// Its name.
+        queue: QueueName,
+        /// Count the messages up to the end of the log, which may have to be read for that.
+        count: bool,
+    },
+    /// The last changes of leaders, the newest first.
+    Elections {
+        /// Only those of this queue; else of all in the virtual host.
+        queue: Option<QueueName>,
+        /// At most so many; the broker may send fewer.
+        limit: u32,
+    },
+    /// The copy of the asked broker is to lead without the in-sync set. What was confirmed and is not in it is lost.
+    Recover(Recover),
+    /// What needs a person, as the asked broker knows it.
+    Attention {
+        /// Queues to name of each kind, at most.
+        limit: u32,
+    },
     /// Starts a producer on this connection.
     AttachProducer {
         /// Chosen by the client.
@@ -329,6 +360,16 @@ pub enum Response {
     Definitions(Vec<(QueueName, QueueOptions)>),
     /// What is set for the whole cluster: key and value, in order of key.
     Settings(Vec<(String, String)>),
+    /// How a queue is and why.
+    Condition(Box<QueueCondition>),
+    /// What a copy holds.
+    Replica(Box<ReplicaStatus>),
+    /// The last changes of leaders, the newest first.
+    Elections(Vec<ElectionReport>),
+    /// It was ordered, and the coordinator holds it: the queue as it is then.
+    Recovered(QueueSummary),
+    /// What needs a person.
+    Attention(Box<Attention>),
     /// The producer may publish; credit follows.
     ProducerAttached,
     /// What is about to be moved, in order.

@@ -59,6 +59,11 @@ mod request_kind {
     pub(super) const ATTACH_CONSUMER: u8 = 15;
     pub(super) const DETACH_CONSUMER: u8 = 16;
     pub(super) const DRAIN: u8 = 17;
+    pub(super) const QUEUE_CONDITION: u8 = 18;
+    pub(super) const REPLICA_STATUS: u8 = 19;
+    pub(super) const ELECTIONS: u8 = 20;
+    pub(super) const RECOVER: u8 = 21;
+    pub(super) const ATTENTION: u8 = 22;
     pub(super) const PLAN: u8 = 37;
     pub(super) const LIST_SETTINGS: u8 = 30;
     pub(super) const CHANGE_SETTING: u8 = 31;
@@ -105,6 +110,15 @@ impl Wire for Request {
                 let fields: [&dyn Wire; 5] = [consumer, queue, prefetch, prefetch_bytes, claim];
                 put_variant(out, kind::ATTACH_CONSUMER, &fields);
             }
+            Request::QueueCondition { queue } => put_variant(out, kind::QUEUE_CONDITION, &[queue]),
+            Request::ReplicaStatus { queue, count } => {
+                put_variant(out, kind::REPLICA_STATUS, &[queue, count]);
+            }
+            Request::Elections { queue, limit } => {
+                put_variant(out, kind::ELECTIONS, &[queue, limit]);
+            }
+            Request::Recover(recover) => put_struct_variant(out, kind::RECOVER, recover),
+            Request::Attention { limit } => put_variant(out, kind::ATTENTION, &[limit]),
             Request::Drain { broker, drain } => put_variant(out, kind::DRAIN, &[broker, drain]),
             Request::Plan => put_variant(out, kind::PLAN, &[]),
             Request::ListSettings => put_variant(out, kind::LIST_SETTINGS, &[]),
@@ -124,6 +138,7 @@ impl Wire for Request {
         let mut items = Items::begin(reader)?;
         let request = match items.next("request kind")? {
             kind @ 1..=8 => take_named(&mut items, kind)?,
+            kind @ 18..=22 => take_operators(&mut items, kind)?,
             kind => take_other(&mut items, kind)?,
         };
         items.end()?;
@@ -224,6 +239,27 @@ fn check_claim(claim: Option<Claim>) -> Result<Option<Claim>, FrameError> {
     Ok(claim)
 }
 
+/// What operators ask when something is wrong.
+fn take_operators(items: &mut Items<'_>, kind: u8) -> Result<Request, FrameError> {
+    use request_kind as kind;
+    Ok(match kind {
+        kind::QUEUE_CONDITION => {
+            Request::QueueCondition { queue: items.next("QueueCondition.queue")? }
+        }
+        kind::REPLICA_STATUS => Request::ReplicaStatus {
+            queue: items.next("ReplicaStatus.queue")?,
+            count: items.next("ReplicaStatus.count")?,
+        },
+        kind::ELECTIONS => Request::Elections {
+            queue: items.next("Elections.queue")?,
+            limit: items.next("Elections.limit")?,
+        },
+        kind::RECOVER => Request::Recover(items.fields()?),
+        kind::ATTENTION => Request::Attention { limit: items.next("Attention.limit")? },
+        kind => return Err(unknown("request", kind)),
+    })
+}
+
 mod response_kind {
     pub(super) const DONE: u8 = 1;
     pub(super) const DECLARED: u8 = 2;
@@ -235,6 +271,11 @@ mod response_kind {
     pub(super) const CLUSTER: u8 = 8;
     pub(super) const PRODUCER_ATTACHED: u8 = 9;
     pub(super) const CONSUMER_ATTACHED: u8 = 10;
+    pub(super) const CONDITION: u8 = 18;
+    pub(super) const REPLICA: u8 = 19;
+    pub(super) const ELECTIONS: u8 = 20;
+    pub(super) const RECOVERED: u8 = 21;
+    pub(super) const ATTENTION: u8 = 22;
     pub(super) const PLAN: u8 = 40;
     pub(super) const SETTINGS: u8 = 30;
     pub(super) const DEFINITIONS: u8 = 31;
@@ -258,6 +299,15 @@ impl Wire for Response {
             Response::Cluster(status) => put_struct_variant(out, kind::CLUSTER, status),
             Response::Definitions(queues) => put_variant(out, kind::DEFINITIONS, &[queues]),
             Response::Settings(settings) => put_variant(out, kind::SETTINGS, &[settings]),
+            Response::Condition(condition) => {
+                put_struct_variant(out, kind::CONDITION, &**condition);
+            }
+            Response::Replica(status) => put_struct_variant(out, kind::REPLICA, &**status),
+            Response::Elections(elections) => put_variant(out, kind::ELECTIONS, &[elections]),
+            Response::Recovered(queue) => put_variant(out, kind::RECOVERED, &[queue]),
+            Response::Attention(attention) => {
+                put_struct_variant(out, kind::ATTENTION, &**attention);
+            }
             Response::ProducerAttached => put_variant(out, kind::PRODUCER_ATTACHED, &[]),
             Response::Plan { moves, more } => put_variant(out, kind::PLAN, &[moves, more]),
             Response::ConsumerAttached(attached) => {
@@ -287,6 +337,11 @@ impl Wire for Response {
             kind::CLUSTER => Response::Cluster(items.fields()?),
             kind::DEFINITIONS => Response::Definitions(items.next("Definitions.queues")?),
             kind::SETTINGS => Response::Settings(items.next("Settings.settings")?),
+            kind::CONDITION => Response::Condition(Box::new(items.fields()?)),
+            kind::REPLICA => Response::Replica(Box::new(items.fields()?)),
+            kind::ELECTIONS => Response::Elections(items.next("Elections.elections")?),
+            kind::RECOVERED => Response::Recovered(items.next("Recovered.queue")?),
+            kind::ATTENTION => Response::Attention(Box::new(items.fields()?)),
             kind::PRODUCER_ATTACHED => Response::ProducerAttached,
             kind::PLAN => {
                 Response::Plan { moves: items.next("Plan.moves")?, more: items.next("Plan.more")? }

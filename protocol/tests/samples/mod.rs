@@ -203,6 +203,22 @@ pub fn requests() -> Vec<(&'static str, Request)> {
             Request::ChangeSetting { key: "heartbeat".into(), value: Some("20s".into()) },
         ),
         ("Drain", Request::Drain { broker: BrokerId(2), drain: Some(Drain::Copies) }),
+        ("QueueCondition", Request::QueueCondition { queue: name("orders") }),
+        ("ReplicaStatus", Request::ReplicaStatus { queue: name("orders"), count: true }),
+        ("Elections", Request::Elections { queue: Some(name("orders")), limit: 20 }),
+        (
+            "Recover",
+            Request::Recover(Recover {
+                queue: name("orders"),
+                version: 7,
+                last_epoch: Some(Epoch(3)),
+                log_end: Offset(120),
+                given_up: vec![member()],
+                lost: 5,
+                more: true,
+            }),
+        ),
+        ("Attention", Request::Attention { limit: 10 }),
     ]
 }
 
@@ -291,7 +307,101 @@ pub fn responses() -> Vec<(&'static str, Response)> {
                 settled: vec![OffsetRange::new(Offset(21), Offset(22))],
             }),
         ),
+        ("Condition", Response::Condition(Box::new(condition()))),
+        ("Replica", Response::Replica(Box::new(replica()))),
+        (
+            "Elections",
+            Response::Elections(vec![ElectionReport {
+                virtual_host: VirtualHost::default(),
+                queue: name("orders"),
+                epoch: Epoch(4),
+                at_ms: 1_700_000_000_000,
+                from: None,
+                to: life(),
+                trigger: "resigned".into(),
+                why: Some("its disk failed".into()),
+                took_ms: 34,
+            }]),
+        ),
+        ("Recovered", Response::Recovered(summary())),
+        (
+            "Attention",
+            Response::Attention(Box::new(Attention {
+                broker: BrokerId(1),
+                store_failed: false,
+                disk_full: true,
+                stopped: vec![StoppedCopy {
+                    virtual_host: VirtualHost::default(),
+                    queue: name("orders"),
+                    why: "its log is damaged".into(),
+                }],
+                stopped_count: 1,
+                without_leader: Troubled {
+                    count: 1,
+                    first: vec![(VirtualHost::default(), name("orders"))],
+                },
+                tainted: Troubled::default(),
+                below_min_isr: Troubled::default(),
+                under_replicated: Troubled::default(),
+            })),
+        ),
     ]
+}
+
+fn condition() -> QueueCondition {
+    QueueCondition {
+        queue: summary(),
+        version: 7,
+        fresh: true,
+        leader: Some(life()),
+        isr: vec![member()],
+        replicas_wanted: 3,
+        min_isr_wanted: 2,
+        live: vec![LiveBroker { life: life(), address: "127.0.0.1:7671".into() }],
+        resigned: Some(Resigned { by: life(), why: "its disk failed".into() }),
+        committed: Some(CommittedNote {
+            end: Offset(120),
+            enqueued: 100,
+            settled: 40,
+            at_ms: 1_700_000_000_000,
+        }),
+        taint: Some(TaintNote {
+            epoch: Epoch(4),
+            by: life(),
+            at_ms: 1_700_000_000_000,
+            end: Offset(110),
+            lost: 8,
+            more: true,
+        }),
+        drained: vec![(BrokerId(2), Drain::Leaderships)],
+    }
+}
+
+fn replica() -> ReplicaStatus {
+    ReplicaStatus {
+        broker: BrokerId(2),
+        copy: Some(CopyStatus {
+            member: member(),
+            role: CopyRole::Serves,
+            why: None,
+            starved: true,
+            last_epoch: Some(Epoch(4)),
+            log_start: Offset(1),
+            log_end: Offset(120),
+            durable: Offset(119),
+            high_watermark: Offset(118),
+            heard_committed: Offset(118),
+            enqueued: 100,
+            counted: true,
+            last_message_ms: Some(1_700_000_000_000),
+            others: vec![CopyHealth {
+                member: member(),
+                in_sync: true,
+                gone: true,
+                durable: Some(Offset(117)),
+            }],
+        }),
+    }
 }
 
 pub fn broker_frames() -> Vec<(&'static str, BrokerFrame)> {

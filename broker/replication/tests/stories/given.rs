@@ -42,6 +42,7 @@ pub fn state(epoch: u64, leader: Option<u32>, isr: &[u32]) -> QueueState {
         min_isr: 2,
         replicas: [1, 2, 3].map(BrokerId).to_vec(),
         given_up: Vec::new(),
+        past: Default::default(),
         unknown: UnknownFields::new(),
     }
 }
@@ -166,6 +167,11 @@ impl Given {
             bellwether_replication::Admit::From(base)
         );
         self.replica.followed(&[(Epoch(epoch), base)], self.end);
+    }
+
+    /// What the clock on the wall shows.
+    pub fn wall(&mut self, unix_ms: u64) {
+        self.replica.tell_time(unix_ms);
     }
 
     pub fn happens(&mut self, event: Event) {

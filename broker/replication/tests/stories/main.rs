@@ -1,6 +1,8 @@
 //! The rules of election, confirming, following and ISR changes, each as the history that would break a promise without it.
 
 mod damage;
+mod elections;
+mod forced;
 mod given;
 mod moves;
 

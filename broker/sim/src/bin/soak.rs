@@ -38,7 +38,7 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let until = Instant::now() + Duration::from_secs(arguments.seconds);
-    let (mut lived, mut confirmed, mut epochs) = (0, 0, 0);
+    let (mut lived, mut confirmed, mut epochs, mut forced, mut lost) = (0, 0, 0, 0, 0);
     println!("simulating from seed {first} on");
     while Instant::now() < until && arguments.histories.is_none_or(|most| lived < most) {
         let outcome = bellwether_sim::live_through(first + lived);
@@ -56,9 +56,11 @@ fn main() -> ExitCode {
         lived += 1;
         confirmed += outcome.confirmed;
         epochs += outcome.epochs;
+        forced += outcome.forced;
+        lost += outcome.lost;
     }
     println!(
-        "{lived} histories, {epochs} epochs, {confirmed} messages confirmed: every promise held"
+        "{lived} histories, {epochs} epochs, {confirmed} messages confirmed, {lost} of them given up with {forced} forced leaders: every promise held"
     );
     ExitCode::SUCCESS
 }

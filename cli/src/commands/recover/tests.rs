@@ -1,0 +1,98 @@
+//! What a recovery is said to cost, to the message, and where that ends.
+
+use bellwether_client::{BrokerId, CopyRole};
+
+use super::preview::{given_up, preview, warning};
+use crate::commands::explain::facts::Said;
+use crate::commands::explain::given::{Given, member};
+
+/// Brokers 1 and 2 were in sync and are gone with their disks; broker 3 lagged.
+fn survivor(messages: u64) -> Given {
+    Given::whole().in_sync(&[1, 2]).down(1).down(2).holds(3, messages).role(3, CopyRole::Waits)
+}
+
+#[test]
+fn what_the_leader_noted_makes_the_loss_exact_to_the_message() {
+    let given = survivor(900).noted(1_400);
+    let preview = preview(&given.0);
+    let best = &preview.prospects[0];
+    assert_eq!((best.broker, best.lost, best.more), (BrokerId(3), 500, true));
+    assert_eq!(preview.obstacle, None);
+    let words = best.words(&given.0);
+    assert!(words.contains("at least 500 confirmed messages are lost"), "{words}");
+    assert!(words.contains("its copy ends at offset 901 with 900 messages"), "{words}");
+    assert!(words.contains("confirmed messages after offset 1401 may exist"), "{words}");
+    assert_eq!(given_up(&given.0, member(3)), [member(1), member(2)]);
+    let warned = warning(&given.0, member(3)).expect("they may still run");
+    assert!(warned.contains("brokers 1 and 2"), "{warned}");
+}
+
+#[test]
+fn without_a_note_it_is_said_what_cannot_be_known() {
+    let given = survivor(900);
+    let words = preview(&given.0).prospects[0].words(&given.0);
+    assert!(words.contains("no confirmed message is known to be lost"), "{words}");
+    assert!(words.contains("after offset 901 may exist; none of the surviving copies"), "{words}");
+}
+
+#[test]
+fn what_the_survivor_heard_from_its_leader_counts_as_known() {
+    let mut given = survivor(900);
+    given.copy(3).heard_committed = bellwether_client::Offset(950);
+    let words = preview(&given.0).prospects[0].words(&given.0);
+    assert!(words.contains("after offset 950 may exist"), "{words}");
+}
+
+#[test]
+fn of_two_that_lag_the_one_that_loses_less_is_first_and_the_other_costs_the_difference() {
+    let mut given = Given::whole().in_sync(&[1]).down(1).holds(2, 800).holds(3, 900);
+    given.0.condition.queue.min_isr = 1;
+    let prospects = preview(&given.0).prospects;
+    let costs: Vec<_> = prospects.iter().map(|p| (p.broker.0, p.lost)).collect();
+    assert_eq!(costs, [(3, 0), (2, 100)]);
+    let words = prospects[1].words(&given.0);
+    assert!(words.contains("at least 100 confirmed messages are lost: another copy has them"));
+}
+
+/// The disks of the two others are gone, and the leader has everything: exactly nothing is lost.
+#[test]
+fn a_survivor_that_is_in_sync_loses_exactly_nothing() {
+    let mut given = Given::whole().in_sync(&[1, 2]).down(2).down(3);
+    given.copy(1).starved = true;
+    given.copy(1).role = CopyRole::Leads;
+    let preview = preview(&given.0);
+    assert_eq!(preview.obstacle, None);
+    let best = &preview.prospects[0];
+    assert_eq!((best.broker, best.lost, best.more), (BrokerId(1), 0, false));
+    assert!(best.words(&given.0).contains("exactly 0 confirmed messages are lost"));
+    assert_eq!(given_up(&given.0, member(1)), [member(2)]);
+}
+
+fn obstacle(given: Given) -> String {
+    preview(&given.0).obstacle.expect("it must not be done")
+}
+
+#[test]
+fn nothing_is_forced_on_a_queue_that_is_well_or_can_be() {
+    assert!(obstacle(Given::whole()).contains("nothing to recover"));
+    let fit = Given::whole().in_sync(&[1, 2]).down(1).role(2, CopyRole::Waits);
+    assert!(obstacle(fit).contains("broker 2 is live with a copy that has everything"));
+    let silent = Said::Silent("frozen".to_owned());
+    let silent = Given::whole().in_sync(&[1, 2]).down(1).says(2, silent);
+    assert!(obstacle(silent).contains("does not answer: stop it, or bring it back"));
+    let mut away = survivor(900);
+    away.0.condition.fresh = false;
+    assert!(obstacle(away).contains("the coordinator cannot be reached"));
+    assert!(obstacle(survivor(900).stopped(3, "damaged")).contains("no broker that is live"));
+}
+
+#[test]
+fn an_in_sync_copy_that_is_damaged_or_of_another_disk_is_no_obstacle() {
+    let damaged = Given::whole().in_sync(&[1, 2]).down(1).stopped(2, "damaged").holds(3, 900);
+    assert_eq!(preview(&damaged.0).obstacle, None);
+    let emptied = Given::whole().in_sync(&[1, 2]).down(1).emptied(2).holds(3, 900);
+    let preview = preview(&emptied.0);
+    assert_eq!(preview.obstacle, None);
+    let order: Vec<u32> = preview.prospects.iter().map(|p| p.broker.0).collect();
+    assert_eq!(order, [3, 2], "the empty one comes last");
+}
