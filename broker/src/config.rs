@@ -4,9 +4,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use bellwether_protocol::ids::BrokerId;
+use bellwether_protocol::ids::{BrokerId, ClusterId};
 use bellwether_protocol::message::MESSAGE_BYTES_MAX;
 use tokio::net::TcpListener;
+
+use crate::tls::Tls;
 
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
@@ -30,6 +32,9 @@ pub struct BrokerConfig {
     pub rack: Option<String>,
     /// Folder of the journal. Change it to put the journal on a disk of its own. Default: `bellwether-data`.
     pub data: PathBuf,
+    /// The id that the cluster is to have: founded with it, or checked against it. Needed when certificates are made before the
+    /// first start. Default: any.
+    pub cluster: Option<ClusterId>,
     /// Where it is reached.
     pub addresses: Addresses,
     /// How long things may take.
@@ -62,6 +67,8 @@ pub struct Listeners {
     pub peer: TcpListener,
     /// For `/metrics`, `/healthz`, `/readyz`, when wanted.
     pub admin: Option<TcpListener>,
+    /// The certificates of the first two; without one, a port is plain.
+    pub tls: Tls,
 }
 
 /// How long things may take.
@@ -216,6 +223,7 @@ impl BrokerConfig {
             id,
             rack: None,
             data,
+            cluster: None,
             addresses,
             timing: Timing::default(),
             storage: Storage::default(),

@@ -13,5 +13,6 @@ mod run;
 pub mod seams;
 pub mod session;
 pub mod shard;
+pub mod tls;
 
 pub use run::{BrokerError, run};

@@ -167,6 +167,9 @@ metrics! {
     Gauge client_connections "bellwether_client_connections" "Client connections open.";
     Counter client_connections_opened "bellwether_client_connections_opened_total" "Client connections past their handshake.";
     Counter handshakes_failed "bellwether_handshakes_failed_total" "Client connections that failed their handshake.";
+    Gauge tls_client_certificate_expires "bellwether_tls_client_certificate_expires_timestamp_seconds" "When the certificate of the port for clients expires, in seconds since 1970; 0 without TLS.";
+    Gauge tls_peer_certificate_expires "bellwether_tls_peer_certificate_expires_timestamp_seconds" "When the certificate of the port for brokers expires, in seconds since 1970; 0 without TLS.";
+    Gauge tls_reload_failed "bellwether_tls_reload_failed" "1 while new certificate files are no good and the old certificate is still in use.";
     Gauge producers "bellwether_producers" "Producers attached.";
     Gauge consumers "bellwether_consumers" "Consumers attached.";
     Gauge publish_bytes_in_flight "bellwether_publish_bytes_in_flight" "Bytes of publishes taken and not answered.";

@@ -78,7 +78,7 @@ pub async fn run(
     };
     let folder = journal.folder();
     let cluster = tokio::select! {
-        cluster = session::join_cluster(&coordinator, folder.cluster()) => cluster?,
+        cluster = session::join_cluster(&coordinator, folder.cluster(), config.cluster) => cluster?,
         () = shutdown.cancelled() => return Ok(()),
     };
     folder.claim(cluster)?;
@@ -100,6 +100,7 @@ pub async fn run(
             cluster,
             store,
             promise: config.timing.promise,
+            tls: listeners.tls.peer(),
             outbox_bytes_max: usize::try_from(config.limits.peer_window_bytes)
                 .unwrap_or(usize::MAX),
             snapshot_bytes_per_second: config.storage.snapshot_bytes_per_second,
@@ -113,6 +114,7 @@ pub async fn run(
         &tracker,
         stop.clone(),
     );
+    tracker.spawn(crate::tls::follow(listeners.tls.clone(), metrics.clone(), stop.clone()));
     let local_queues: Vec<QueueId> = recovered.iter().map(|log| log.queue).collect();
     let (catalog, watcher) = Catalog::new(
         CatalogConfig { me: config.id, cluster, local_queues },
@@ -168,7 +170,8 @@ pub async fn run(
         metrics,
         config.limits.clone(),
         &config.timing,
-    );
+    )
+    .with_tls(listeners.tls.client());
     let server = connection::serve(listeners.client, Arc::new(service), stop.clone());
     let serving = tracker.spawn(server);
 

@@ -3,6 +3,7 @@
 use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::commands::bench::BenchArgs;
+use crate::commands::certs::CertsArgs;
 use crate::commands::cluster::ClusterArgs;
 use crate::commands::consume::ConsumeArgs;
 use crate::commands::exchange::ExchangeArgs;
@@ -40,6 +41,8 @@ pub enum Command {
     Queue(QueueArgs),
     /// Look at the cluster
     Cluster(ClusterArgs),
+    /// Make certificates for trials and small installations
+    Certs(CertsArgs),
     /// Measure one producer and one consumer, end to end
     Bench(BenchArgs),
 }

@@ -48,6 +48,7 @@ async fn run(understood: Understood) -> Result<(), Failure> {
         Command::Exchange(args) => commands::exchange::run(args).await,
         Command::Queue(args) => commands::queue::run(args).await,
         Command::Cluster(args) => commands::cluster::run(args).await,
+        Command::Certs(args) => commands::certs::run(&args),
         Command::Bench(args) => commands::bench::run(args).await,
     }
 }

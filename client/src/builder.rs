@@ -1,11 +1,14 @@
 //! What a client is told before it connects: names, deadlines, heartbeats; and the limits that it sets itself.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bellwether_protocol::names::VirtualHost;
+use bellwether_tls::TlsError;
 
 use crate::client::Client;
 use crate::error::ConnectError;
+use crate::tls::{Secure, TlsOptions};
 
 /// Default of [`ClientBuilder::deadline`].
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
@@ -37,6 +40,7 @@ pub struct ClientBuilder {
     virtual_host: String,
     deadline: Duration,
     heartbeat: Duration,
+    tls: Option<TlsOptions>,
 }
 
 /// A checked [`ClientBuilder`].
@@ -46,6 +50,7 @@ pub(crate) struct Config {
     pub(crate) virtual_host: VirtualHost,
     pub(crate) deadline: Duration,
     pub(crate) heartbeat: Duration,
+    pub(crate) tls: Option<Arc<Secure>>,
 }
 
 impl Default for ClientBuilder {
@@ -55,6 +60,7 @@ impl Default for ClientBuilder {
             virtual_host: "/".to_owned(),
             deadline: DEADLINE,
             heartbeat: HEARTBEAT,
+            tls: None,
         }
     }
 }
@@ -90,6 +96,13 @@ impl ClientBuilder {
         self
     }
 
+    /// Speaks TLS with the brokers. Default: it does not.
+    #[must_use]
+    pub fn tls(mut self, tls: TlsOptions) -> Self {
+        self.tls = Some(tls);
+        self
+    }
+
     /// Connects to any of these brokers, each `host:port`; the others of the cluster are learnt from it.
     ///
     /// # Errors
@@ -103,6 +116,10 @@ impl ClientBuilder {
             virtual_host: VirtualHost::new(self.virtual_host)?,
             deadline: self.deadline,
             heartbeat: self.heartbeat,
+            tls: match self.tls {
+                Some(tls) => Some(Arc::new(tls.open().map_err(unusable)?)),
+                None => None,
+            },
         };
         let addresses = brokers
             .into_iter()
@@ -110,6 +127,10 @@ impl ClientBuilder {
             .collect::<Result<Vec<String>, ConnectError>>()?;
         Client::start(config, addresses).await
     }
+}
+
+fn unusable(error: TlsError) -> ConnectError {
+    ConnectError::InvalidTls { message: error.to_string() }
 }
 
 /// An address as it was given, when it is `host:port`.

@@ -100,6 +100,13 @@ impl Client {
                                 message: error.message.clone(),
                             });
                         }
+                        // Whatever is wrong with certificates will not pass by itself.
+                        ConnectFailure::Insecure { address, why } => {
+                            return Err(ConnectError::Insecure {
+                                address: address.clone(),
+                                message: why.clone(),
+                            });
+                        }
                         failure => last = failure.to_string(),
                     },
                 }

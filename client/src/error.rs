@@ -215,6 +215,20 @@ pub enum ConnectError {
         /// Its words.
         message: String,
     },
+    /// Certificates or keys of this client that cannot be used. Nothing was tried.
+    #[error("TLS: {message}")]
+    InvalidTls {
+        /// What is wrong, and with which file.
+        message: String,
+    },
+    /// There is no secure connection: a certificate was refused, by this side or the other, or the broker does not speak TLS.
+    #[error("no secure connection with {address}: {message}")]
+    Insecure {
+        /// Which broker.
+        address: String,
+        /// What is wrong and what to do.
+        message: String,
+    },
     /// No broker could be reached before the deadline.
     #[error("no broker could be reached within {waited:.1?}; the last obstacle: {last}")]
     Unreachable {

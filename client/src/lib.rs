@@ -38,6 +38,7 @@ mod link;
 mod lock;
 mod message;
 mod producer;
+mod tls;
 
 pub use bellwether_protocol::client::{
     AbsentBroker, Binding, BrokerStatus, ClusterStatus, Drain, ExchangeKind, Moved, PlannedMove,
@@ -57,3 +58,4 @@ pub use error::{
 };
 pub use message::{InvalidMessage, Message};
 pub use producer::{Producer, ProducerBuilder, Receipt};
+pub use tls::TlsOptions;

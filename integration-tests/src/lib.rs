@@ -2,6 +2,7 @@
 
 pub mod binary;
 pub mod broker;
+pub mod certificates;
 pub mod checker;
 pub mod cluster;
 pub mod driver;

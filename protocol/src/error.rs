@@ -36,7 +36,7 @@ pub struct BrokerAddress {
 macro_rules! error_codes {
     ($($(#[$doc:meta])* $name:ident = $code:literal, $retry:literal;)*) => {
         /// Stable error codes. 1xx connection, 2xx names and declarations, 3xx publishing,
-        /// 4xx consuming, 5xx the cluster's condition.
+        /// 4xx consuming, 5xx the cluster's condition, 6xx security.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum ErrorCode {
             $($(#[$doc])* $name,)*
@@ -132,6 +132,12 @@ error_codes! {
     TimedOut = 504, true;
     /// A defect of the broker. Please report it.
     Internal = 599, true;
+    /// This port speaks TLS, and what arrived is not TLS. The connection is closed.
+    TlsExpected = 610, false;
+    /// What arrived is TLS, and this port does not speak TLS. The connection is closed.
+    TlsUnexpected = 611, false;
+    /// The certificate is not the one of whoever speaks. The connection is closed.
+    WrongCertificate = 612, false;
 }
 
 impl ErrorBody {

@@ -6,21 +6,34 @@ use std::time::Duration;
 use bellwether_protocol::client::{BrokerFrame, ClientFrame, Hello, VERSIONS, Welcome};
 use bellwether_protocol::error::{ErrorBody, ErrorCode};
 use bellwether_protocol::{CodecError, Frame, FrameCodec, Limits, negotiate};
+use bellwether_tls::{CertificateIdentity, TLS_FIRST_BYTE};
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::Instant;
 use tokio_util::codec::Decoder;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
+use super::secure::tls_unexpected;
 use super::session::Session;
 use super::{Service, WRITE_TIMEOUT, shutting_down};
 
 /// Shortest heartbeat that a client may ask for: more often would be load, not life.
 const HEARTBEAT_MIN: Duration = Duration::from_millis(100);
 
+/// What is known of a connection before its first frame.
+pub(super) struct Arrival {
+    /// Whom the client's certificate names, if it showed one and TLS verified it.
+    pub certificate: Option<CertificateIdentity>,
+    /// When the handshake has to be done. TLS has used some of the time already.
+    pub until: Instant,
+}
+
 /// What is known once both have said hello.
 pub(super) struct Greeted {
     pub hello: Hello,
+    /// See [`Arrival`].
+    pub certificate: Option<CertificateIdentity>,
     pub codec: FrameCodec<ClientFrame>,
     /// What came behind the hello.
     pub arrived: BytesMut,
@@ -35,19 +48,34 @@ impl Greeted {
 }
 
 /// Serves one client from its first byte to its last.
-pub async fn serve_connection<S>(mut socket: S, service: Arc<Service>, shutdown: CancellationToken)
+pub async fn serve_connection<S>(socket: S, service: Arc<Service>, shutdown: CancellationToken)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let until = Instant::now() + service.handshake_timeout;
+    serve_arrived(socket, Arrival { certificate: None, until }, service, shutdown).await;
+}
+
+/// The same, with what is known already.
+pub(super) async fn serve_arrived<S>(
+    mut socket: S,
+    arrival: Arrival,
+    service: Arc<Service>,
+    shutdown: CancellationToken,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let Arrival { certificate, until } = arrival;
+    let greeting = greet(&mut socket, certificate, &service);
     let greeted = tokio::select! {
-        greeted = tokio::time::timeout(service.handshake_timeout, greet(&mut socket, &service)) => greeted,
+        greeted = tokio::time::timeout_at(until, greeting) => greeted,
         () = shutdown.cancelled() => Ok(Err(Refusal::Said(shutting_down()))),
     };
     let refusal = match greeted {
         Ok(Ok(greeted)) => {
             service.metrics.client_connections_opened.increment();
             service.metrics.client_connections.add(1);
-            debug!(client = %greeted.hello.client_name, virtual_host = %greeted.hello.virtual_host, "client connected");
+            debug!(client = %greeted.hello.client_name, certificate = greeted.certificate.as_ref().map(|named| named.name.as_str()), virtual_host = %greeted.hello.virtual_host, "client connected");
             Session::serve(socket, greeted, Arc::clone(&service), shutdown).await;
             service.metrics.client_connections.subtract(1);
             return;
@@ -79,6 +107,7 @@ enum Refusal {
 
 async fn greet<S: AsyncRead + AsyncWrite + Unpin>(
     socket: &mut S,
+    certificate: Option<CertificateIdentity>,
     service: &Service,
 ) -> Result<Greeted, Refusal> {
     let mut codec = FrameCodec::<ClientFrame>::new(Limits {
@@ -86,6 +115,9 @@ async fn greet<S: AsyncRead + AsyncWrite + Unpin>(
     });
     let mut arrived = BytesMut::new();
     let first = loop {
+        if arrived.first() == Some(&TLS_FIRST_BYTE) {
+            return Err(Refusal::Said(tls_unexpected()));
+        }
         match codec.decode(&mut arrived) {
             Ok(Some(frame)) => break frame,
             Ok(None) => {}
@@ -106,7 +138,7 @@ async fn greet<S: AsyncRead + AsyncWrite + Unpin>(
     let welcome = BrokerFrame::Welcome(welcome(service, version));
     send(socket, &welcome).await.map_err(|_| Refusal::Gone)?;
     codec.set_limits(service.frame_limits());
-    Ok(Greeted { hello, codec, arrived })
+    Ok(Greeted { hello, certificate, codec, arrived })
 }
 
 fn welcome(service: &Service, version: u16) -> Welcome {
@@ -122,7 +154,10 @@ fn welcome(service: &Service, version: u16) -> Welcome {
     }
 }
 
-async fn send<S: AsyncWrite + Unpin>(socket: &mut S, frame: &BrokerFrame) -> std::io::Result<()> {
+pub(super) async fn send<S: AsyncWrite + Unpin>(
+    socket: &mut S,
+    frame: &BrokerFrame,
+) -> std::io::Result<()> {
     let mut bytes = BytesMut::new();
     frame.encode(&mut bytes);
     let written = async {
@@ -133,7 +168,7 @@ async fn send<S: AsyncWrite + Unpin>(socket: &mut S, frame: &BrokerFrame) -> std
 }
 
 /// Reads a little of what a refused client still sends: closed with unread bytes, a socket is reset, and the goodbye lost.
-async fn drain<S: AsyncRead + AsyncWrite + Unpin>(socket: &mut S) {
+pub(crate) async fn drain<S: AsyncRead + AsyncWrite + Unpin>(socket: &mut S) {
     const DRAIN_FOR: Duration = Duration::from_millis(200);
     const DRAIN_BYTES_MAX: usize = 64 * 1024;
     let drained = async {

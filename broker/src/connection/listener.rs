@@ -14,7 +14,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
-use super::{Service, serve_connection};
+use super::Service;
+use super::secure::serve_socket;
 
 /// Pause after a failed accept: mostly it is for want of file descriptors, and those come back with time.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -41,7 +42,8 @@ pub async fn serve(listener: TcpListener, service: Arc<Service>, shutdown: Cance
         };
         let Ok(permit) = Arc::clone(&room).try_acquire_owned() else {
             warn!(%from, limit = service.limits.connections_max, "a client was turned away: too many connections");
-            connections.spawn(turn_away(socket, service.limits.connections_max));
+            let secure = service.tls.is_some();
+            connections.spawn(turn_away(socket, service.limits.connections_max, secure));
             continue;
         };
         if let Err(error) = socket.set_nodelay(true) {
@@ -49,7 +51,7 @@ pub async fn serve(listener: TcpListener, service: Arc<Service>, shutdown: Cance
         }
         let (service, shutdown) = (Arc::clone(&service), shutdown.clone());
         connections.spawn(async move {
-            serve_connection(socket, service, shutdown).await;
+            serve_socket(socket, service, shutdown).await;
             drop(permit);
         });
     }
@@ -57,13 +59,20 @@ pub async fn serve(listener: TcpListener, service: Arc<Service>, shutdown: Cance
     connections.wait().await;
 }
 
-async fn turn_away(mut socket: TcpStream, limit: usize) {
+/// A TLS record: the fatal alert "internal error". Whoever is turned away is not worth a TLS handshake, and cannot read a
+/// goodbye without one.
+const TURNED_AWAY: [u8; 7] = [0x15, 0x03, 0x03, 0x00, 0x02, 0x02, 0x50];
+
+async fn turn_away(mut socket: TcpStream, limit: usize, secure: bool) {
     let words = format!(
         "this broker has {limit} connections, the most that are allowed; connect to another one"
     );
     let error = ErrorBody::not_done(ErrorCode::ConnectionLimit, words);
     let mut bytes = BytesMut::new();
-    BrokerFrame::Goodbye(error).encode(&mut bytes);
+    match secure {
+        true => bytes.extend_from_slice(&TURNED_AWAY),
+        false => BrokerFrame::Goodbye(error).encode(&mut bytes),
+    }
     let told = tokio::time::timeout(REFUSAL_TIMEOUT, socket.write_all(&bytes)).await;
     if !matches!(told, Ok(Ok(()))) {
         debug!("a client did not hear why it was turned away");

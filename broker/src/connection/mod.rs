@@ -16,6 +16,7 @@ mod inbox;
 mod listener;
 mod outbox;
 mod requests;
+mod secure;
 mod session;
 #[cfg(test)]
 mod tests;
@@ -32,7 +33,9 @@ use crate::config::{Limits, Timing};
 use crate::metrics::Metrics;
 use crate::publish::{PeerGate, PublishLimits, ShardGate};
 use crate::shard::input::ConsumerKey;
+use crate::tls::ClientTls;
 
+pub(crate) use handshake::drain;
 pub use handshake::serve_connection;
 pub use listener::serve;
 
@@ -55,6 +58,8 @@ pub struct Service {
     pub limits: Limits,
     pub heartbeat: Duration,
     pub handshake_timeout: Duration,
+    /// TLS, where clients have to speak it.
+    pub tls: Option<Arc<ClientTls>>,
     consumers: AtomicU64,
 }
 
@@ -76,8 +81,15 @@ impl Service {
             limits,
             heartbeat: timing.heartbeat,
             handshake_timeout: timing.handshake_timeout,
+            tls: None,
             consumers: AtomicU64::new(1),
         }
+    }
+
+    /// The same for clients that have to speak TLS.
+    #[must_use]
+    pub fn with_tls(self, tls: Option<Arc<ClientTls>>) -> Service {
+        Service { tls, ..self }
     }
 
     fn next_consumer(&self) -> ConsumerKey {

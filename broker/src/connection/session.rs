@@ -11,6 +11,7 @@ use bellwether_protocol::error::{ErrorBody, ErrorCode};
 use bellwether_protocol::ids::ConsumerHandle;
 use bellwether_protocol::names::VirtualHost;
 use bellwether_protocol::{CodecError, FrameCodec};
+use bellwether_tls::CertificateIdentity;
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadHalf};
 use tokio::sync::watch;
@@ -48,6 +49,8 @@ pub(super) const CATCH_UP_FOR: Duration = Duration::from_secs(1);
 pub(super) struct Session<S> {
     pub service: Arc<Service>,
     pub host: VirtualHost,
+    /// Whom the client's verified certificate names, for whoever asks who this is.
+    pub certificate: Option<CertificateIdentity>,
     socket: ReadHalf<S>,
     codec: FrameCodec<ClientFrame>,
     arrived: BytesMut,
@@ -111,6 +114,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<S> {
         );
         let session = Session {
             host: greeted.hello.virtual_host,
+            certificate: greeted.certificate,
             socket: read,
             codec: greeted.codec,
             arrived: greeted.arrived,
@@ -149,7 +153,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<S> {
         let reason = match end {
             End::Left => None,
             End::Said(error) => {
-                tracing::debug!(reason = %error.message, "a client connection was closed");
+                let certificate = self.certificate.as_ref().map(|named| named.name.as_str());
+                tracing::debug!(reason = %error.message, certificate, "a client connection was closed");
                 Some(error)
             }
         };

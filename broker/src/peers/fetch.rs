@@ -8,11 +8,11 @@ use bellwether_protocol::CodecError;
 use bellwether_protocol::ids::{BrokerLife, Epoch, QueueId};
 use bellwether_protocol::peer::{PeerFrame, Purpose};
 use bytes::{Bytes, BytesMut};
-use tokio::net::TcpStream;
 
 use super::Shared;
 use super::dial::{DialError, dial};
 use super::hello::Framed;
+use super::secure::Stream;
 use crate::seams::SnapshotPart;
 use crate::shard::input::{PeerNews, ShardInput};
 
@@ -88,7 +88,7 @@ async fn fetch_one(
 ) -> Result<(), FetchError> {
     let me = shared.me.borrow().filter(|me| me.ready).ok_or(FetchError::NotReady)?;
     let address = shared.address_of(from.broker).ok_or(FetchError::NoAddress)?;
-    let (mut framed, theirs) = dial(shared, &me, &address, Purpose::Snapshot).await?;
+    let (mut framed, theirs) = dial(shared, &me, from.broker, &address, Purpose::Snapshot).await?;
     if theirs.life != from {
         return Err(FetchError::OtherLife);
     }
@@ -103,7 +103,7 @@ async fn fetch_one(
     take_live(shared, &mut framed, queue, fetch).await
 }
 
-async fn take_state(framed: &mut Framed<TcpStream>, bytes: u64) -> Result<Bytes, FetchError> {
+async fn take_state(framed: &mut Framed<Stream>, bytes: u64) -> Result<Bytes, FetchError> {
     if bytes > STATE_BYTES_MAX {
         return Err(FetchError::StateTooLarge(bytes));
     }
@@ -120,7 +120,7 @@ async fn take_state(framed: &mut Framed<TcpStream>, bytes: u64) -> Result<Bytes,
 /// Hands whole batches on; the shard's mailbox slows the leader when it is full.
 async fn take_live(
     shared: &Shared,
-    framed: &mut Framed<TcpStream>,
+    framed: &mut Framed<Stream>,
     queue: QueueId,
     fetch: u64,
 ) -> Result<(), FetchError> {
@@ -155,7 +155,7 @@ fn whole_batches(arrived: &[u8]) -> Result<usize, FetchError> {
     Ok(end)
 }
 
-async fn next(framed: &mut Framed<TcpStream>) -> Result<PeerFrame, FetchError> {
+async fn next(framed: &mut Framed<Stream>) -> Result<PeerFrame, FetchError> {
     let frame = tokio::time::timeout(SILENCE_MAX, framed.read())
         .await
         .map_err(|_| FetchError::Silent)??;

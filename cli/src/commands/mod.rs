@@ -1,6 +1,7 @@
 //! The commands of users and operators: each connects, does one thing, says how it went, and leaves.
 
 pub mod bench;
+pub mod certs;
 pub mod cluster;
 pub mod confirms;
 pub mod consume;
@@ -9,6 +10,7 @@ pub mod publish;
 pub mod queue;
 mod rebalance;
 pub mod table;
+mod tls;
 
 use bellwether_client::{
     BindError, Client, ConnectError, ConsumeError, DeclareError, DeleteError, DrainError,
@@ -19,6 +21,7 @@ use clap::Args;
 
 use crate::outcome::Failure;
 use crate::values::Span;
+use tls::ClientTlsArgs;
 
 /// How a command reaches the cluster, and how it answers.
 #[derive(Args, Clone, Debug)]
@@ -34,6 +37,8 @@ pub struct ClientArgs {
         default_value = "127.0.0.1:7400,127.0.0.1:7401,127.0.0.1:7402"
     )]
     pub connect: Vec<String>,
+    #[command(flatten)]
+    pub tls: ClientTlsArgs,
     /// Virtual host that all names lie in
     #[arg(long, global = true, value_name = "NAME", default_value = "/")]
     pub vhost: VirtualHost,
@@ -52,6 +57,10 @@ impl ClientArgs {
             .name("bellwether-cli")
             .virtual_host(self.vhost.as_str())
             .deadline(self.timeout.0);
+        let builder = match self.tls.options()? {
+            Some(tls) => builder.tls(tls),
+            None => builder,
+        };
         Ok(builder.connect(&self.connect).await?)
     }
 }
@@ -85,7 +94,9 @@ failures!(
 impl From<ConnectError> for Failure {
     fn from(error: ConnectError) -> Failure {
         match error {
-            ConnectError::NoAddress | ConnectError::InvalidAddress { .. } => Failure::usage(error),
+            ConnectError::NoAddress
+            | ConnectError::InvalidAddress { .. }
+            | ConnectError::InvalidTls { .. } => Failure::usage(error),
             other => Failure::not_done(other),
         }
     }

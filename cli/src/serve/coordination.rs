@@ -28,6 +28,10 @@ pub fn connector(args: &ServeArgs) -> Result<Arc<dyn Connector>, Failure> {
         Some(auth) => config.with_digest(digest(auth)?),
         None => config,
     };
+    let config = match args.settings.tls.zookeeper()? {
+        Some(tls) => config.with_tls(tls),
+        None => config,
+    };
     Ok(Arc::new(ZooKeeperConnector::new(config)))
 }
 

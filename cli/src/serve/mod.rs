@@ -95,12 +95,15 @@ async fn start(
     let unbound =
         bellwether_broker::config::Addresses { client: String::new(), peer: String::new() };
     settings.broker(BrokerId(id), unbound).check().map_err(Failure::usage)?;
+    let tls = settings.tls.open(BrokerId(id))?;
+    let cluster = settings.tls.cluster(&tls)?;
     let (listeners, addresses) =
-        addresses::bind(&settings.network).await.map_err(|error| match error {
+        addresses::bind(settings, tls).await.map_err(|error| match error {
             addresses::AddressError::CannotBind { .. } => Failure::not_done(error),
             wrong => Failure::usage(wrong),
         })?;
-    let config: BrokerConfig = settings.broker(BrokerId(id), addresses);
+    let mut config: BrokerConfig = settings.broker(BrokerId(id), addresses);
+    config.cluster = cluster;
     let ready = Ready {
         id,
         clients: config.addresses.client.clone(),

@@ -10,13 +10,14 @@ use bellwether_protocol::codec::CodecError;
 use bellwether_protocol::error::ErrorBody;
 use bellwether_protocol::frame::{Frame, Limits};
 use bytes::BytesMut;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_util::codec::Decoder;
 use tokio_util::sync::CancellationToken;
 
 use super::{Link, reader, writer};
 use crate::builder::Config;
+use crate::tls::{Unsecured, unsecured};
 
 /// Longest frame accepted before the broker's own limit is known, in bytes: a welcome with its addresses.
 const WELCOME_BYTES_MAX: usize = 64 * 1024;
@@ -30,6 +31,8 @@ pub(crate) enum ConnectFailure {
     Refused { address: String, error: ErrorBody },
     #[error("{address} does not speak this protocol: {why}")]
     Protocol { address: String, why: String },
+    #[error("no secure connection with {address}: {why}")]
+    Insecure { address: String, why: String },
     #[error("{address} did not answer within {waited:.1?}")]
     Silent { address: String, waited: Duration },
     #[error("{address}: {why}")]
@@ -44,12 +47,8 @@ pub(crate) async fn connect(
     closing: &CancellationToken,
 ) -> Result<Arc<Link>, ConnectFailure> {
     let silent = |_| ConnectFailure::Silent { address: address.to_owned(), waited: patience };
-    let (stream, arrived, welcome) =
-        tokio::time::timeout(patience, open(address, config)).await.map_err(silent)??;
-    let link = Arc::new(Link::new(address.to_owned(), welcome));
-    let (read_half, write_half) = stream.into_split();
-    tokio::spawn(reader::run(Arc::clone(&link), read_half, arrived, config.heartbeat));
-    tokio::spawn(writer::run(Arc::clone(&link), write_half, closing.child_token()));
+    let opening = open(address, config, closing);
+    let link = tokio::time::timeout(patience, opening).await.map_err(silent)??;
     tracing::debug!(broker.id = %link.broker(), broker.address = address, "connected");
     Ok(link)
 }
@@ -57,11 +56,59 @@ pub(crate) async fn connect(
 async fn open(
     address: &str,
     config: &Config,
-) -> Result<(TcpStream, BytesMut, Welcome), ConnectFailure> {
-    let socket = |error| ConnectFailure::Socket { address: address.to_owned(), error };
+    closing: &CancellationToken,
+) -> Result<Arc<Link>, ConnectFailure> {
+    let socket = |error| failed(address, error);
     let mut stream = TcpStream::connect(address).await.map_err(socket)?;
     // Confirms are waited for one at a time by careful producers: 40 ms of Nagle would be their latency.
     stream.set_nodelay(true).map_err(socket)?;
+    let Some(tls) = &config.tls else {
+        let greeted = greet(address, config, &mut stream).await?;
+        return Ok(begin(address, config, closing, greeted, stream.into_split()));
+    };
+    let secured = tls.connect(address, stream).await;
+    let mut stream = secured.map_err(|error| insecure(address, error))?;
+    let greeted = greet(address, config, &mut stream).await?;
+    Ok(begin(address, config, closing, greeted, tokio::io::split(stream)))
+}
+
+/// Starts the two tasks of a connection. They are the same code for a plain socket, whose halves share no lock, as for TLS.
+fn begin<R, W>(
+    address: &str,
+    config: &Config,
+    closing: &CancellationToken,
+    (arrived, welcome): (BytesMut, Welcome),
+    (read_half, write_half): (R, W),
+) -> Arc<Link>
+where
+    R: AsyncRead + Unpin + Send + 'static,
+    W: AsyncWrite + Unpin + Send + 'static,
+{
+    let link = Arc::new(Link::new(address.to_owned(), welcome));
+    tokio::spawn(reader::run(Arc::clone(&link), read_half, arrived, config.heartbeat));
+    tokio::spawn(writer::run(Arc::clone(&link), write_half, closing.child_token()));
+    link
+}
+
+fn insecure(address: &str, error: Unsecured) -> ConnectFailure {
+    let address = address.to_owned();
+    match error {
+        Unsecured::Tls(why) => ConnectFailure::Insecure { address, why },
+        Unsecured::Socket(error) => ConnectFailure::Socket { address, error },
+    }
+}
+
+/// An error of a socket. With TLS 1.3 a broker that refuses this side's certificate says so only behind the handshake.
+fn failed(address: &str, error: io::Error) -> ConnectFailure {
+    insecure(address, unsecured(error))
+}
+
+async fn greet<S: AsyncRead + AsyncWrite + Unpin>(
+    address: &str,
+    config: &Config,
+    stream: &mut S,
+) -> Result<(BytesMut, Welcome), ConnectFailure> {
+    let socket = |error| failed(address, error);
     let mut hello = BytesMut::new();
     ClientFrame::Hello(Hello {
         version_min: *VERSIONS.start(),
@@ -72,18 +119,19 @@ async fn open(
     })
     .encode(&mut hello);
     stream.write_all(&hello).await.map_err(socket)?;
+    stream.flush().await.map_err(socket)?;
     let mut arrived = BytesMut::new();
-    let welcome = welcome(address, &mut stream, &mut arrived).await?;
-    Ok((stream, arrived, welcome))
+    let welcome = welcome(address, stream, &mut arrived).await?;
+    Ok((arrived, welcome))
 }
 
-async fn welcome(
+async fn welcome<S: AsyncRead + Unpin>(
     address: &str,
-    stream: &mut TcpStream,
+    stream: &mut S,
     arrived: &mut BytesMut,
 ) -> Result<Welcome, ConnectFailure> {
     let protocol = |why: String| ConnectFailure::Protocol { address: address.to_owned(), why };
-    let socket = |error| ConnectFailure::Socket { address: address.to_owned(), error };
+    let socket = |error| failed(address, error);
     let mut codec = FrameCodec::<BrokerFrame>::new(Limits { frame_bytes_max: WELCOME_BYTES_MAX });
     loop {
         match codec.decode(arrived).map_err(|error: CodecError| protocol(error.to_string()))? {

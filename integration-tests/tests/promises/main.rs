@@ -9,5 +9,6 @@ mod inputs;
 mod moves;
 mod outage;
 mod restored;
+mod secured;
 mod story;
 mod topology;

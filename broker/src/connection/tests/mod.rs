@@ -3,6 +3,7 @@
 mod admission;
 mod deliveries;
 mod publishing;
+mod secured;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

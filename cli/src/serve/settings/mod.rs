@@ -1,6 +1,8 @@
 //! The settings of `serve`: one list, read by the same parser from flags, the environment and the
 //! configuration file, and printed back by `--print-config`.
 
+mod tls;
+
 use std::path::PathBuf;
 
 use bellwether_broker::config::{
@@ -8,6 +10,8 @@ use bellwether_broker::config::{
 };
 use bellwether_protocol::ids::BrokerId;
 use clap::Args;
+
+pub use tls::TlsSettings;
 
 use crate::values::{ByteSize, Span, SpanOrOff};
 
@@ -32,6 +36,8 @@ pub struct Settings {
     pub zookeeper_auth: Option<String>,
     #[command(flatten)]
     pub network: NetworkSettings,
+    #[command(flatten)]
+    pub tls: TlsSettings,
     #[command(flatten)]
     pub timing: TimingSettings,
     #[command(flatten)]
@@ -78,7 +84,7 @@ pub struct NetworkSettings {
     /// Where /metrics, /healthz and /readyz are served [default: nowhere]
     #[arg(long, value_name = "HOST:PORT", env = "BELLWETHER_ADMIN_LISTEN")]
     pub admin_listen: Option<String>,
-    /// Listen on other than loopback addresses, though there is no TLS and no login yet
+    /// Listen on other than loopback addresses without TLS, or without clients having to show certificates
     #[arg(long, env = "BELLWETHER_INSECURE", value_name = "BOOL", default_value = "false",
           default_missing_value = "true", num_args = 0..=1, require_equals = true, hide_possible_values = true)]
     pub insecure: bool,
