@@ -228,3 +228,73 @@ fn ends_within(facts: &Facts, time: Duration) -> bool {
     let then = now.unwrap_or_default() + time;
     facts.not_after < i64::try_from(then.as_secs()).unwrap_or(i64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use bellwether_tls::make::{Authority, Pair};
+    use tempfile::TempDir;
+    use uuid::Uuid;
+
+    use super::*;
+
+    const LASTS: Duration = Duration::from_secs(30 * 24 * 3600);
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+        let waiting = async {
+            while !holds() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, waiting).await.unwrap_or_else(|_| panic!("never: {what}"));
+    }
+
+    fn put(folder: &TempDir, pair: &Pair) -> Files {
+        let path = |name| folder.path().join(name);
+        std::fs::write(path("b.key"), &pair.key).unwrap();
+        std::fs::write(path("b.crt"), &pair.certificate).unwrap();
+        let ca = Some(path("ca.crt"));
+        Files { certificate: path("b.crt"), key: path("b.key"), ca }
+    }
+
+    fn broker(authority: &Authority, cluster: u128) -> Pair {
+        let name = BrokerName { cluster: Uuid::from_u128(cluster), broker: 1 };
+        authority.broker(name, &[], LASTS).unwrap()
+    }
+
+    #[tokio::test]
+    async fn asked_to_reload_it_takes_what_is_good_and_refuses_another_cluster() {
+        let folder = TempDir::new().unwrap();
+        let authority = Authority::new("test authority", LASTS).unwrap();
+        std::fs::write(folder.path().join("ca.crt"), &authority.pair().certificate).unwrap();
+        let files = put(&folder, &broker(&authority, 7));
+        let tls = Tls::default()
+            .with_peer(files.clone(), BrokerId(1))
+            .and_then(|tls| tls.with_client(files, ClientCertificates::Ignored))
+            .unwrap();
+        assert_eq!(tls.cluster(), Some(ClusterId(Uuid::from_u128(7))));
+        let serial = || tls.peer().unwrap().facts().serial;
+        let first = serial();
+        let (metrics, stop) = (Arc::new(Metrics::default()), CancellationToken::new());
+        let following = tokio::spawn(follow(tls.clone(), metrics.clone(), stop.clone()));
+        eventually("the expiry to be told", || metrics.tls_peer_certificate_expires.get() > 0)
+            .await;
+
+        put(&folder, &broker(&authority, 7));
+        tls.reload();
+        eventually("the new certificate", || serial() != first).await;
+        assert_eq!(metrics.tls_reload_failed.get(), 0);
+
+        let second = serial();
+        put(&folder, &broker(&authority, 8));
+        tls.reload();
+        eventually("the refusal", || metrics.tls_reload_failed.get() == 1).await;
+        assert_eq!(serial(), second, "a certificate of another cluster is in use");
+
+        put(&folder, &broker(&authority, 7));
+        tls.reload();
+        eventually("the end of the trouble", || metrics.tls_reload_failed.get() == 0).await;
+        stop.cancel();
+        following.await.unwrap();
+    }
+}

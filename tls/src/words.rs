@@ -99,3 +99,38 @@ fn alert_words(alert: AlertDescription, side: Side) -> String {
         _ => format!("{other} ended the TLS handshake ({alert:?})"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(error: Error, side: Side) -> String {
+        let error = io::Error::new(io::ErrorKind::InvalidData, error);
+        explain(&error, side).expect("an error of TLS")
+    }
+
+    #[test]
+    fn each_failure_of_a_clients_handshake_says_what_to_do() {
+        let certificate = Error::InvalidCertificate;
+        for (error, said) in [
+            (certificate(CertificateError::Expired), "Replace it"),
+            (certificate(CertificateError::NotValidYet), "Compare the clocks"),
+            (certificate(CertificateError::UnknownIssuer), "--tls-ca FILE"),
+            (certificate(CertificateError::BadSignature), "--tls-ca FILE"),
+            (certificate(CertificateError::NotValidForName), "--tls-server-name NAME"),
+            (Error::AlertReceived(AlertDescription::CertificateRequired), "--tls-cert FILE"),
+            (Error::AlertReceived(AlertDescription::UnknownCA), "does not trust"),
+            (Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType), "plain"),
+        ] {
+            let words = words(error, Side::Dialer);
+            assert!(words.contains(said), "{words}");
+        }
+    }
+
+    #[test]
+    fn an_error_of_the_socket_is_not_one_of_tls() {
+        let reset = io::Error::from(io::ErrorKind::ConnectionReset);
+        assert_eq!(explain(&reset, Side::Dialer), None);
+        assert_eq!(explain(&io::Error::other("something"), Side::Acceptor), None);
+    }
+}

@@ -12,7 +12,7 @@ use tokio::sync::Semaphore;
 use super::dial::Suspect;
 use super::hello::{Framed, GreetError, HELLO_WAIT, hello, welcome};
 use super::link::{End, Link};
-use super::secure::{self, Stream};
+use super::secure::{self, Stream, Unsecured};
 use super::{Me, Shared, snapshot};
 use crate::shard::input::Side;
 
@@ -66,6 +66,11 @@ async fn take(shared: &Shared, stream: TcpStream, from: SocketAddr) -> Option<We
     }
     let (stream, named) = match secure::accepted(&shared.config, stream).await {
         Ok(secured) => secured,
+        // Whoever looks whether a port is open comes and goes: not worth a word to the operator.
+        Err(error @ (Unsecured::Ended | Unsecured::Silent)) => {
+            tracing::debug!(%from, %error, "a peer connection ended before it was secure");
+            return None;
+        }
         Err(error) => {
             tracing::warn!(%from, %error, "no secure connection with whoever connected to the port of brokers");
             return None;
