@@ -8,7 +8,7 @@ use bellwether_integration_tests::certificates::{A_DAY, Certificates};
 use bellwether_integration_tests::cluster::{Cluster, Setup};
 use bellwether_integration_tests::eventually::eventually;
 
-use super::story::{PATIENCE, Story};
+use super::story::{PATIENCE, Story, body};
 
 async fn secured(certificates: &Certificates) -> Story {
     let arguments = certificates.flags();
@@ -55,7 +55,7 @@ async fn certificates_replaced_under_load_drop_no_connection_and_bad_ones_are_ke
         before.push(certificates.serial_at(address).await.unwrap());
     }
     let sender = story.driver.producer("renewal", "", "orders", 100).await.unwrap();
-    sender.confirm("the first").await.unwrap();
+    sender.confirm(body(0)).await.unwrap();
     let links = opened(&mut story).await;
 
     for broker in 1..=3 {
@@ -63,13 +63,13 @@ async fn certificates_replaced_under_load_drop_no_connection_and_bad_ones_are_ke
     }
     for (address, before) in addresses.iter().zip(&before) {
         let renewed = eventually("the new certificate", PATIENCE, async || {
-            sender.confirm("under load").await?;
+            sender.confirm(body(1)).await.map_err(|failure| anyhow::anyhow!(failure.why))?;
             anyhow::ensure!(certificates.serial_at(address).await? != *before, "still the old one");
             Ok(())
         });
         renewed.await.unwrap();
     }
-    sender.confirm("the last").await.unwrap();
+    sender.confirm(body(2)).await.unwrap();
     assert_eq!(opened(&mut story).await, links, "a client had to connect again");
 
     std::fs::write(certificates.path("broker-1.crt"), "no certificate").unwrap();
@@ -82,7 +82,7 @@ async fn certificates_replaced_under_load_drop_no_connection_and_bad_ones_are_ke
     refused.await.unwrap();
     assert!(story.cluster.broker(1).logged().unwrap().contains("BEGIN CERTIFICATE"));
     assert_eq!(certificates.serial_at(&addresses[0]).await.unwrap(), kept);
-    sender.confirm("after all").await.unwrap();
+    sender.confirm(body(3)).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
