@@ -167,6 +167,9 @@ metrics! {
     Gauge client_connections "bellwether_client_connections" "Client connections open.";
     Counter client_connections_opened "bellwether_client_connections_opened_total" "Client connections past their handshake.";
     Counter handshakes_failed "bellwether_handshakes_failed_total" "Client connections that failed their handshake.";
+    Counter logins "bellwether_logins_total" "Client connections that logged in.";
+    Counter logins_failed "bellwether_logins_failed_total" "Logins refused: wrong password, unknown user, or not looked at after too many failures.";
+    Counter access_refused "bellwether_access_refused_total" "Requests, publishes and consumers refused for want of a permission.";
     Gauge producers "bellwether_producers" "Producers attached.";
     Gauge consumers "bellwether_consumers" "Consumers attached.";
     Gauge publish_bytes_in_flight "bellwether_publish_bytes_in_flight" "Bytes of publishes taken and not answered.";

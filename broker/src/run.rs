@@ -168,7 +168,8 @@ pub async fn run(
         metrics,
         config.limits.clone(),
         &config.timing,
-    );
+    )
+    .with_login(config.login_required);
     let server = connection::serve(listeners.client, Arc::new(service), stop.clone());
     let serving = tracker.spawn(server);
 

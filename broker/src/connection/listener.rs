@@ -15,6 +15,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
 use super::{Service, serve_connection};
+use crate::login::Origin;
 
 /// Pause after a failed accept: mostly it is for want of file descriptors, and those come back with time.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -49,7 +50,7 @@ pub async fn serve(listener: TcpListener, service: Arc<Service>, shutdown: Cance
         }
         let (service, shutdown) = (Arc::clone(&service), shutdown.clone());
         connections.spawn(async move {
-            serve_connection(socket, service, shutdown).await;
+            serve_connection(socket, Origin::plain(from.ip()), service, shutdown).await;
             drop(permit);
         });
     }

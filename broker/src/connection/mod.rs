@@ -14,8 +14,10 @@ mod consumers;
 mod handshake;
 mod inbox;
 mod listener;
+mod login;
 mod outbox;
 mod requests;
+mod rights;
 mod session;
 #[cfg(test)]
 mod tests;
@@ -29,6 +31,7 @@ use bellwether_protocol::error::{ErrorBody, ErrorCode};
 
 use crate::catalog::Catalog;
 use crate::config::{Limits, Timing};
+use crate::login::Login;
 use crate::metrics::Metrics;
 use crate::publish::{PeerGate, PublishLimits, ShardGate};
 use crate::shard::input::ConsumerKey;
@@ -55,6 +58,7 @@ pub struct Service {
     pub limits: Limits,
     pub heartbeat: Duration,
     pub handshake_timeout: Duration,
+    pub login: Login,
     consumers: AtomicU64,
 }
 
@@ -76,8 +80,15 @@ impl Service {
             limits,
             heartbeat: timing.heartbeat,
             handshake_timeout: timing.handshake_timeout,
+            login: Login::new(false),
             consumers: AtomicU64::new(1),
         }
+    }
+
+    /// Says whether who does not log in is turned away; else they may do everything.
+    #[must_use]
+    pub fn with_login(self, required: bool) -> Service {
+        Service { login: Login::new(required), ..self }
     }
 
     fn next_consumer(&self) -> ConsumerKey {

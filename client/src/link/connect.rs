@@ -4,22 +4,15 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bellwether_protocol::FrameCodec;
-use bellwether_protocol::client::{BrokerFrame, ClientFrame, Hello, VERSIONS, Welcome};
-use bellwether_protocol::codec::CodecError;
+use bellwether_protocol::client::Welcome;
 use bellwether_protocol::error::ErrorBody;
-use bellwether_protocol::frame::{Frame, Limits};
 use bytes::BytesMut;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio_util::codec::Decoder;
 use tokio_util::sync::CancellationToken;
 
+use super::login::shake_hands;
 use super::{Link, reader, writer};
 use crate::builder::Config;
-
-/// Longest frame accepted before the broker's own limit is known, in bytes: a welcome with its addresses.
-const WELCOME_BYTES_MAX: usize = 64 * 1024;
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
@@ -62,45 +55,6 @@ async fn open(
     let mut stream = TcpStream::connect(address).await.map_err(socket)?;
     // Confirms are waited for one at a time by careful producers: 40 ms of Nagle would be their latency.
     stream.set_nodelay(true).map_err(socket)?;
-    let mut hello = BytesMut::new();
-    ClientFrame::Hello(Hello {
-        version_min: *VERSIONS.start(),
-        version_max: *VERSIONS.end(),
-        client_name: config.name.clone(),
-        heartbeat_ms: u32::try_from(config.heartbeat.as_millis()).unwrap_or(u32::MAX),
-        virtual_host: config.virtual_host.clone(),
-    })
-    .encode(&mut hello);
-    stream.write_all(&hello).await.map_err(socket)?;
-    let mut arrived = BytesMut::new();
-    let welcome = welcome(address, &mut stream, &mut arrived).await?;
+    let (arrived, welcome) = shake_hands(address, &mut stream, config).await?;
     Ok((stream, arrived, welcome))
-}
-
-async fn welcome(
-    address: &str,
-    stream: &mut TcpStream,
-    arrived: &mut BytesMut,
-) -> Result<Welcome, ConnectFailure> {
-    let protocol = |why: String| ConnectFailure::Protocol { address: address.to_owned(), why };
-    let socket = |error| ConnectFailure::Socket { address: address.to_owned(), error };
-    let mut codec = FrameCodec::<BrokerFrame>::new(Limits { frame_bytes_max: WELCOME_BYTES_MAX });
-    loop {
-        match codec.decode(arrived).map_err(|error: CodecError| protocol(error.to_string()))? {
-            Some(BrokerFrame::Welcome(welcome)) if VERSIONS.contains(&welcome.version) => {
-                return Ok(welcome);
-            }
-            Some(BrokerFrame::Welcome(welcome)) => {
-                return Err(protocol(format!("it chose version {}", welcome.version)));
-            }
-            Some(BrokerFrame::Goodbye(error)) => {
-                return Err(ConnectFailure::Refused { address: address.to_owned(), error });
-            }
-            Some(_) => return Err(protocol("it spoke before its welcome".to_owned())),
-            None => {}
-        }
-        if stream.read_buf(arrived).await.map_err(socket)? == 0 {
-            return Err(socket(io::ErrorKind::UnexpectedEof.into()));
-        }
-    }
 }
