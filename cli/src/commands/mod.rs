@@ -5,19 +5,23 @@ pub mod cluster;
 pub mod confirms;
 pub mod consume;
 pub mod exchange;
+pub mod login;
 pub mod publish;
 pub mod queue;
 pub mod table;
+pub mod user;
 
 use bellwether_client::{
     BindError, Client, ConnectError, ConsumeError, DeclareError, DeleteError, DrainError,
     FlushError, Outcome, ProducerError, PublishError, PurgeError, QueryError, SettleError,
+    UserError,
 };
 use bellwether_protocol::names::VirtualHost;
 use clap::Args;
 
 use crate::outcome::Failure;
 use crate::values::Span;
+use login::LoginArgs;
 
 /// How a command reaches the cluster, and how it answers.
 #[derive(Args, Clone, Debug)]
@@ -42,6 +46,8 @@ pub struct ClientArgs {
     /// Answer in JSON
     #[arg(long, global = true)]
     pub json: bool,
+    #[command(flatten)]
+    pub login: LoginArgs,
 }
 
 impl ClientArgs {
@@ -51,6 +57,10 @@ impl ClientArgs {
             .name("bellwether-cli")
             .virtual_host(self.vhost.as_str())
             .deadline(self.timeout.0);
+        let builder = match self.login.credentials()? {
+            Some((user, password)) => builder.login(user, password),
+            None => builder,
+        };
         Ok(builder.connect(&self.connect).await?)
     }
 }
@@ -78,13 +88,16 @@ failures!(
     PublishError,
     PurgeError,
     QueryError,
-    SettleError
+    SettleError,
+    UserError
 );
 
 impl From<ConnectError> for Failure {
     fn from(error: ConnectError) -> Failure {
         match error {
-            ConnectError::NoAddress | ConnectError::InvalidAddress { .. } => Failure::usage(error),
+            ConnectError::NoAddress
+            | ConnectError::InvalidAddress { .. }
+            | ConnectError::InvalidPassword(_) => Failure::usage(error),
             other => Failure::not_done(other),
         }
     }

@@ -1,7 +1,7 @@
 //! `bellwether serve`: one broker, from its configuration to its hand-over.
 
 pub mod addresses;
-mod coordination;
+pub mod coordination;
 pub mod layers;
 pub mod logs;
 pub mod ready;
@@ -90,6 +90,7 @@ async fn start(
             "this broker has no number: give --id N, BELLWETHER_ID or `id = N` in the configuration file, unique in the cluster",
         ));
     };
+    settings.login.check(&settings.network).map_err(Failure::usage)?;
     let connector = coordination::connector(args)?;
     // Everything that can be judged is judged before the first port is bound.
     let unbound =

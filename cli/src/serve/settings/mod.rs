@@ -1,6 +1,8 @@
 //! The settings of `serve`: one list, read by the same parser from flags, the environment and the
 //! configuration file, and printed back by `--print-config`.
 
+mod login;
+
 use std::path::PathBuf;
 
 use bellwether_broker::config::{
@@ -10,6 +12,7 @@ use bellwether_protocol::ids::BrokerId;
 use clap::Args;
 
 use crate::values::{ByteSize, Span, SpanOrOff};
+pub use login::LoginSettings;
 
 /// What `serve` can be told. The name of a flag without its dashes is also the key in the
 /// configuration file, and in capitals behind BELLWETHER_ the environment variable.
@@ -32,6 +35,8 @@ pub struct Settings {
     pub zookeeper_auth: Option<String>,
     #[command(flatten)]
     pub network: NetworkSettings,
+    #[command(flatten)]
+    pub login: LoginSettings,
     #[command(flatten)]
     pub timing: TimingSettings,
     #[command(flatten)]
@@ -198,6 +203,7 @@ impl Settings {
         config.timing = self.timing.to_timing();
         config.storage = self.storage.to_storage();
         config.limits = self.limits.to_limits();
+        config.login_required = self.login.is_required(&self.network);
         if let Some(shards) = self.shards {
             config.shards = shards;
         }
