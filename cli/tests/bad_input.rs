@@ -186,6 +186,8 @@ fn nobody_there_is_not_done_and_not_unknown() {
         bellwether(&["queue", "list", "--connect", "127.0.0.1:1", "--timeout", "300ms"], &[]);
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8(output.stderr).unwrap().contains("no broker could be reached"));
+    let nowhere = ["user", "list", "--zookeeper", "127.0.0.1:1", "--timeout", "300ms"];
+    assert_eq!(bellwether(&nowhere, &[]).status.code(), Some(1));
 }
 
 #[test]

@@ -186,12 +186,15 @@ impl Rights {
 pub struct Access {
     rights: Arc<Rights>,
     decided: HashMap<(ExchangeName, RoutingKey), Result<(), ErrorBody>>,
+    /// Stands for all keys of an exchange; kept, so that none is made for each frame.
+    any_key: RoutingKey,
 }
 
 impl Access {
     #[must_use]
     pub fn new(user: Option<Arc<User>>, host: VirtualHost) -> Access {
-        Access { rights: Arc::new(Rights { user, host }), decided: HashMap::new() }
+        let any_key = RoutingKey::new("").expect("a routing key may be empty");
+        Access { rights: Arc::new(Rights { user, host }), decided: HashMap::new(), any_key }
     }
 
     #[must_use]
@@ -222,8 +225,8 @@ impl Access {
             return Ok(());
         }
         // An exchange other than the default one is decided for all its keys.
-        let key = if exchange.is_default() { key.clone() } else { no_key() };
-        let address = (exchange.clone(), key);
+        let key = if exchange.is_default() { key } else { &self.any_key };
+        let address = (exchange.clone(), key.clone());
         if let Some(decided) = self.decided.get(&address) {
             return decided.clone();
         }
@@ -234,10 +237,6 @@ impl Access {
         self.decided.insert(address, decision.clone());
         decision
     }
-}
-
-fn no_key() -> RoutingKey {
-    RoutingKey::new("").expect("a routing key may be empty")
 }
 
 #[cfg(test)]

@@ -186,7 +186,7 @@ async fn write(
             UserChange::SetPermissions(args.client.vhost.clone(), permissions)
         }
     };
-    let applied = within(args, apply(&**session, name, &change)).await?;
+    let applied = within(args, apply(&**session, name, &change)).await.map_err(Failure::Unknown)?;
     close(session).await;
     applied.map_err(|error| match error {
         ApplyError::Undecided(_) => Failure::Unknown(error.to_string()),
@@ -200,7 +200,7 @@ async fn users(args: &UserArgs) -> Result<Vec<UserSummary>, Failure> {
     let Some(session) = session(args).await? else {
         return Ok(args.client.client().await?.users().await?);
     };
-    let read = within(args, read_users(&*session)).await?;
+    let read = within(args, read_users(&*session)).await.map_err(Failure::NotDone)?;
     close(&session).await;
     read.map_err(Failure::not_done)
 }
@@ -235,15 +235,15 @@ async fn session(args: &UserArgs) -> Result<Option<Arc<dyn Coordinator>>, Failur
         Some(auth) => config.with_digest(digest(auth)?),
         None => config,
     };
-    let connected = within(args, ZooKeeperConnector::new(config).connect()).await?;
+    let connected =
+        within(args, ZooKeeperConnector::new(config).connect()).await.map_err(Failure::NotDone)?;
     connected.map(Some).map_err(Failure::not_done)
 }
 
-async fn within<T>(args: &UserArgs, done: impl Future<Output = T>) -> Result<T, Failure> {
+async fn within<T>(args: &UserArgs, done: impl Future<Output = T>) -> Result<T, String> {
     let patience = args.client.timeout;
-    tokio::time::timeout(patience.0, done)
-        .await
-        .map_err(|_| Failure::Unknown(format!("the ensemble did not answer within {patience}")))
+    let done = tokio::time::timeout(patience.0, done).await;
+    done.map_err(|_| format!("the ensemble did not answer within {patience}"))
 }
 
 /// It ends by itself a little later otherwise.
