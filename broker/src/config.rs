@@ -45,6 +45,8 @@ pub struct BrokerConfig {
     pub limits: Limits,
     /// Tasks that the queues are spread over. More than cores gain nothing. Default: the cores, 8 at most.
     pub shards: usize,
+    /// Whether who does not log in is turned away; else they may do everything. Default: no.
+    pub login_required: bool,
 }
 
 /// Addresses as others are told them: `host:port`, with the ports that were really bound.
@@ -95,7 +97,7 @@ pub struct Timing {
     /// How often clients must be heard; a connection is closed after twice that. Raise it for clients
     /// on bad networks. Default: 10 s.
     pub heartbeat: Duration,
-    /// How long a new connection may take for its handshake. Default: 10 s.
+    /// How long a new connection may take for its handshake, the login included. Default: 5 s.
     pub handshake_timeout: Duration,
 }
 
@@ -109,7 +111,7 @@ impl Default for Timing {
             drain_timeout: Duration::from_secs(30),
             replace_after: Some(Duration::from_secs(600)),
             heartbeat: Duration::from_secs(10),
-            handshake_timeout: Duration::from_secs(10),
+            handshake_timeout: Duration::from_secs(5),
         }
     }
 }
@@ -229,6 +231,7 @@ impl BrokerConfig {
             storage: Storage::default(),
             limits: Limits::default(),
             shards: default_shards(),
+            login_required: false,
         }
     }
 

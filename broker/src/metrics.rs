@@ -170,6 +170,9 @@ metrics! {
     Gauge tls_client_certificate_expires "bellwether_tls_client_certificate_expires_timestamp_seconds" "When the certificate of the port for clients expires, in seconds since 1970; 0 without TLS.";
     Gauge tls_peer_certificate_expires "bellwether_tls_peer_certificate_expires_timestamp_seconds" "When the certificate of the port for brokers expires, in seconds since 1970; 0 without TLS.";
     Gauge tls_reload_failed "bellwether_tls_reload_failed" "1 while new certificate files are no good and the old certificate is still in use.";
+    Counter logins "bellwether_logins_total" "Client connections that logged in.";
+    Counter logins_failed "bellwether_logins_failed_total" "Logins refused: wrong password, unknown user, or not looked at after too many failures.";
+    Counter access_refused "bellwether_access_refused_total" "Requests, publishes and consumers refused for want of a permission.";
     Gauge producers "bellwether_producers" "Producers attached.";
     Gauge consumers "bellwether_consumers" "Consumers attached.";
     Gauge publish_bytes_in_flight "bellwether_publish_bytes_in_flight" "Bytes of publishes taken and not answered.";

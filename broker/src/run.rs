@@ -171,7 +171,8 @@ pub async fn run(
         config.limits.clone(),
         &config.timing,
     )
-    .with_tls(listeners.tls.client());
+    .with_tls(listeners.tls.client())
+    .with_login(config.login_required);
     let server = connection::serve(listeners.client, Arc::new(service), stop.clone());
     let serving = tracker.spawn(server);
 

@@ -9,6 +9,7 @@ use crate::commands::consume::ConsumeArgs;
 use crate::commands::exchange::ExchangeArgs;
 use crate::commands::publish::PublishArgs;
 use crate::commands::queue::QueueArgs;
+use crate::commands::user::UserArgs;
 use crate::local::demo::DemoArgs;
 use crate::local::dev::DevArgs;
 use crate::outcome::EXIT_CODES;
@@ -39,6 +40,8 @@ pub enum Command {
     Exchange(ExchangeArgs),
     /// Make, delete, purge, list, describe and bind queues
     Queue(QueueArgs),
+    /// Say who may log in, and do what
+    User(UserArgs),
     /// Look at the cluster
     Cluster(ClusterArgs),
     /// Make certificates for trials and small installations

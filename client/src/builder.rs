@@ -1,13 +1,16 @@
 //! What a client is told before it connects: names, deadlines, heartbeats; and the limits that it sets itself.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bellwether_protocol::names::VirtualHost;
+use bellwether_protocol::names::{UserName, VirtualHost};
+use bellwether_protocol::scram::Password;
 use bellwether_tls::TlsError;
 
 use crate::client::Client;
 use crate::error::ConnectError;
+use crate::login::Login;
 use crate::tls::{Secure, TlsOptions};
 
 /// Default of [`ClientBuilder::deadline`].
@@ -34,13 +37,14 @@ pub(crate) const ADDRESSES_MAX: usize = 128;
 ///     .await?;
 /// # Ok(()) }
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ClientBuilder {
     name: String,
     virtual_host: String,
     deadline: Duration,
     heartbeat: Duration,
     tls: Option<TlsOptions>,
+    login: Option<(String, String)>,
 }
 
 /// A checked [`ClientBuilder`].
@@ -51,6 +55,21 @@ pub(crate) struct Config {
     pub(crate) deadline: Duration,
     pub(crate) heartbeat: Duration,
     pub(crate) tls: Option<Arc<Secure>>,
+    pub(crate) login: Option<Login>,
+}
+
+/// Without the password.
+impl fmt::Debug for ClientBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientBuilder")
+            .field("name", &self.name)
+            .field("virtual_host", &self.virtual_host)
+            .field("deadline", &self.deadline)
+            .field("heartbeat", &self.heartbeat)
+            .field("tls", &self.tls)
+            .field("user", &self.login.as_ref().map(|(user, _)| user))
+            .finish()
+    }
 }
 
 impl Default for ClientBuilder {
@@ -61,6 +80,7 @@ impl Default for ClientBuilder {
             deadline: DEADLINE,
             heartbeat: HEARTBEAT,
             tls: None,
+            login: None,
         }
     }
 }
@@ -103,6 +123,14 @@ impl ClientBuilder {
         self
     }
 
+    /// Logs in, by SCRAM-SHA-256: the password does not cross the connection, and the broker has to prove that it knows the
+    /// user. Default: no login.
+    #[must_use]
+    pub fn login(mut self, user: impl Into<String>, password: impl Into<String>) -> Self {
+        self.login = Some((user.into(), password.into()));
+        self
+    }
+
     /// Connects to any of these brokers, each `host:port`; the others of the cluster are learnt from it.
     ///
     /// # Errors
@@ -111,7 +139,14 @@ impl ClientBuilder {
         self,
         brokers: impl IntoIterator<Item = A>,
     ) -> Result<Client, ConnectError> {
+        let login = match self.login {
+            Some((user, password)) => {
+                Some(Login::new(UserName::new(user)?, Password::new(&password)?))
+            }
+            None => None,
+        };
         let config = Config {
+            login,
             name: self.name,
             virtual_host: VirtualHost::new(self.virtual_host)?,
             deadline: self.deadline,

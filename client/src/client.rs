@@ -379,11 +379,11 @@ impl Client {
         self.cluster.close().await
     }
 
-    async fn ask(&self, request: Request) -> Result<Response, Trouble> {
+    pub(crate) async fn ask(&self, request: Request) -> Result<Response, Trouble> {
         Ok(self.cluster.ask(request, At::Anywhere).await?.response)
     }
 
-    async fn ask_once(&self, request: Request) -> Result<Response, Trouble> {
+    pub(crate) async fn ask_once(&self, request: Request) -> Result<Response, Trouble> {
         Ok(self.cluster.ask_once(request).await?.response)
     }
 }
@@ -396,6 +396,6 @@ fn done(response: &Response) -> Result<(), Trouble> {
 }
 
 /// An answer to another question: the broker may have done as asked.
-fn unexpected(response: &Response) -> Trouble {
+pub(crate) fn unexpected(response: &Response) -> Trouble {
     Trouble::Unknown(format!("the broker's answer makes no sense here: {response:?}"))
 }

@@ -7,6 +7,7 @@ use bellwether_protocol::error::ErrorBody;
 
 pub use bellwether_protocol::error::{ErrorCode, Outcome};
 pub use bellwether_protocol::names::InvalidName;
+use bellwether_protocol::scram::InvalidPassword;
 
 /// Why an exchange with the cluster came to nothing. What the operations' own errors are made from.
 #[derive(Clone, Debug)]
@@ -161,6 +162,20 @@ operation_error! {
 }
 
 operation_error! {
+    /// Why a user was not changed: [`Client::add_user`](crate::Client::add_user) and its like.
+    UserError {
+        /// No user of that name. Not done.
+        NoSuchUser = NoSuchUser;
+        /// There is a user of that name. Not done.
+        Exists = UserExists;
+        /// A pattern that is none. Not done.
+        InvalidPattern = InvalidOption;
+        /// Only administrators may. Not done.
+        AccessRefused = AccessRefused;
+    }
+}
+
+operation_error! {
     /// Why a question about the cluster was not answered: [`Client::describe`](crate::Client::describe),
     /// [`Client::queues`](crate::Client::queues) and the other lists.
     QueryError {
@@ -205,6 +220,9 @@ pub enum ConnectError {
     /// A name that no broker would take.
     #[error(transparent)]
     InvalidName(#[from] InvalidName),
+    /// A password that no user can have.
+    #[error(transparent)]
+    InvalidPassword(#[from] InvalidPassword),
     /// A broker refused the connection, and will refuse it again: for instance no common protocol version.
     #[error("{address} refused the connection: {message} (code {})", code.number())]
     Refused {

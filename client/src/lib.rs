@@ -36,25 +36,28 @@ mod consumer;
 mod error;
 mod link;
 mod lock;
+mod login;
 mod message;
 mod producer;
 mod tls;
+mod users;
 
 pub use bellwether_protocol::client::{
-    AbsentBroker, Binding, BrokerStatus, ClusterStatus, Drain, ExchangeKind, Moved, PlannedMove,
-    QueueCounts, QueueOptions, QueueSummary,
+    AbsentBroker, Binding, BrokerStatus, ClusterStatus, Drain, ExchangeKind, Moved, Permissions,
+    PlannedMove, QueueCounts, QueueOptions, QueueSummary, UserSummary, UserTag,
 };
 pub use bellwether_protocol::error::BrokerAddress;
 pub use bellwether_protocol::headers::{HeaderValue, Headers};
 pub use bellwether_protocol::ids::BrokerId;
-pub use bellwether_protocol::names::{ExchangeName, QueueName, RoutingKey};
+pub use bellwether_protocol::names::{ExchangeName, QueueName, RoutingKey, UserName, VirtualHost};
+pub use bellwether_protocol::scram::{InvalidPassword, Password};
 pub use builder::ClientBuilder;
 pub use client::{Client, Declared, Described};
 pub use consumer::{Consumer, ConsumerBuilder, Delivery, Settled};
 pub use error::{
     BindError, ConnectError, ConsumeError, DeclareError, DeleteError, DrainError, ErrorCode,
     FlushError, InvalidName, Outcome, ProducerError, PublishError, PurgeError, QueryError,
-    SettleError,
+    SettleError, UserError,
 };
 pub use message::{InvalidMessage, Message};
 pub use producer::{Producer, ProducerBuilder, Receipt};

@@ -16,5 +16,6 @@ pub mod preload;
 pub mod process;
 pub mod recorder;
 pub mod stamp;
+pub mod users;
 pub mod wire;
 pub mod zookeeper;

@@ -84,6 +84,12 @@ error_codes! {
     ShuttingDown = 105, true;
     /// A limit of this connection, named in the message, is used up.
     ConnectionLimit = 106, true;
+    /// Wrong password, unknown user, or the user was deleted or given another password. The connection is closed.
+    LoginRefused = 107, false;
+    /// This broker wants a login, or none of this kind; the message says which kinds there are. The connection is closed.
+    LoginRequired = 108, false;
+    /// The broker does not know the users yet, or there were too many failed logins. The connection is closed.
+    LoginUnavailable = 109, true;
     /// A name that is not allowed.
     InvalidName = 200, false;
     /// An option that is not allowed.
@@ -100,6 +106,12 @@ error_codes! {
     NotAllowed = 206, false;
     /// Fewer live brokers than replicas asked for, and the request was strict.
     TooFewBrokers = 207, true;
+    /// The user may not do this; the message says which permission is missing.
+    AccessRefused = 208, false;
+    /// No user of that name.
+    NoSuchUser = 209, false;
+    /// There is a user of that name.
+    UserExists = 210, false;
     /// A message over the size limit.
     MessageTooLarge = 300, false;
     /// No such producer on this connection.

@@ -51,7 +51,7 @@ pub async fn serve(listener: TcpListener, service: Arc<Service>, shutdown: Cance
         }
         let (service, shutdown) = (Arc::clone(&service), shutdown.clone());
         connections.spawn(async move {
-            serve_socket(socket, service, shutdown).await;
+            serve_socket(socket, from.ip(), service, shutdown).await;
             drop(permit);
         });
     }

@@ -14,8 +14,10 @@ mod consumers;
 mod handshake;
 mod inbox;
 mod listener;
+mod login;
 mod outbox;
 mod requests;
+mod rights;
 mod secure;
 mod session;
 #[cfg(test)]
@@ -30,6 +32,7 @@ use bellwether_protocol::error::{ErrorBody, ErrorCode};
 
 use crate::catalog::Catalog;
 use crate::config::{Limits, Timing};
+use crate::login::Login;
 use crate::metrics::Metrics;
 use crate::publish::{PeerGate, PublishLimits, ShardGate};
 use crate::shard::input::ConsumerKey;
@@ -60,6 +63,7 @@ pub struct Service {
     pub handshake_timeout: Duration,
     /// TLS, where clients have to speak it.
     pub tls: Option<Arc<ClientTls>>,
+    pub login: Login,
     consumers: AtomicU64,
 }
 
@@ -82,6 +86,7 @@ impl Service {
             heartbeat: timing.heartbeat,
             handshake_timeout: timing.handshake_timeout,
             tls: None,
+            login: Login::new(false),
             consumers: AtomicU64::new(1),
         }
     }
@@ -90,6 +95,12 @@ impl Service {
     #[must_use]
     pub fn with_tls(self, tls: Option<Arc<ClientTls>>) -> Service {
         Service { tls, ..self }
+    }
+
+    /// Says whether who does not log in is turned away; else they may do everything.
+    #[must_use]
+    pub fn with_login(self, required: bool) -> Service {
+        Service { login: Login::new(required), ..self }
     }
 
     fn next_consumer(&self) -> ConsumerKey {

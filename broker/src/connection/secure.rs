@@ -2,6 +2,7 @@
 //! connection into the limit of connections from its first byte.
 
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use bellwether_protocol::client::BrokerFrame;
@@ -16,6 +17,7 @@ use tracing::{debug, info};
 
 use super::Service;
 use super::handshake::{Arrival, drain, send, serve_arrived};
+use crate::login::Origin;
 use crate::tls::ClientTls;
 
 /// Why a connection is not secure.
@@ -31,12 +33,13 @@ enum Unsecured {
 /// Serves whoever has connected to the port of clients.
 pub(super) async fn serve_socket(
     socket: TcpStream,
+    from: IpAddr,
     service: Arc<Service>,
     shutdown: CancellationToken,
 ) {
     let until = Instant::now() + service.handshake_timeout;
     let Some(tls) = service.tls.clone() else {
-        let arrival = Arrival { certificate: None, until };
+        let arrival = Arrival { origin: Origin::plain(from), until };
         return serve_arrived(socket, arrival, service, shutdown).await;
     };
     let secured = tokio::select! {
@@ -45,7 +48,8 @@ pub(super) async fn serve_socket(
     };
     let (reason, rest) = match secured {
         Ok(Ok((stream, certificate))) => {
-            return serve_arrived(stream, Arrival { certificate, until }, service, shutdown).await;
+            let arrival = Arrival { origin: Origin::tls(from, certificate), until };
+            return serve_arrived(stream, arrival, service, shutdown).await;
         }
         Ok(Err(Unsecured::Gone)) => ("it went away in the TLS handshake".to_owned(), None),
         Ok(Err(Unsecured::Plain(mut socket))) => {

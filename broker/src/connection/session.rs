@@ -26,6 +26,7 @@ use super::inbox::{Inbox, News};
 use super::outbox::Outbox;
 use super::writer::Writer;
 use super::{LINGER, Service, shutting_down};
+use crate::login::Access;
 use crate::publish::{Dispatch, Dispatcher, Publisher, Routes, Stalled};
 use crate::shard::input::{ConsumerSettle, PublishOrigin, ShardInput};
 
@@ -51,6 +52,9 @@ pub(super) struct Session<S> {
     pub host: VirtualHost,
     /// Whom the client's verified certificate names, for whoever asks who this is.
     pub certificate: Option<CertificateIdentity>,
+    pub access: Access,
+    /// Of the users, when it was last looked what that means for this connection.
+    pub users_version: u64,
     socket: ReadHalf<S>,
     codec: FrameCodec<ClientFrame>,
     arrived: BytesMut,
@@ -113,6 +117,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<S> {
             origin,
         );
         let session = Session {
+            access: Access::new(greeted.user, greeted.hello.virtual_host.clone()),
+            // It was looked at before the handshake's end: looked at again before anything is done.
+            users_version: u64::MAX,
             host: greeted.hello.virtual_host,
             certificate: greeted.certificate,
             socket: read,
@@ -190,6 +197,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<S> {
                         return End::Said(shutting_down());
                     }
                     self.publisher.look_again();
+                    if let Err(error) = self.heed_users().await {
+                        return End::Said(error);
+                    }
                 }
                 () = sleep_until(wake) => {
                     self.look_at = tokio::time::Instant::now() + LOOK_EVERY;
@@ -224,6 +234,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<S> {
     }
 
     async fn take_frames(&mut self) -> Result<(), End> {
+        // Once a turn: what was revoked is not done any more, however much this client sends.
+        self.heed_users().await.map_err(End::Said)?;
         loop {
             match self.codec.decode(&mut self.arrived) {
                 Ok(Some(frame)) => self.take(frame).await?,
@@ -250,6 +262,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<S> {
             }
             ClientFrame::Heartbeat => {}
             ClientFrame::Goodbye => return Err(End::Left),
+            ClientFrame::Authenticate(_) => {
+                let words = "Authenticate answers a Challenge, and there was none";
+                return Err(End::Said(ErrorBody::not_done(ErrorCode::UnexpectedFrame, words)));
+            }
             ClientFrame::Hello(_) => {
                 let words = "Hello is the first frame of a connection and cannot come again";
                 return Err(End::Said(ErrorBody::not_done(ErrorCode::UnexpectedFrame, words)));
@@ -264,6 +280,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<S> {
         if self.parked.is_empty() {
             let version = self.service.catalog.routing_version();
             let Publish { exchange, routing_key, .. } = &publish;
+            if let Err(refused) = self.access.may_publish(exchange, routing_key) {
+                self.service.metrics.access_refused.increment();
+                self.publisher.publish(Instant::now(), publish, Err(refused));
+                return Ok(());
+            }
             let (catalog, host) = (&self.service.catalog, &self.host);
             match self.routes.route(version, exchange, routing_key, || {
                 catalog.route(host, exchange, routing_key)
@@ -299,8 +320,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<S> {
         for publish in std::mem::take(&mut self.parked) {
             let Publish { exchange, routing_key, .. } = &publish;
             let (catalog, host) = (&self.service.catalog, &self.host);
-            let queues = self.routes.route(version, exchange, routing_key, || {
-                catalog.route(host, exchange, routing_key)
+            let permitted = self.access.may_publish(exchange, routing_key);
+            let queues = permitted.and_then(|()| {
+                self.routes.route(version, exchange, routing_key, || {
+                    catalog.route(host, exchange, routing_key)
+                })
             });
             match queues {
                 Ok(queues) => self.publisher.publish(Instant::now(), publish, Ok(&queues)),
@@ -338,7 +362,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<S> {
         self.outbox.push(BrokerFrame::SettleFailed { consumer, number, error: refused });
     }
 
-    async fn send_settles(&mut self) {
+    pub(super) async fn send_settles(&mut self) {
         for (shard, settles) in self.settles.iter_mut().enumerate() {
             if !settles.is_empty() {
                 self.service.shards.send(shard, ShardInput::Settle(std::mem::take(settles))).await;

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use bellwether_coordinator::coordinator::{Conflict, Coordinator, ReadError, Write, WriteError};
 use bellwether_coordinator::paths;
 use bellwether_coordinator::records::{BrokerRecord, ClusterRecord, UnknownFields};
+use bellwether_coordinator::users::LoginRecord;
 use bellwether_protocol::ids::{BrokerLife, ClusterId};
 use tracing::{info, warn};
 use uuid::Uuid;
@@ -110,6 +111,7 @@ async fn try_join(
             return Err(RegisterError::OtherCluster { folder, coordinator: record.cluster });
         }
         check_wanted(wanted, "the coordinator", record.cluster)?;
+        make_login_record(coordinator).await?;
         return Ok(record.cluster);
     }
     let cluster = expected.or(wanted).unwrap_or_else(|| ClusterId(Uuid::new_v4()));
@@ -122,6 +124,17 @@ async fn try_join(
     settled(coordinator.write(vec![create]).await)?;
     // Another broker may have been first: what is read now decides.
     Box::pin(try_join(coordinator, expected, wanted)).await
+}
+
+/// What logins must have in common on all brokers is drawn once for the cluster.
+async fn make_login_record(coordinator: &Arc<dyn Coordinator>) -> Result<(), RegisterError> {
+    let path = paths::login();
+    if coordinator.read(&path).await?.is_some() {
+        return Ok(());
+    }
+    let record = LoginRecord { decoys: rand::random(), unknown: UnknownFields::new() };
+    let create = Write::Create { path, bytes: record.to_bytes(), ephemeral: false };
+    settled(coordinator.write(vec![create]).await)
 }
 
 /// A write that may have been refused because it was done before.

@@ -6,21 +6,25 @@ pub mod cluster;
 pub mod confirms;
 pub mod consume;
 pub mod exchange;
+pub mod login;
 pub mod publish;
 pub mod queue;
 mod rebalance;
 pub mod table;
 mod tls;
+pub mod user;
 
 use bellwether_client::{
     BindError, Client, ConnectError, ConsumeError, DeclareError, DeleteError, DrainError,
     FlushError, Outcome, ProducerError, PublishError, PurgeError, QueryError, SettleError,
+    UserError,
 };
 use bellwether_protocol::names::VirtualHost;
 use clap::Args;
 
 use crate::outcome::Failure;
 use crate::values::Span;
+use login::LoginArgs;
 use tls::ClientTlsArgs;
 
 /// How a command reaches the cluster, and how it answers.
@@ -48,6 +52,8 @@ pub struct ClientArgs {
     /// Answer in JSON
     #[arg(long, global = true)]
     pub json: bool,
+    #[command(flatten)]
+    pub login: LoginArgs,
 }
 
 impl ClientArgs {
@@ -59,6 +65,10 @@ impl ClientArgs {
             .deadline(self.timeout.0);
         let builder = match self.tls.options()? {
             Some(tls) => builder.tls(tls),
+            None => builder,
+        };
+        let builder = match self.login.credentials()? {
+            Some((user, password)) => builder.login(user, password),
             None => builder,
         };
         Ok(builder.connect(&self.connect).await?)
@@ -88,7 +98,8 @@ failures!(
     PublishError,
     PurgeError,
     QueryError,
-    SettleError
+    SettleError,
+    UserError
 );
 
 impl From<ConnectError> for Failure {
@@ -96,7 +107,8 @@ impl From<ConnectError> for Failure {
         match error {
             ConnectError::NoAddress
             | ConnectError::InvalidAddress { .. }
-            | ConnectError::InvalidTls { .. } => Failure::usage(error),
+            | ConnectError::InvalidTls { .. }
+            | ConnectError::InvalidPassword(_) => Failure::usage(error),
             other => Failure::not_done(other),
         }
     }

@@ -1,5 +1,5 @@
 //! Which addresses to bind and which to tell others, and the two ways of getting that wrong: a
-//! wildcard that nobody can connect to, and a port open to everyone while there is no login.
+//! wildcard that nobody can connect to, and a port open to everyone who can reach it.
 
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 
@@ -22,7 +22,7 @@ pub enum AddressError {
     NoTls { flag: &'static str, given: String, certificate: &'static str },
     #[error(
         "{flag} {given} is open to other machines, and nobody has to show there who they are: anyone who reaches it may read and write every queue. \
-         Ask clients for certificates (--tls-client-ca FILE), or give --insecure if the network is yours alone, or listen on 127.0.0.1"
+         Leave --login off away, or ask clients for certificates (--tls-client-ca FILE), or give --insecure if the network is yours alone, or listen on 127.0.0.1"
     )]
     NoLogin { flag: &'static str, given: String },
     #[error(
@@ -142,6 +142,7 @@ fn resolve(flag: &'static str, given: &str) -> Result<SocketAddr, AddressError> 
 /// Checks all addresses, then binds them.
 pub async fn bind(settings: &Settings, tls: Tls) -> Result<(Listeners, Addresses), AddressError> {
     let certificates = settings.tls.client_certificates();
+    let login = settings.login.is_required(&settings.network);
     let settings = &settings.network;
     let client = Door {
         flag: "--listen",
@@ -150,7 +151,7 @@ pub async fn bind(settings: &Settings, tls: Tls) -> Result<(Listeners, Addresses
         advertise: settings.advertise.as_deref(),
         guard: Guard {
             tls: tls.client().is_some(),
-            known: certificates == ClientCertificates::Required,
+            known: login || certificates == ClientCertificates::Required,
             certificate: "--tls-cert FILE, --tls-key FILE",
         },
     };
@@ -221,7 +222,10 @@ mod tests {
         let error = refused("192.0.2.7:7400", None, false);
         assert!(error.contains("--insecure") && error.contains("--tls-cert FILE"), "{error}");
         let half = guarded("192.0.2.7:7400", None, true, false).check(false).unwrap_err();
-        assert!(half.to_string().contains("--tls-client-ca FILE"), "{half}");
+        assert!(
+            half.to_string().contains("--login off away, or ask clients for certificates"),
+            "{half}"
+        );
         guarded("192.0.2.7:7400", None, true, true).check(false).unwrap();
         door("192.0.2.7:7400", None).check(true).unwrap();
         door("127.0.0.1:7400", None).check(false).unwrap();

@@ -1,7 +1,7 @@
 //! `bellwether serve`: one broker, from its configuration to its hand-over.
 
 pub mod addresses;
-mod coordination;
+pub mod coordination;
 pub mod layers;
 pub mod logs;
 pub mod ready;

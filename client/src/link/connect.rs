@@ -4,23 +4,17 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bellwether_protocol::FrameCodec;
-use bellwether_protocol::client::{BrokerFrame, ClientFrame, Hello, VERSIONS, Welcome};
-use bellwether_protocol::codec::CodecError;
+use bellwether_protocol::client::Welcome;
 use bellwether_protocol::error::ErrorBody;
-use bellwether_protocol::frame::{Frame, Limits};
 use bytes::BytesMut;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio_util::codec::Decoder;
 use tokio_util::sync::CancellationToken;
 
+use super::login::shake_hands;
 use super::{Link, reader, writer};
 use crate::builder::Config;
 use crate::tls::{Unsecured, unsecured};
-
-/// Longest frame accepted before the broker's own limit is known, in bytes: a welcome with its addresses.
-const WELCOME_BYTES_MAX: usize = 64 * 1024;
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
@@ -63,12 +57,12 @@ async fn open(
     // Confirms are waited for one at a time by careful producers: 40 ms of Nagle would be their latency.
     stream.set_nodelay(true).map_err(socket)?;
     let Some(tls) = &config.tls else {
-        let greeted = greet(address, config, &mut stream).await?;
+        let greeted = shake_hands(address, &mut stream, config).await?;
         return Ok(begin(address, config, closing, greeted, stream.into_split()));
     };
     let secured = tls.connect(address, stream).await;
     let mut stream = secured.map_err(|error| insecure(address, error))?;
-    let greeted = greet(address, config, &mut stream).await?;
+    let greeted = shake_hands(address, &mut stream, config).await?;
     Ok(begin(address, config, closing, greeted, tokio::io::split(stream)))
 }
 
@@ -99,56 +93,6 @@ fn insecure(address: &str, error: Unsecured) -> ConnectFailure {
 }
 
 /// An error of a socket. With TLS 1.3 a broker that refuses this side's certificate says so only behind the handshake.
-fn failed(address: &str, error: io::Error) -> ConnectFailure {
+pub(super) fn failed(address: &str, error: io::Error) -> ConnectFailure {
     insecure(address, unsecured(error))
-}
-
-async fn greet<S: AsyncRead + AsyncWrite + Unpin>(
-    address: &str,
-    config: &Config,
-    stream: &mut S,
-) -> Result<(BytesMut, Welcome), ConnectFailure> {
-    let socket = |error| failed(address, error);
-    let mut hello = BytesMut::new();
-    ClientFrame::Hello(Hello {
-        version_min: *VERSIONS.start(),
-        version_max: *VERSIONS.end(),
-        client_name: config.name.clone(),
-        heartbeat_ms: u32::try_from(config.heartbeat.as_millis()).unwrap_or(u32::MAX),
-        virtual_host: config.virtual_host.clone(),
-    })
-    .encode(&mut hello);
-    stream.write_all(&hello).await.map_err(socket)?;
-    stream.flush().await.map_err(socket)?;
-    let mut arrived = BytesMut::new();
-    let welcome = welcome(address, stream, &mut arrived).await?;
-    Ok((arrived, welcome))
-}
-
-async fn welcome<S: AsyncRead + Unpin>(
-    address: &str,
-    stream: &mut S,
-    arrived: &mut BytesMut,
-) -> Result<Welcome, ConnectFailure> {
-    let protocol = |why: String| ConnectFailure::Protocol { address: address.to_owned(), why };
-    let socket = |error| failed(address, error);
-    let mut codec = FrameCodec::<BrokerFrame>::new(Limits { frame_bytes_max: WELCOME_BYTES_MAX });
-    loop {
-        match codec.decode(arrived).map_err(|error: CodecError| protocol(error.to_string()))? {
-            Some(BrokerFrame::Welcome(welcome)) if VERSIONS.contains(&welcome.version) => {
-                return Ok(welcome);
-            }
-            Some(BrokerFrame::Welcome(welcome)) => {
-                return Err(protocol(format!("it chose version {}", welcome.version)));
-            }
-            Some(BrokerFrame::Goodbye(error)) => {
-                return Err(ConnectFailure::Refused { address: address.to_owned(), error });
-            }
-            Some(_) => return Err(protocol("it spoke before its welcome".to_owned())),
-            None => {}
-        }
-        if stream.read_buf(arrived).await.map_err(socket)? == 0 {
-            return Err(socket(io::ErrorKind::UnexpectedEof.into()));
-        }
-    }
 }

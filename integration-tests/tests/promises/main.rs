@@ -6,6 +6,7 @@ mod deposed;
 mod durability;
 mod failover;
 mod inputs;
+mod login;
 mod moves;
 mod outage;
 mod restored;

@@ -90,5 +90,5 @@ async fn what_is_published_is_delivered_in_order_and_gone_when_acknowledged() {
     assert_eq!(story.drain("orders").await, confirmed);
     let counts = story.driver.describe("orders").await.unwrap().counts;
     assert_eq!((counts.enqueued, counts.settled), (1_000, 1_000), "{counts:?}");
-    assert_eq!(story.drain("orders").await, []);
+    assert!(story.drain("orders").await.is_empty());
 }

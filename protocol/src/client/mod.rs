@@ -1,8 +1,10 @@
 //! Frames between a client and a broker. What each looks like in bytes stands in docs/protocol.md.
 
+mod login;
 mod requests;
 mod wire;
 
+pub use login::{EXTERNAL, LoginData, LoginStart, PLAIN, Permissions, UserSummary, UserTag};
 pub use wire::SETTLE_RANGES_MAX;
 
 use crate::error::{BrokerAddress, ErrorBody};
@@ -11,7 +13,8 @@ use crate::ids::{
     RequestId, Seq, SeqRange,
 };
 use crate::message::MessageBlock;
-use crate::names::{ExchangeName, ProducerName, QueueName, RoutingKey, VirtualHost};
+use crate::names::{ExchangeName, ProducerName, QueueName, RoutingKey, UserName, VirtualHost};
+use crate::scram::Credentials;
 
 /// The versions of this protocol that this build speaks, lowest and highest.
 pub const VERSIONS: std::ops::RangeInclusive<u16> = 1..=1;
@@ -44,6 +47,8 @@ pub enum ClientFrame {
     Heartbeat,
     /// The client is leaving: the broker returns what it holds and closes.
     Goodbye,
+    /// Answers [`BrokerFrame::Challenge`].
+    Authenticate(LoginData),
 }
 
 /// What a broker sends.
@@ -119,6 +124,8 @@ pub enum BrokerFrame {
     Heartbeat,
     /// The last frame: why the broker closes the connection.
     Goodbye(ErrorBody),
+    /// The next message of a login that takes more than one; in place of [`Welcome`], which comes later.
+    Challenge(LoginData),
 }
 
 /// The first frame of a connection.
@@ -134,6 +141,8 @@ pub struct Hello {
     pub heartbeat_ms: u32,
     /// The virtual host that all names on this connection lie in.
     pub virtual_host: VirtualHost,
+    /// Who the client is; none: nobody in particular.
+    pub login: Option<LoginStart>,
 }
 
 /// The broker's answer to [`Hello`].
@@ -153,6 +162,8 @@ pub struct Welcome {
     pub message_bytes_max: u32,
     /// Addresses of the live brokers, this one included.
     pub brokers: Vec<BrokerAddress>,
+    /// The last message of the login: the broker's proof that it knows the user's credentials.
+    pub proof: Option<LoginData>,
 }
 
 /// What a client can ask for.
@@ -239,6 +250,38 @@ pub enum Request {
         /// What it is to be rid of.
         drain: Option<Drain>,
     },
+    /// Makes a user, without any permission. For administrators, as are all requests about users.
+    AddUser {
+        /// The name.
+        user: UserName,
+        /// Of the password, which is not sent.
+        credentials: Credentials,
+        /// What the user may do besides.
+        tags: Vec<UserTag>,
+    },
+    /// Gives a user another password. Connections by the old one end.
+    SetPassword {
+        /// Whose.
+        user: UserName,
+        /// Of the password, which is not sent.
+        credentials: Credentials,
+    },
+    /// Deletes a user. Its connections end.
+    DeleteUser {
+        /// Which.
+        user: UserName,
+    },
+    /// All users.
+    ListUsers,
+    /// Says what a user may do in a virtual host; nil: nothing. Holds for open connections, too.
+    SetPermissions {
+        /// Which.
+        user: UserName,
+        /// Where.
+        virtual_host: VirtualHost,
+        /// What.
+        permissions: Option<Permissions>,
+    },
     /// Starts a producer on this connection.
     AttachProducer {
         /// Chosen by the client.
@@ -309,6 +352,8 @@ pub enum Response {
     Bindings(Vec<Binding>),
     /// The cluster.
     Cluster(ClusterStatus),
+    /// The users, in order of name.
+    Users(Vec<UserSummary>),
     /// The producer may publish; credit follows.
     ProducerAttached,
     /// What is about to be moved, in order.

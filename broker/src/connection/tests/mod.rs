@@ -2,6 +2,7 @@
 
 mod admission;
 mod deliveries;
+mod login;
 mod publishing;
 mod secured;
 
@@ -29,6 +30,7 @@ use tokio_util::sync::CancellationToken;
 use super::*;
 use crate::catalog::doubles::{PATIENCE, Surroundings, host, life, queue};
 use crate::config::{Limits, Timing};
+use crate::login::Origin;
 use crate::shard::input::{
     AttachConsumer, ConsumerSink, Lease, Leases, Promises, QueuePublish, ShardInput,
 };
@@ -41,6 +43,7 @@ struct World {
     around: Surroundings,
     orders: QueueId,
     client: Framed<DuplexStream, FrameCodec<BrokerFrame>>,
+    service: Arc<Service>,
     requests: u64,
     shutdown: CancellationToken,
 }
@@ -52,6 +55,7 @@ fn hello() -> Hello {
         client_name: "test".to_owned(),
         heartbeat_ms: 0,
         virtual_host: VirtualHost::default(),
+        login: None,
     }
 }
 
@@ -77,6 +81,15 @@ impl World {
     }
 
     async fn before_hello(timing: Timing, limits: Limits) -> World {
+        World::at_the_door(timing, limits, false, Origin::default()).await
+    }
+
+    async fn at_the_door(
+        timing: Timing,
+        limits: Limits,
+        login_required: bool,
+        origin: Origin,
+    ) -> World {
         let around = Surroundings::new().await;
         let orders = around.declare("orders").await;
         let service = Service::new(
@@ -86,12 +99,14 @@ impl World {
             Arc::default(),
             limits,
             &timing,
-        );
+        )
+        .with_login(login_required);
         let (ours, theirs) = tokio::io::duplex(256 * 1024);
         let shutdown = CancellationToken::new();
-        tokio::spawn(serve_connection(theirs, Arc::new(service), shutdown.clone()));
+        let service = Arc::new(service);
+        tokio::spawn(serve_connection(theirs, origin, Arc::clone(&service), shutdown.clone()));
         let client = Framed::new(ours, FrameCodec::new(FrameLimits::CLIENT));
-        World { around, orders, client, requests: 0, shutdown }
+        World { around, orders, client, service, requests: 0, shutdown }
     }
 
     async fn send(&mut self, frame: ClientFrame) {

@@ -1,6 +1,7 @@
 //! The settings of `serve`: one list, read by the same parser from flags, the environment and the
 //! configuration file, and printed back by `--print-config`.
 
+mod login;
 mod tls;
 
 use std::path::PathBuf;
@@ -14,6 +15,7 @@ use clap::Args;
 pub use tls::TlsSettings;
 
 use crate::values::{ByteSize, Span, SpanOrOff};
+pub use login::LoginSettings;
 
 /// What `serve` can be told. The name of a flag without its dashes is also the key in the
 /// configuration file, and in capitals behind BELLWETHER_ the environment variable.
@@ -38,6 +40,7 @@ pub struct Settings {
     pub network: NetworkSettings,
     #[command(flatten)]
     pub tls: TlsSettings,
+    pub login: LoginSettings,
     #[command(flatten)]
     pub timing: TimingSettings,
     #[command(flatten)]
@@ -204,6 +207,7 @@ impl Settings {
         config.timing = self.timing.to_timing();
         config.storage = self.storage.to_storage();
         config.limits = self.limits.to_limits();
+        config.login_required = self.login.is_required(&self.network);
         if let Some(shards) = self.shards {
             config.shards = shards;
         }
