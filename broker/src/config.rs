@@ -8,6 +8,10 @@ use bellwether_protocol::ids::BrokerId;
 use bellwether_protocol::message::MESSAGE_BYTES_MAX;
 use tokio::net::TcpListener;
 
+mod bounds;
+
+pub use bounds::Bounds;
+
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
 
@@ -88,7 +92,7 @@ pub struct Timing {
     /// How often clients must be heard; a connection is closed after twice that. Raise it for clients
     /// on bad networks. Default: 10 s.
     pub heartbeat: Duration,
-    /// How long a new connection may take for its handshake. Default: 10 s.
+    /// How long a new connection may take for its handshake. Default: 5 s.
     pub handshake_timeout: Duration,
 }
 
@@ -102,7 +106,7 @@ impl Default for Timing {
             drain_timeout: Duration::from_secs(30),
             replace_after: Some(Duration::from_secs(600)),
             heartbeat: Duration::from_secs(10),
-            handshake_timeout: Duration::from_secs(10),
+            handshake_timeout: Duration::from_secs(5),
         }
     }
 }
@@ -173,6 +177,8 @@ pub struct Limits {
     /// Bytes that a leader streams to a follower ahead of its answers. Raise it for brokers far
     /// apart (bandwidth times round trip). Default: 8 MiB.
     pub peer_window_bytes: u64,
+    /// What holds for the whole broker, and for whoever has not said hello yet.
+    pub bounds: Bounds,
 }
 
 impl Default for Limits {
@@ -192,6 +198,7 @@ impl Default for Limits {
             publish_bytes_in_flight_max: 64 * MIB,
             outbox_bytes_max: 2 * MIB,
             peer_window_bytes: 8 * MIB,
+            bounds: Bounds::default(),
         }
     }
 }
@@ -284,7 +291,8 @@ impl BrokerConfig {
             16_384 * MIB,
         )?;
         between("outbox-bytes-max", limits.outbox_bytes_max, 64 * KIB, 1024 * MIB)?;
-        between("peer-window-bytes", limits.peer_window_bytes, 512 * KIB, 1024 * MIB)
+        between("peer-window-bytes", limits.peer_window_bytes, 512 * KIB, 1024 * MIB)?;
+        limits.bounds.check(limits.connections_max)
     }
 
     fn check_storage(&self) -> Result<(), InvalidSetting> {

@@ -5,6 +5,7 @@ pub mod catalog;
 pub mod config;
 pub mod connection;
 mod controller;
+pub mod memory;
 pub mod metrics;
 pub mod peers;
 pub mod publish;

@@ -137,6 +137,8 @@ macro_rules! metrics {
         #[derive(Debug, Default)]
         pub struct Metrics {
             $(#[doc = $help] pub $field: $kind,)*
+            /// What is held in memory, by pools.
+            pub memory: crate::memory::Memory,
         }
 
         impl Metrics {
@@ -170,6 +172,7 @@ metrics! {
     Gauge producers "bellwether_producers" "Producers attached.";
     Gauge consumers "bellwether_consumers" "Consumers attached.";
     Gauge publish_bytes_in_flight "bellwether_publish_bytes_in_flight" "Bytes of publishes taken and not answered.";
+    Gauge memory_above_limit "bellwether_memory_above_limit" "1 while producers get no credit because too much is held in memory.";
     Gauge queues_led "bellwether_queues_led" "Queues that this broker leads.";
     Gauge queues_stopped "bellwether_queues_stopped" "Queues that stopped themselves here rather than break a promise. Look into it.";
     Gauge queues "bellwether_queues" "Queues of the cluster, as this broker sees it.";

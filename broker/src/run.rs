@@ -20,6 +20,7 @@ use crate::catalog::{Catalog, CatalogConfig};
 use crate::config::{BrokerConfig, Listeners};
 use crate::connection::{self, Service};
 use crate::controller::{self, ControllerConfig};
+use crate::memory::{self, PoolLimits};
 use crate::metrics::Metrics;
 use crate::peers::{Peers, PeersConfig};
 use crate::session::{self, Life, RegisterError, Registrant, SessionError};
@@ -65,6 +66,7 @@ pub async fn run(
 ) -> Result<(), BrokerError> {
     let started = Instant::now();
     let metrics = Arc::new(Metrics::default());
+    bound_memory(&config, &metrics);
     let tracker = TaskTracker::new();
     let stop = CancellationToken::new();
     if let Some(listener) = listeners.admin {
@@ -82,6 +84,12 @@ pub async fn run(
         () = shutdown.cancelled() => return Ok(()),
     };
     folder.claim(cluster)?;
+    let sources = memory::Sources {
+        metrics: metrics.clone(),
+        journal: journal.metrics(),
+        health: health.clone(),
+    };
+    tracker.spawn(memory::watch(sources, stop.clone()));
     tracker.spawn(count_journal(journal.metrics(), metrics.clone(), stop.clone()));
     let store = folder.id();
     info!(
@@ -123,6 +131,7 @@ pub async fn run(
     );
     tracker.spawn(watcher);
 
+    let (reads, reads_max) = Environment::reads(&metrics);
     let environment = Arc::new(Environment {
         member: Member { broker: config.id, store },
         timing: timing(&config),
@@ -133,6 +142,8 @@ pub async fn run(
         metrics: metrics.clone(),
         health: health.clone(),
         runtime: tokio::runtime::Handle::current(),
+        reads,
+        reads_max,
     });
     let (logs, thread) = start_journal(journal, &shards, &wakes)?;
     mailboxes.start(logs, recovered, &wakes, &shards, &environment, &tracker, &stop);
@@ -191,13 +202,27 @@ pub async fn run(
     ended.map_err(|error| BrokerError::Defect(error.to_string()))?.map_err(BrokerError::from)
 }
 
+/// Splits the memory limit over the pools, and says what it came to.
+fn bound_memory(config: &BrokerConfig, metrics: &Metrics) {
+    let (limit, source) = config.limits.bounds.memory_limit_in_force();
+    let limits = pool_limits(config);
+    info!(limit, source, cache = limits.of(memory::Pool::Cache), "the memory limit");
+    metrics.memory.limit(limits);
+}
+
+fn pool_limits(config: &BrokerConfig) -> PoolLimits {
+    let (limit, _) = config.limits.bounds.memory_limit_in_force();
+    let publishes = config.limits.publish_bytes_in_flight_max;
+    PoolLimits::split(limit, config.storage.cache_bytes, publishes)
+}
+
 async fn open_journal(
     config: &BrokerConfig,
 ) -> Result<(Journal, Vec<bellwether_journal::RecoveredLog>), BrokerError> {
     let mut journal = JournalConfig::new(&config.data);
     journal.segment_bytes = config.storage.segment_bytes;
     journal.dead_bytes_max = config.storage.dead_bytes_max;
-    journal.cache_bytes = config.storage.cache_bytes;
+    journal.cache_bytes = pool_limits(config).of(memory::Pool::Cache);
     journal.disk_low_bytes = config.storage.disk_free_min;
     journal.waiting_bytes_max = journal.waiting_bytes_max.min(config.storage.segment_bytes / 2);
     let id = config.id;

@@ -22,6 +22,10 @@ pub struct JournalMetrics {
     pub sync_us_buckets: [AtomicU64; SYNC_BUCKETS_US.len() + 1],
     /// Bytes appended that wait for the disk now.
     pub waiting_bytes: AtomicU64,
+    /// Bytes of recent batches in memory now, all shards together.
+    pub cache_bytes: AtomicU64,
+    /// Bytes of the indexes that say where batches lie, all shards together, as last counted.
+    pub index_bytes: AtomicU64,
     /// Bytes of all segment files now, spare ones included.
     pub disk_bytes: AtomicU64,
     /// Bytes of unsettled messages on the disk now.

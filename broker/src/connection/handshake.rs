@@ -13,7 +13,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
 use super::session::Session;
-use super::{Service, WRITE_TIMEOUT, shutting_down};
+use super::{Service, shutting_down};
+
+/// How long a client may take to read the first frames that it is sent: a few hundred bytes.
+const GREETING_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Shortest heartbeat that a client may ask for: more often would be load, not life.
 const HEARTBEAT_MIN: Duration = Duration::from_millis(100);
@@ -129,7 +132,7 @@ async fn send<S: AsyncWrite + Unpin>(socket: &mut S, frame: &BrokerFrame) -> std
         socket.write_all(&bytes).await?;
         socket.flush().await
     };
-    tokio::time::timeout(WRITE_TIMEOUT, written).await.map_err(std::io::Error::from)?
+    tokio::time::timeout(GREETING_TIMEOUT, written).await.map_err(std::io::Error::from)?
 }
 
 /// Reads a little of what a refused client still sends: closed with unread bytes, a socket is reset, and the goodbye lost.

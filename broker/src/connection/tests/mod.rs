@@ -1,6 +1,7 @@
 //! Stories of a connection: over an in-memory pipe, with a shard that only takes notes.
 
 mod admission;
+mod bounds;
 mod deliveries;
 mod publishing;
 
@@ -39,6 +40,8 @@ const CONSUMER: ConsumerHandle = ConsumerHandle(1);
 struct World {
     around: Surroundings,
     orders: QueueId,
+    metrics: Arc<Metrics>,
+    service: Arc<Service>,
     client: Framed<DuplexStream, FrameCodec<BrokerFrame>>,
     requests: u64,
     shutdown: CancellationToken,
@@ -78,19 +81,20 @@ impl World {
     async fn before_hello(timing: Timing, limits: Limits) -> World {
         let around = Surroundings::new().await;
         let orders = around.declare("orders").await;
-        let service = Service::new(
+        let metrics: Arc<Metrics> = Arc::default();
+        let service = Arc::new(Service::new(
             around.catalog.clone(),
             Arc::clone(&around.shard) as Arc<dyn ShardGate>,
             Arc::clone(&around.peers) as Arc<dyn PeerGate>,
-            Arc::default(),
+            Arc::clone(&metrics),
             limits,
             &timing,
-        );
+        ));
         let (ours, theirs) = tokio::io::duplex(256 * 1024);
         let shutdown = CancellationToken::new();
-        tokio::spawn(serve_connection(theirs, Arc::new(service), shutdown.clone()));
+        tokio::spawn(serve_connection(theirs, Arc::clone(&service), shutdown.clone()));
         let client = Framed::new(ours, FrameCodec::new(FrameLimits::CLIENT));
-        World { around, orders, client, requests: 0, shutdown }
+        World { around, orders, metrics, service, client, requests: 0, shutdown }
     }
 
     async fn send(&mut self, frame: ClientFrame) {

@@ -1,6 +1,8 @@
 //! The settings of `serve`: one list, read by the same parser from flags, the environment and the
 //! configuration file, and printed back by `--print-config`.
 
+mod bounds;
+
 use std::path::PathBuf;
 
 use bellwether_broker::config::{
@@ -38,6 +40,8 @@ pub struct Settings {
     pub storage: StorageSettings,
     #[command(flatten)]
     pub limits: LimitSettings,
+    #[command(flatten)]
+    pub bounds: bounds::BoundSettings,
     /// Tasks that the queues are spread over [default: the cores, 8 at most]
     #[arg(long, value_name = "N", env = "BELLWETHER_SHARDS")]
     pub shards: Option<usize>,
@@ -198,6 +202,7 @@ impl Settings {
         config.timing = self.timing.to_timing();
         config.storage = self.storage.to_storage();
         config.limits = self.limits.to_limits();
+        config.limits.bounds = self.bounds.to_bounds();
         if let Some(shards) = self.shards {
             config.shards = shards;
         }
@@ -252,6 +257,7 @@ impl LimitSettings {
             publish_bytes_in_flight_max: self.publish_bytes_in_flight_max.0,
             outbox_bytes_max: self.outbox_bytes_max.0,
             peer_window_bytes: self.peer_window_bytes.0,
+            ..Limits::default()
         }
     }
 }
