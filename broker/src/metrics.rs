@@ -169,6 +169,8 @@ metrics! {
     Gauge client_connections "bellwether_client_connections" "Client connections open.";
     Counter client_connections_opened "bellwether_client_connections_opened_total" "Client connections past their handshake.";
     Counter handshakes_failed "bellwether_handshakes_failed_total" "Client connections that failed their handshake.";
+    Counter connections_refused "bellwether_client_connections_refused_total" "Client connections turned away because there were too many.";
+    Counter accepts_failed "bellwether_accepts_failed_total" "Accepts that failed, mostly for want of file descriptors.";
     Gauge producers "bellwether_producers" "Producers attached.";
     Gauge consumers "bellwether_consumers" "Consumers attached.";
     Gauge publish_bytes_in_flight "bellwether_publish_bytes_in_flight" "Bytes of publishes taken and not answered.";

@@ -82,6 +82,8 @@ error_codes! {
     HeartbeatMissed = 104, true;
     /// The broker is stopping. Connect to another.
     ShuttingDown = 105, true;
+    /// A limit of this connection, named in the message, is used up.
+    ConnectionLimit = 106, true;
     /// A frame that has begun did not become whole in time. The connection is closed.
     FrameTimeout = 110, true;
     /// More connections, from everywhere or from this address, than are allowed; the message says which. Connect later, or to another broker.
@@ -90,8 +92,6 @@ error_codes! {
     TooManyHandshakes = 112, true;
     /// More is attached to the whole broker than is allowed; the message says what. Attach on another broker.
     BrokerLimit = 113, true;
-    /// A limit of this connection, named in the message, is used up.
-    ConnectionLimit = 106, true;
     /// A name that is not allowed.
     InvalidName = 200, false;
     /// An option that is not allowed.

@@ -12,6 +12,7 @@ use tokio_util::codec::Decoder;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
+use super::admission::Admitted;
 use super::session::Session;
 use super::{Service, shutting_down};
 
@@ -37,9 +38,32 @@ impl Greeted {
     }
 }
 
-/// Serves one client from its first byte to its last.
-pub async fn serve_connection<S>(mut socket: S, service: Arc<Service>, shutdown: CancellationToken)
+/// Serves one client that nobody counts.
+pub async fn serve_connection<S>(socket: S, service: Arc<Service>, shutdown: CancellationToken)
 where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    serve(socket, service, None, shutdown).await;
+}
+
+/// Serves one client that was let in, from its first byte to its last.
+pub(super) async fn serve_admitted<S>(
+    socket: S,
+    service: Arc<Service>,
+    admitted: Admitted,
+    shutdown: CancellationToken,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    serve(socket, service, Some(admitted), shutdown).await;
+}
+
+async fn serve<S>(
+    mut socket: S,
+    service: Arc<Service>,
+    mut admitted: Option<Admitted>,
+    shutdown: CancellationToken,
+) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let greeted = tokio::select! {
@@ -48,6 +72,9 @@ where
     };
     let refusal = match greeted {
         Ok(Ok(greeted)) => {
+            if let Some(admitted) = &mut admitted {
+                admitted.greeted();
+            }
             service.metrics.client_connections_opened.increment();
             service.metrics.client_connections.add(1);
             debug!(client = %greeted.hello.client_name, virtual_host = %greeted.hello.virtual_host, "client connected");
@@ -70,6 +97,14 @@ where
         }
         drain(&mut socket).await;
     }
+}
+
+/// Tells a client that is not let in why.
+pub(super) async fn turn_away<S: AsyncRead + AsyncWrite + Unpin>(mut socket: S, reason: ErrorBody) {
+    if let Err(error) = send(&mut socket, &BrokerFrame::Goodbye(reason)).await {
+        debug!(%error, "a client did not hear why it was turned away");
+    }
+    drain(&mut socket).await;
 }
 
 /// Why there was no handshake.

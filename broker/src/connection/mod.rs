@@ -9,6 +9,7 @@
 //! *Invariants:* the socket is always read; settles and heartbeats never wait behind publishes; no delivery is written
 //! once its lease has failed.
 
+mod admission;
 mod chunks;
 mod consumers;
 mod handshake;

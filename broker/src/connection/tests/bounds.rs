@@ -160,3 +160,24 @@ async fn with_the_outbox_pool_full_each_consumer_still_gets_a_run_at_a_time() {
         world.shard_hears_that_it_may_go_on().await;
     }
 }
+
+#[tokio::test]
+async fn producers_and_consumers_of_all_connections_have_a_limit_that_is_named() {
+    let bounds = Bounds { producers_max: 1, consumers_max: 1, ..Bounds::default() };
+    let mut world = World::with(timing(), limits(bounds)).await;
+    world.attach_producer().await;
+    world.attach_consumer().await;
+    let another = |producer| Request::AttachProducer { producer, name: None, next: Seq(1) };
+    let error = world.refused(another(ProducerHandle(2))).await;
+    assert_eq!(error.code, ErrorCode::BrokerLimit);
+    assert!(error.message.contains("producers-max"), "{}", error.message);
+    let consumer = Request::AttachConsumer {
+        consumer: ConsumerHandle(2),
+        queue: queue("orders"),
+        prefetch: 1,
+        prefetch_bytes: 0,
+    };
+    assert!(world.refused(consumer).await.message.contains("consumers-max"));
+    world.done(Request::DetachProducer { producer: PRODUCER }).await;
+    assert_eq!(world.done(another(ProducerHandle(2))).await, Response::ProducerAttached);
+}
