@@ -5,6 +5,7 @@ pub mod catalog;
 pub mod config;
 pub mod connection;
 mod controller;
+mod descriptors;
 pub mod memory;
 pub mod metrics;
 pub mod peers;
@@ -14,5 +15,6 @@ mod run;
 pub mod seams;
 pub mod session;
 pub mod shard;
+mod stall;
 
 pub use run::{BrokerError, run};

@@ -197,7 +197,10 @@ metrics! {
     Gauge journal_live_bytes "bellwether_journal_live_bytes" "Bytes of records that are still needed.";
     Counter journal_relocated_bytes "bellwether_journal_relocated_bytes_total" "Bytes moved together to free segments.";
     Gauge journal_failed "bellwether_journal_failed" "1 once a write or a sync has failed: the store is dead until replaced.";
+    Gauge disk_stalled "bellwether_disk_stalled" "1 while no write or sync of the journal returns, and until it has been fine for a while.";
+    Counter disk_stalls "bellwether_disk_stalls_total" "Times that the disk stalled and leaderships were given up for it.";
     Gauge disk_free_bytes "bellwether_disk_free_bytes" "Free on the journal's file system.";
+    Gauge disk_low "bellwether_disk_low" "1 while producers are slowed because less is free than disk-free-warn.";
     Gauge disk_full "bellwether_disk_full" "1 while publishes are refused for want of disk.";
     Gauge coordinator_connected "bellwether_coordinator_connected" "1 while the coordinator session is connected.";
     Gauge coordinator_session_timeout_ms "bellwether_coordinator_session_timeout_milliseconds" "The session time-out that the coordinator granted.";

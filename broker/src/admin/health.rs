@@ -19,6 +19,8 @@ pub enum Trouble {
         /// The limit in bytes.
         limit: u64,
     },
+    /// No write or sync of the journal returns: leaderships are given up until they do again.
+    DiskStalls,
     /// A write or a sync failed: this store is dead until the disk is replaced.
     StoreFailed(String),
 }
@@ -30,7 +32,8 @@ impl Trouble {
             Trouble::Starting
             | Trouble::Stopping
             | Trouble::NoSession
-            | Trouble::MemoryFull { .. } => false,
+            | Trouble::MemoryFull { .. }
+            | Trouble::DiskStalls => false,
             Trouble::StoreFailed(_) => true,
         }
     }
@@ -46,6 +49,9 @@ impl fmt::Display for Trouble {
                 f,
                 "the memory limit of {limit} bytes is reached: producers wait for credit until consumers have drained; see bellwether_memory_pool_bytes"
             ),
+            Trouble::DiskStalls => {
+                f.write_str("the disk stalls: no write or sync returns; look at it")
+            }
             Trouble::StoreFailed(why) => {
                 write!(f, "the store has failed and must be replaced: {why}")
             }

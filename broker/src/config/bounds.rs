@@ -27,6 +27,9 @@ pub struct Bounds {
     pub frame_timeout: Duration,
     /// How long a client may take none of what it is owed before it counts as gone. Default: 15 s.
     pub write_timeout: Duration,
+    /// Producers are slowed, and operators warned, when the file system of the journal has less free than this; `disk-free-min` is
+    /// where publishes are refused. Default: 1 GiB.
+    pub disk_free_warn: u64,
     /// Producers attached on all connections. Default: 100,000.
     pub producers_max: usize,
     /// Consumers attached on all connections. Default: 100,000.
@@ -43,6 +46,7 @@ impl Default for Bounds {
             accepts_per_second_max: 2_000,
             frame_timeout: Duration::from_secs(10),
             write_timeout: Duration::from_secs(15),
+            disk_free_warn: 1024 * MIB,
             producers_max: 100_000,
             consumers_max: 100_000,
         }
@@ -79,6 +83,7 @@ impl Bounds {
         between("accepts-per-second-max", accepts, 0, 1_000_000)?;
         lasting("frame-timeout", self.frame_timeout, ms(100), ms(600_000))?;
         lasting("write-timeout", self.write_timeout, ms(100), ms(600_000))?;
+        between("disk-free-warn", self.disk_free_warn, 0, 1024 * 1024 * MIB)?;
         between("producers-max", self.producers_max as u64, 1, 10_000_000)?;
         between("consumers-max", self.consumers_max as u64, 1, 10_000_000)
     }

@@ -439,7 +439,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<S> {
             metrics.publish_bytes_in_flight.get() > self.service.limits.publish_bytes_in_flight_max;
         if metrics.memory.is_above() {
             Grants::Stopped
-        } else if full || !self.stalled.shards.is_empty() {
+        } else if full || metrics.disk_low.get() > 0 || !self.stalled.shards.is_empty() {
             Grants::WhenIdle
         } else {
             Grants::Free

@@ -30,6 +30,9 @@ pub struct BoundSettings {
     /// How long a client may take none of what it is owed before it counts as gone
     #[arg(long, value_name = "TIME", env = "BELLWETHER_WRITE_TIMEOUT", default_value_t = Span(Bounds::default().write_timeout))]
     pub write_timeout: Span,
+    /// Slow producers, and warn, when the file system of the journal has less free than this
+    #[arg(long, value_name = "SIZE", env = "BELLWETHER_DISK_FREE_WARN", default_value_t = ByteSize(Bounds::default().disk_free_warn))]
+    pub disk_free_warn: ByteSize,
     /// Producers attached on all connections
     #[arg(long, value_name = "N", env = "BELLWETHER_PRODUCERS_MAX", default_value_t = Bounds::default().producers_max)]
     pub producers_max: usize,
@@ -48,6 +51,7 @@ impl BoundSettings {
             accepts_per_second_max: self.accepts_per_second_max,
             frame_timeout: self.frame_timeout.0,
             write_timeout: self.write_timeout.0,
+            disk_free_warn: self.disk_free_warn.0,
             producers_max: self.producers_max,
             consumers_max: self.consumers_max,
         }
