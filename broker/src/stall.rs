@@ -1,5 +1,5 @@
 //! Watches the journal's thread from outside: a disk that answers nothing for a third of the session time-out makes this
-//! broker give its leaderships up while it still can, and take none until its disk has been fine for a whole one.
+//! broker give its leaderships up while it still can, and take none until its disk has been fine for three times as long.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +17,9 @@ use crate::shard::input::ShardInput;
 /// The part of the session time-out after which a disk stalls: soon enough that elections are over before anybody would give
 /// this broker up, late enough that a long sync of a busy disk is none.
 const STALLS_AFTER: u32 = 3;
+
+/// Never sooner: with short sessions a sync that is merely slow would cost leaderships.
+const STALLS_AFTER_MIN: Duration = Duration::from_secs(2);
 
 /// How often it is looked, as a part of that.
 const LOOKS: u32 = 8;
@@ -97,7 +100,8 @@ struct Watch {
 
 impl Watch {
     fn new(session_timeout: Duration) -> Watch {
-        Watch { limit: session_timeout / STALLS_AFTER, calm: session_timeout, last_bad: None }
+        let limit = (session_timeout / STALLS_AFTER).max(STALLS_AFTER_MIN);
+        Watch { limit, calm: limit * STALLS_AFTER, last_bad: None }
     }
 
     /// `busy`: since when the journal's thread has been at what it is at.
@@ -143,6 +147,13 @@ mod tests {
         assert_eq!(watch.look(start + ms(6_000), Some(ms(10))), None);
         assert_eq!(watch.look(start + ms(6_250), None), Some(Told::Fine));
         assert_eq!(watch.look(start + ms(6_500), None), None);
+    }
+
+    #[test]
+    fn with_a_short_session_a_slow_sync_is_no_stall() {
+        let mut watch = Watch::new(ms(400));
+        assert_eq!(watch.look(Instant::now(), Some(ms(1_900))), None);
+        assert_eq!(watch.look(Instant::now(), Some(ms(2_000))), Some(Told::Stalls));
     }
 
     #[test]
