@@ -176,6 +176,7 @@ async fn producers_and_consumers_of_all_connections_have_a_limit_that_is_named()
         queue: queue("orders"),
         prefetch: 1,
         prefetch_bytes: 0,
+        claim: None,
     };
     assert!(world.refused(consumer).await.message.contains("consumers-max"));
     world.done(Request::DetachProducer { producer: PRODUCER }).await;
