@@ -10,6 +10,10 @@ use tokio::net::TcpListener;
 
 use crate::tls::Tls;
 
+mod bounds;
+
+pub use bounds::Bounds;
+
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
 
@@ -97,7 +101,7 @@ pub struct Timing {
     /// How often clients must be heard; a connection is closed after twice that. Raise it for clients
     /// on bad networks. Default: 10 s.
     pub heartbeat: Duration,
-    /// How long a new connection may take for its handshake, the login included. Default: 5 s.
+    /// How long a new connection may take for its handshake, TLS and the login included. Default: 5 s.
     pub handshake_timeout: Duration,
 }
 
@@ -182,6 +186,8 @@ pub struct Limits {
     /// Bytes that a leader streams to a follower ahead of its answers. Raise it for brokers far
     /// apart (bandwidth times round trip). Default: 8 MiB.
     pub peer_window_bytes: u64,
+    /// What holds for the whole broker, and for whoever has not said hello yet.
+    pub bounds: Bounds,
 }
 
 impl Default for Limits {
@@ -201,6 +207,7 @@ impl Default for Limits {
             publish_bytes_in_flight_max: 64 * MIB,
             outbox_bytes_max: 2 * MIB,
             peer_window_bytes: 8 * MIB,
+            bounds: Bounds::default(),
         }
     }
 }
@@ -295,7 +302,8 @@ impl BrokerConfig {
             16_384 * MIB,
         )?;
         between("outbox-bytes-max", limits.outbox_bytes_max, 64 * KIB, 1024 * MIB)?;
-        between("peer-window-bytes", limits.peer_window_bytes, 512 * KIB, 1024 * MIB)
+        between("peer-window-bytes", limits.peer_window_bytes, 512 * KIB, 1024 * MIB)?;
+        limits.bounds.check(limits.connections_max)
     }
 
     fn check_storage(&self) -> Result<(), InvalidSetting> {

@@ -5,7 +5,9 @@ pub mod catalog;
 pub mod config;
 pub mod connection;
 mod controller;
+mod descriptors;
 pub mod login;
+pub mod memory;
 pub mod metrics;
 pub mod peers;
 pub mod publish;
@@ -14,6 +16,7 @@ mod run;
 pub mod seams;
 pub mod session;
 pub mod shard;
+mod stall;
 pub mod tls;
 
 pub use run::{BrokerError, run};

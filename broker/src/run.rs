@@ -20,11 +20,14 @@ use crate::catalog::{Catalog, CatalogConfig};
 use crate::config::{BrokerConfig, Listeners};
 use crate::connection::{self, Service};
 use crate::controller::{self, ControllerConfig};
+use crate::descriptors;
+use crate::memory::{self, PoolLimits};
 use crate::metrics::Metrics;
 use crate::peers::{Peers, PeersConfig};
 use crate::session::{self, Life, RegisterError, Registrant, SessionError};
 use crate::shard::input::{Leases, ShardInput};
 use crate::shard::{Environment, Shards};
+use crate::stall;
 
 /// How often the journal's counters are brought into the metrics.
 const COUNT_JOURNAL: Duration = Duration::from_secs(1);
@@ -64,7 +67,10 @@ pub async fn run(
     shutdown: CancellationToken,
 ) -> Result<(), BrokerError> {
     let started = Instant::now();
+    let mut config = config;
+    config.limits.connections_max = descriptors::fit_connections(config.limits.connections_max);
     let metrics = Arc::new(Metrics::default());
+    bound_memory(&config, &metrics);
     let tracker = TaskTracker::new();
     let stop = CancellationToken::new();
     if let Some(listener) = listeners.admin {
@@ -82,7 +88,14 @@ pub async fn run(
         () = shutdown.cancelled() => return Ok(()),
     };
     folder.claim(cluster)?;
-    tracker.spawn(count_journal(journal.metrics(), metrics.clone(), stop.clone()));
+    let sources = memory::Sources {
+        metrics: metrics.clone(),
+        journal: journal.metrics(),
+        health: health.clone(),
+    };
+    tracker.spawn(memory::watch(sources, stop.clone()));
+    let disk_free_warn = config.limits.bounds.disk_free_warn;
+    tracker.spawn(count_journal(journal.metrics(), metrics.clone(), disk_free_warn, stop.clone()));
     let store = folder.id();
     info!(
         broker = config.id.0, %cluster, %store, queues = recovered.len(), took_ms = started.elapsed().as_millis() as u64,
@@ -125,6 +138,7 @@ pub async fn run(
     );
     tracker.spawn(watcher);
 
+    let (reads, reads_max) = Environment::reads(&metrics);
     let environment = Arc::new(Environment {
         member: Member { broker: config.id, store },
         timing: timing(&config),
@@ -135,7 +149,16 @@ pub async fn run(
         metrics: metrics.clone(),
         health: health.clone(),
         runtime: tokio::runtime::Handle::current(),
+        reads,
+        reads_max,
     });
+    let watched = stall::Surroundings {
+        journal: journal.metrics(),
+        shards: shards.clone(),
+        metrics: metrics.clone(),
+        health: health.clone(),
+    };
+    tracker.spawn(stall::watch(watched, config.timing.session_timeout, stop.clone()));
     let (logs, thread) = start_journal(journal, &shards, &wakes)?;
     mailboxes.start(logs, recovered, &wakes, &shards, &environment, &tracker, &stop);
     tracker.spawn(become_ready(catalog.clone(), health.clone(), stop.clone()));
@@ -195,13 +218,27 @@ pub async fn run(
     ended.map_err(|error| BrokerError::Defect(error.to_string()))?.map_err(BrokerError::from)
 }
 
+/// Splits the memory limit over the pools, and says what it came to.
+fn bound_memory(config: &BrokerConfig, metrics: &Metrics) {
+    let (limit, source) = config.limits.bounds.memory_limit_in_force();
+    let limits = pool_limits(config);
+    info!(limit, source, cache = limits.of(memory::Pool::Cache), "the memory limit");
+    metrics.memory.limit(limits);
+}
+
+fn pool_limits(config: &BrokerConfig) -> PoolLimits {
+    let (limit, _) = config.limits.bounds.memory_limit_in_force();
+    let publishes = config.limits.publish_bytes_in_flight_max;
+    PoolLimits::split(limit, config.storage.cache_bytes, publishes)
+}
+
 async fn open_journal(
     config: &BrokerConfig,
 ) -> Result<(Journal, Vec<bellwether_journal::RecoveredLog>), BrokerError> {
     let mut journal = JournalConfig::new(&config.data);
     journal.segment_bytes = config.storage.segment_bytes;
     journal.dead_bytes_max = config.storage.dead_bytes_max;
-    journal.cache_bytes = config.storage.cache_bytes;
+    journal.cache_bytes = pool_limits(config).of(memory::Pool::Cache);
     journal.disk_low_bytes = config.storage.disk_free_min;
     journal.waiting_bytes_max = journal.waiting_bytes_max.min(config.storage.segment_bytes / 2);
     let id = config.id;
@@ -320,6 +357,7 @@ async fn admin(
 async fn count_journal(
     journal: Arc<JournalMetrics>,
     metrics: Arc<Metrics>,
+    disk_free_warn: u64,
     stop: CancellationToken,
 ) {
     let mut every = tokio::time::interval(COUNT_JOURNAL);
@@ -330,7 +368,7 @@ async fn count_journal(
         }
         metrics.journal_segments.set(journal.segments.load(Relaxed));
         metrics.journal_live_bytes.set(journal.live_bytes.load(Relaxed));
-        metrics.disk_free_bytes.set(journal.disk_free_bytes.load(Relaxed));
+        heed_free_disk(&metrics, journal.disk_free_bytes.load(Relaxed), disk_free_warn);
         for (counter, now) in [
             (&metrics.journal_syncs, &journal.syncs),
             (&metrics.journal_bytes, &journal.bytes_written),
@@ -344,6 +382,21 @@ async fn count_journal(
             counts,
             journal.sync_us_total.load(Relaxed),
         );
+    }
+}
+
+/// Below the first watermark producers are slowed: each gets credit only once all it has sent is answered. Below the second,
+/// `disk-free-min`, the shards refuse publishes. Settles and deletes, which free room, go on in any case.
+fn heed_free_disk(metrics: &Metrics, free: u64, warn_below: u64) {
+    metrics.disk_free_bytes.set(free);
+    // Nothing is known before the journal has looked.
+    let low = free > 0 && free < warn_below;
+    if low != (metrics.disk_low.get() > 0) {
+        metrics.disk_low.set(u64::from(low));
+        match low {
+            true => warn!(free, warn_below, "the disk is filling: producers are slowed"),
+            false => info!(free, warn_below, "the disk has room again"),
+        }
     }
 }
 
@@ -420,4 +473,20 @@ async fn leave(
         }
     }
     info!("the broker has left");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filling_disk_slows_producers_before_it_refuses_them() {
+        let metrics = Metrics::default();
+        heed_free_disk(&metrics, 0, 100);
+        assert_eq!(metrics.disk_low.get(), 0, "not looked yet");
+        heed_free_disk(&metrics, 99, 100);
+        assert_eq!((metrics.disk_low.get(), metrics.disk_free_bytes.get()), (1, 99));
+        heed_free_disk(&metrics, 100, 100);
+        assert_eq!(metrics.disk_low.get(), 0);
+    }
 }

@@ -190,7 +190,7 @@ operation_error! {
     /// Why a producer could not be started.
     ProducerError {
         /// The name is in use on this connection, or a limit of it is used up.
-        Limit = ConnectionLimit;
+        Limit = ConnectionLimit | BrokerLimit;
     }
 }
 

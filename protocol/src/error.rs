@@ -90,6 +90,14 @@ error_codes! {
     LoginRequired = 108, false;
     /// The broker does not know the users yet, or there were too many failed logins. The connection is closed.
     LoginUnavailable = 109, true;
+    /// A frame that has begun did not become whole in time. The connection is closed.
+    FrameTimeout = 110, true;
+    /// More connections, from everywhere or from this address, than are allowed; the message says which. Connect later, or to another broker.
+    TooManyConnections = 111, true;
+    /// More connections that have not said hello than are allowed. Connect later.
+    TooManyHandshakes = 112, true;
+    /// More is attached to the whole broker than is allowed; the message says what. Attach on another broker.
+    BrokerLimit = 113, true;
     /// A name that is not allowed.
     InvalidName = 200, false;
     /// An option that is not allowed.

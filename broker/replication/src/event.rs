@@ -61,6 +61,8 @@ pub enum Event {
     HandOver,
     /// Let the leadership move to where [`crate::Replica::moves_to`] says, if it still can. It goes on here when that is not done soon.
     Move,
+    /// No sync returns here for a long time, or syncs have been fine for a while again.
+    DiskStalls(bool),
     /// The store failed: give the leadership up and take no part any more.
     StoreFailed { why: String },
     /// An invariant of this queue is broken: stop it, loudly.
@@ -101,6 +103,7 @@ impl Event {
             | Event::Cas { .. }
             | Event::HandOver
             | Event::Move
+            | Event::DiskStalls(_)
             | Event::StoreFailed { .. }
             | Event::Broken { .. }
             | Event::LogLost { .. }

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use crate::memory::{Memory, Pool};
 use crate::metrics::{BUCKETS_MICROS, Histogram, Metric, Metrics};
 
 /// All of `metrics` as text.
@@ -28,7 +29,38 @@ pub fn render(metrics: &Metrics) -> String {
         };
         written.expect("writing to a String cannot fail");
     }
+    render_memory(&mut text, &metrics.memory).expect("writing to a String cannot fail");
     text
+}
+
+/// One family for what the pools hold, one for what they may.
+fn render_memory(text: &mut String, memory: &Memory) -> std::fmt::Result {
+    let held = |pool| Some(memory.held(pool).get());
+    let limit = |pool| memory.limit_of(pool);
+    render_pools(text, "bellwether_memory_pool_bytes", "What a pool of memory holds.", &held)?;
+    let name = "bellwether_memory_pool_limit_bytes";
+    render_pools(text, name, "What a pool of memory may hold.", &limit)?;
+    let name = "bellwether_memory_limit_bytes";
+    writeln!(
+        text,
+        "# HELP {name} What all pools of memory may hold together.\n# TYPE {name} gauge"
+    )?;
+    writeln!(text, "{name} {}", memory.limit_of_all().unwrap_or(0))
+}
+
+fn render_pools(
+    text: &mut String,
+    name: &str,
+    help: &str,
+    bytes: &dyn Fn(Pool) -> Option<u64>,
+) -> std::fmt::Result {
+    writeln!(text, "# HELP {name} {help}\n# TYPE {name} gauge")?;
+    for pool in Pool::ALL {
+        if let Some(bytes) = bytes(*pool) {
+            writeln!(text, "{name}{{pool=\"{}\"}} {bytes}", pool.name())?;
+        }
+    }
+    Ok(())
 }
 
 fn render_histogram(text: &mut String, name: &str, histogram: &Histogram) -> std::fmt::Result {
@@ -54,6 +86,25 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+
+    #[test]
+    fn every_pool_of_memory_is_shown_by_name() {
+        let metrics = Metrics::default();
+        metrics.memory.held(Pool::Outboxes).set(7);
+        let text = render(&metrics);
+        assert!(
+            text.contains("\nbellwether_memory_pool_bytes{pool=\"client_outboxes\"} 7\n"),
+            "{text}"
+        );
+        metrics.memory.limit(crate::memory::PoolLimits::split(100 << 20, 1 << 20, 3 << 20));
+        let text = render(&metrics);
+        for line in [
+            "bellwether_memory_pool_limit_bytes{pool=\"publishes\"} 3145728",
+            "bellwether_memory_limit_bytes 104857600",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} is missing in\n{text}");
+        }
+    }
 
     #[test]
     fn a_histogram_is_cumulative_and_in_seconds() {

@@ -14,11 +14,15 @@ use tokio_util::codec::Decoder;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
+use super::admission::Admitted;
 use super::login::{Door, Entry};
 use super::secure::tls_unexpected;
 use super::session::Session;
-use super::{Service, WRITE_TIMEOUT, shutting_down};
+use super::{Service, shutting_down};
 use crate::login::{Origin, User};
+
+/// How long a client may take to read the first frames that it is sent: a few hundred bytes.
+const GREETING_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Shortest heartbeat that a client may ask for: more often would be load, not life.
 const HEARTBEAT_MIN: Duration = Duration::from_millis(100);
@@ -28,6 +32,8 @@ pub(super) struct Arrival {
     pub origin: Origin,
     /// When the handshake has to be done. TLS has used some of the time already.
     pub until: Instant,
+    /// Its right to be connected; none: nobody counts it.
+    pub admitted: Option<Admitted>,
 }
 
 /// What is known once both have said hello.
@@ -50,7 +56,7 @@ impl Greeted {
     }
 }
 
-/// Serves one client from its first byte to its last.
+/// Serves one client that nobody counts.
 pub async fn serve_connection<S>(
     socket: S,
     origin: Origin,
@@ -60,10 +66,10 @@ pub async fn serve_connection<S>(
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let until = Instant::now() + service.handshake_timeout;
-    serve_arrived(socket, Arrival { origin, until }, service, shutdown).await;
+    serve_arrived(socket, Arrival { origin, until, admitted: None }, service, shutdown).await;
 }
 
-/// The same, with what is known already.
+/// Serves one client from its first byte, or from its first behind TLS, to its last.
 pub(super) async fn serve_arrived<S>(
     mut socket: S,
     arrival: Arrival,
@@ -72,7 +78,7 @@ pub(super) async fn serve_arrived<S>(
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let Arrival { origin, until } = arrival;
+    let Arrival { origin, until, mut admitted } = arrival;
     let greeting = greet(&mut socket, &origin, &service);
     let greeted = tokio::select! {
         greeted = tokio::time::timeout_at(until, greeting) => greeted,
@@ -80,6 +86,9 @@ pub(super) async fn serve_arrived<S>(
     };
     let refusal = match greeted {
         Ok(Ok(greeted)) => {
+            if let Some(admitted) = &mut admitted {
+                admitted.greeted();
+            }
             service.metrics.client_connections_opened.increment();
             service.metrics.client_connections.add(1);
             let user = greeted.user.as_ref().map(|user| user.name.as_str());
@@ -183,11 +192,19 @@ pub(super) async fn send<S: AsyncWrite + Unpin>(
 ) -> std::io::Result<()> {
     let mut bytes = BytesMut::new();
     frame.encode(&mut bytes);
+    send_bytes(socket, &bytes).await
+}
+
+/// The same with what is a frame already, or is none.
+pub(super) async fn send_bytes<S: AsyncWrite + Unpin>(
+    socket: &mut S,
+    bytes: &[u8],
+) -> std::io::Result<()> {
     let written = async {
-        socket.write_all(&bytes).await?;
+        socket.write_all(bytes).await?;
         socket.flush().await
     };
-    tokio::time::timeout(WRITE_TIMEOUT, written).await.map_err(std::io::Error::from)?
+    tokio::time::timeout(GREETING_TIMEOUT, written).await.map_err(std::io::Error::from)?
 }
 
 /// Reads a little of what a refused client still sends: closed with unread bytes, a socket is reset, and the goodbye lost.

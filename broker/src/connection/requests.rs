@@ -30,7 +30,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<S> {
         }
         match request {
             Request::AttachProducer { producer, name, next: _ } => {
-                let attached = self.publisher.attach(producer, name);
+                let attached =
+                    self.room_for_producer().and_then(|()| self.publisher.attach(producer, name));
                 if attached.is_ok() {
                     self.service.metrics.producers.add(1);
                 }
@@ -83,6 +84,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<S> {
         self.outbox.push(answer(id, result));
     }
 
+    /// Those of all connections: each may cost its credit in memory.
+    fn room_for_producer(&self) -> Result<(), ErrorBody> {
+        let most = self.service.limits.bounds.producers_max;
+        broker_room(self.service.metrics.producers.get(), most, "producers", "producers-max")
+    }
+
     fn new_outlet(
         &mut self,
         id: RequestId,
@@ -107,6 +114,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<S> {
             let words = format!("this connection has {limit} consumers, the most that are allowed");
             return Err(ErrorBody::not_done(ErrorCode::ConnectionLimit, words));
         }
+        let most = self.service.limits.bounds.consumers_max;
+        broker_room(self.service.metrics.consumers.get(), most, "consumers", "consumers-max")?;
         let (key, outbox) = (self.service.next_consumer(), Arc::clone(&self.outbox));
         let outlet = Outlet::new(key, handle, queue, id, outbox, Arc::clone(&self.service));
         self.consumers.insert(handle, Arc::clone(&outlet));
@@ -320,4 +329,15 @@ async fn about_users(service: &Service, request: Request) -> Result<Response, Er
 fn late(queue: &QueueName, outcome: Outcome) -> ErrorBody {
     let words = format!("queue {queue} did not answer within {} s", SHARD_ANSWERS_WITHIN.as_secs());
     ErrorBody { outcome, ..ErrorBody::not_done(ErrorCode::TimedOut, words) }
+}
+
+/// Whether one more may be attached to the broker.
+fn broker_room(attached: u64, most: usize, what: &str, key: &str) -> Result<(), ErrorBody> {
+    if attached < most as u64 {
+        return Ok(());
+    }
+    let words = format!(
+        "this broker has {most} {what}, the most that are allowed ({key}); attach on another broker"
+    );
+    Err(ErrorBody::not_done(ErrorCode::BrokerLimit, words))
 }

@@ -16,7 +16,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
 use super::Service;
-use super::handshake::{Arrival, drain, send, serve_arrived};
+use super::admission::Admitted;
+use super::handshake::{Arrival, drain, send, send_bytes, serve_arrived};
 use crate::login::Origin;
 use crate::tls::ClientTls;
 
@@ -34,12 +35,13 @@ enum Unsecured {
 pub(super) async fn serve_socket(
     socket: TcpStream,
     from: IpAddr,
+    admitted: Admitted,
     service: Arc<Service>,
     shutdown: CancellationToken,
 ) {
     let until = Instant::now() + service.handshake_timeout;
     let Some(tls) = service.tls.clone() else {
-        let arrival = Arrival { origin: Origin::plain(from), until };
+        let arrival = Arrival { origin: Origin::plain(from), until, admitted: Some(admitted) };
         return serve_arrived(socket, arrival, service, shutdown).await;
     };
     let secured = tokio::select! {
@@ -48,7 +50,8 @@ pub(super) async fn serve_socket(
     };
     let (reason, rest) = match secured {
         Ok(Ok((stream, certificate))) => {
-            let arrival = Arrival { origin: Origin::tls(from, certificate), until };
+            let origin = Origin::tls(from, certificate);
+            let arrival = Arrival { origin, until, admitted: Some(admitted) };
             return serve_arrived(stream, arrival, service, shutdown).await;
         }
         Ok(Err(Unsecured::Gone)) => ("it went away in the TLS handshake".to_owned(), None),
@@ -70,6 +73,22 @@ pub(super) async fn serve_socket(
     if let Some(mut socket) = rest {
         drain(&mut socket).await;
     }
+}
+
+/// A TLS record: the fatal alert "internal error". Whoever is turned away is not worth a TLS handshake, and cannot read a
+/// goodbye without one.
+const TURNED_AWAY: [u8; 7] = [0x15, 0x03, 0x03, 0x00, 0x02, 0x02, 0x50];
+
+/// Tells a client that is not let in why; where TLS is spoken only that it is not let in.
+pub(super) async fn turn_away(mut socket: TcpStream, reason: ErrorBody, secure: bool) {
+    let told = match secure {
+        true => send_bytes(&mut socket, &TURNED_AWAY).await,
+        false => send(&mut socket, &BrokerFrame::Goodbye(reason)).await,
+    };
+    if let Err(error) = told {
+        debug!(%error, "a client did not hear why it was turned away");
+    }
+    drain(&mut socket).await;
 }
 
 fn tls_expected() -> ErrorBody {

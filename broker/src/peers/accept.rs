@@ -110,7 +110,13 @@ async fn serve(
     }
     match theirs.purpose {
         Purpose::Stream => {
-            let link = Link::new(me.life, &theirs, Side::Accepted, shared.config.outbox_bytes_max);
+            let link = Link::new(
+                me.life,
+                &theirs,
+                Side::Accepted,
+                shared.config.outbox_bytes_max,
+                &shared.metrics,
+            );
             let end = Arc::new(link).run_logged(shared, framed).await;
             if matches!(end, End::Reset) {
                 shared.suspect(

@@ -69,8 +69,13 @@ pub(super) async fn keep_dialing(
             Ok((framed, theirs)) => {
                 judge(&shared, broker, &theirs).await;
                 if theirs.ready {
-                    let link =
-                        Link::new(me.life, &theirs, Side::Dialed, shared.config.outbox_bytes_max);
+                    let link = Link::new(
+                        me.life,
+                        &theirs,
+                        Side::Dialed,
+                        shared.config.outbox_bytes_max,
+                        &shared.metrics,
+                    );
                     let end = Arc::new(link).run_logged(&shared, framed).await;
                     pause = PAUSE_MIN;
                     if matches!(end, End::Reset) {

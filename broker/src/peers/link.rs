@@ -22,6 +22,7 @@ use super::outbox::Outbox;
 use super::promises::PromiseClock;
 use super::secure::Stream;
 use super::sort::{ForShard, Sorter};
+use crate::metrics::Metrics;
 use crate::shard::input::{ConnectionId, PeerNews, Promises, PublishOrigin, ShardInput, Side};
 
 /// A heartbeat goes out when nothing else has for so long.
@@ -74,14 +75,20 @@ pub(super) enum End {
 }
 
 impl Link {
-    pub fn new(mine: BrokerLife, theirs: &PeerHello, side: Side, bulk_bytes_max: usize) -> Link {
+    pub fn new(
+        mine: BrokerLife,
+        theirs: &PeerHello,
+        side: Side,
+        bulk_bytes_max: usize,
+        metrics: &Arc<Metrics>,
+    ) -> Link {
         Link {
             mine,
             peer: theirs.life,
             store: theirs.store,
             side,
             connection: ConnectionId::next(),
-            outbox: Arc::new(Outbox::new(bulk_bytes_max)),
+            outbox: Arc::new(Outbox::counted(bulk_bytes_max, metrics.clone())),
             forwards: Forwards::default(),
             cancel: CancellationToken::new(),
             over: CancellationToken::new(),

@@ -65,6 +65,8 @@ pub enum ShardInput {
         ranges: Vec<OffsetRange>,
         reply: oneshot::Sender<Result<crate::seams::SnapshotMore, ErrorBody>>,
     },
+    /// The disk stalls, or has been fine for a while again.
+    DiskStalls(bool),
     /// The broker drains: hand over what is led here (`begin`), and say how many queues are still to be handed over.
     HandOver { begin: bool, reply: oneshot::Sender<usize> },
 }

@@ -95,6 +95,9 @@ impl Shard {
                 };
                 answer(reply, more);
             }
+            ShardInput::DiskStalls(stalls) => {
+                self.each(|queue, tools| queue.step(tools, Event::DiskStalls(stalls)));
+            }
             ShardInput::HandOver { begin, reply } => {
                 if begin {
                     self.each(|queue, tools| {

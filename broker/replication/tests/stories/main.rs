@@ -3,6 +3,7 @@
 mod damage;
 mod given;
 mod moves;
+mod stalls;
 
 use std::time::Duration;
 

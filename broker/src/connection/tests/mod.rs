@@ -1,6 +1,7 @@
 //! Stories of a connection: over an in-memory pipe, with a shard that only takes notes.
 
 mod admission;
+mod bounds;
 mod deliveries;
 mod login;
 mod publishing;
@@ -42,8 +43,9 @@ const CONSUMER: ConsumerHandle = ConsumerHandle(1);
 struct World {
     around: Surroundings,
     orders: QueueId,
-    client: Framed<DuplexStream, FrameCodec<BrokerFrame>>,
+    metrics: Arc<Metrics>,
     service: Arc<Service>,
+    client: Framed<DuplexStream, FrameCodec<BrokerFrame>>,
     requests: u64,
     shutdown: CancellationToken,
 }
@@ -92,21 +94,21 @@ impl World {
     ) -> World {
         let around = Surroundings::new().await;
         let orders = around.declare("orders").await;
+        let metrics: Arc<Metrics> = Arc::default();
         let service = Service::new(
             around.catalog.clone(),
             Arc::clone(&around.shard) as Arc<dyn ShardGate>,
             Arc::clone(&around.peers) as Arc<dyn PeerGate>,
-            Arc::default(),
+            Arc::clone(&metrics),
             limits,
             &timing,
-        )
-        .with_login(login_required);
+        );
+        let service = Arc::new(service.with_login(login_required));
         let (ours, theirs) = tokio::io::duplex(256 * 1024);
         let shutdown = CancellationToken::new();
-        let service = Arc::new(service);
         tokio::spawn(serve_connection(theirs, origin, Arc::clone(&service), shutdown.clone()));
         let client = Framed::new(ours, FrameCodec::new(FrameLimits::CLIENT));
-        World { around, orders, client, service, requests: 0, shutdown }
+        World { around, orders, metrics, service, client, requests: 0, shutdown }
     }
 
     async fn send(&mut self, frame: ClientFrame) {

@@ -1,6 +1,7 @@
 //! The settings of `serve`: one list, read by the same parser from flags, the environment and the
 //! configuration file, and printed back by `--print-config`.
 
+mod bounds;
 mod login;
 mod tls;
 
@@ -40,6 +41,7 @@ pub struct Settings {
     pub network: NetworkSettings,
     #[command(flatten)]
     pub tls: TlsSettings,
+    #[command(flatten)]
     pub login: LoginSettings,
     #[command(flatten)]
     pub timing: TimingSettings,
@@ -47,6 +49,8 @@ pub struct Settings {
     pub storage: StorageSettings,
     #[command(flatten)]
     pub limits: LimitSettings,
+    #[command(flatten)]
+    pub bounds: bounds::BoundSettings,
     /// Tasks that the queues are spread over [default: the cores, 8 at most]
     #[arg(long, value_name = "N", env = "BELLWETHER_SHARDS")]
     pub shards: Option<usize>,
@@ -208,6 +212,7 @@ impl Settings {
         config.storage = self.storage.to_storage();
         config.limits = self.limits.to_limits();
         config.login_required = self.login.is_required(&self.network);
+        config.limits.bounds = self.bounds.to_bounds();
         if let Some(shards) = self.shards {
             config.shards = shards;
         }
@@ -262,6 +267,7 @@ impl LimitSettings {
             publish_bytes_in_flight_max: self.publish_bytes_in_flight_max.0,
             outbox_bytes_max: self.outbox_bytes_max.0,
             peer_window_bytes: self.peer_window_bytes.0,
+            ..Limits::default()
         }
     }
 }
