@@ -10,6 +10,8 @@ command -v python3 >/dev/null || missing+=(python3-minimal)
 command -v setpriv >/dev/null || missing+=(util-linux)
 command -v java >/dev/null || missing+=(default-jre-headless)
 [ -e /usr/share/java/zookeeper.jar ] || missing+=(zookeeper)
+# Without these a ZooKeeper server speaks no TLS.
+[ -e /usr/share/java/netty-codec.jar ] || missing+=(libnetty-java)
 # Of the package prometheus only this one file: installed as a whole it would start a server.
 promtool=no
 command -v promtool >/dev/null && promtool=yes

@@ -4,11 +4,16 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use bellwether_protocol::ids::BrokerId;
+use bellwether_protocol::ids::{BrokerId, ClusterId};
 use bellwether_protocol::message::MESSAGE_BYTES_MAX;
 use tokio::net::TcpListener;
 
+use crate::tls::Tls;
 pub use crate::watch::{Ratio, Watch};
+
+mod bounds;
+
+pub use bounds::Bounds;
 
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
@@ -32,6 +37,9 @@ pub struct BrokerConfig {
     pub rack: Option<String>,
     /// Folder of the journal. Change it to put the journal on a disk of its own. Default: `bellwether-data`.
     pub data: PathBuf,
+    /// The id that the cluster is to have: founded with it, or checked against it. Needed when certificates are made before the
+    /// first start. Default: any.
+    pub cluster: Option<ClusterId>,
     /// Where it is reached.
     pub addresses: Addresses,
     /// How long things may take.
@@ -44,6 +52,8 @@ pub struct BrokerConfig {
     pub watch: Watch,
     /// Tasks that the queues are spread over. More than cores gain nothing. Default: the cores, 8 at most.
     pub shards: usize,
+    /// Whether who does not log in is turned away; else they may do everything. Default: no.
+    pub login_required: bool,
 }
 
 /// Addresses as others are told them: `host:port`, with the ports that were really bound.
@@ -66,6 +76,8 @@ pub struct Listeners {
     pub peer: TcpListener,
     /// For `/metrics`, `/healthz`, `/readyz`, when wanted.
     pub admin: Option<TcpListener>,
+    /// The certificates of the first two; without one, a port is plain.
+    pub tls: Tls,
 }
 
 /// How long things may take.
@@ -92,7 +104,7 @@ pub struct Timing {
     /// How often clients must be heard; a connection is closed after twice that. Raise it for clients
     /// on bad networks. Default: 10 s.
     pub heartbeat: Duration,
-    /// How long a new connection may take for its handshake. Default: 10 s.
+    /// How long a new connection may take for its handshake, TLS and the login included. Default: 5 s.
     pub handshake_timeout: Duration,
 }
 
@@ -106,7 +118,7 @@ impl Default for Timing {
             drain_timeout: Duration::from_secs(30),
             replace_after: Some(Duration::from_secs(600)),
             heartbeat: Duration::from_secs(10),
-            handshake_timeout: Duration::from_secs(10),
+            handshake_timeout: Duration::from_secs(5),
         }
     }
 }
@@ -177,6 +189,8 @@ pub struct Limits {
     /// Bytes that a leader streams to a follower ahead of its answers. Raise it for brokers far
     /// apart (bandwidth times round trip). Default: 8 MiB.
     pub peer_window_bytes: u64,
+    /// What holds for the whole broker, and for whoever has not said hello yet.
+    pub bounds: Bounds,
 }
 
 impl Default for Limits {
@@ -196,6 +210,7 @@ impl Default for Limits {
             publish_bytes_in_flight_max: 64 * MIB,
             outbox_bytes_max: 2 * MIB,
             peer_window_bytes: 8 * MIB,
+            bounds: Bounds::default(),
         }
     }
 }
@@ -220,12 +235,14 @@ impl BrokerConfig {
             id,
             rack: None,
             data,
+            cluster: None,
             addresses,
             timing: Timing::default(),
             storage: Storage::default(),
             limits: Limits::default(),
             watch: Watch::default(),
             shards: default_shards(),
+            login_required: false,
         }
     }
 
@@ -290,7 +307,8 @@ impl BrokerConfig {
             16_384 * MIB,
         )?;
         between("outbox-bytes-max", limits.outbox_bytes_max, 64 * KIB, 1024 * MIB)?;
-        between("peer-window-bytes", limits.peer_window_bytes, 512 * KIB, 1024 * MIB)
+        between("peer-window-bytes", limits.peer_window_bytes, 512 * KIB, 1024 * MIB)?;
+        limits.bounds.check(limits.connections_max)
     }
 
     fn check_storage(&self) -> Result<(), InvalidSetting> {

@@ -1,6 +1,7 @@
 //! What the broker counts while it runs. Everyone increments, nobody waits; `admin` renders them.
 //! Names and units are stable: docs/metrics.md is made of what stands here, by `bellwether serve --print-metrics`.
 
+pub mod memory;
 pub mod process;
 pub mod queues;
 mod reference;
@@ -164,6 +165,8 @@ macro_rules! metrics {
         #[derive(Debug, Default)]
         pub struct Metrics {
             $(#[doc = $help] pub $field: $kind,)*
+            /// What is held in memory, by pools.
+            pub memory: crate::memory::Memory,
         }
 
         impl Metrics {
@@ -200,9 +203,17 @@ metrics! {
     Counter client_connections_opened "bellwether_client_connections_opened_total" "Client connections past their handshake.";
     Counter client_connections_refused "bellwether_client_connections_refused_total" "Client connections turned away because there were too many.";
     Counter handshakes_failed "bellwether_handshakes_failed_total" "Client connections that failed their handshake.";
+    Counter accepts_failed "bellwether_accepts_failed_total" "Accepts that failed, mostly for want of file descriptors.";
+    Gauge tls_client_certificate_expires "bellwether_tls_client_certificate_expires_timestamp_seconds" "When the certificate of the port for clients expires, in seconds since 1970; 0 without TLS.";
+    Gauge tls_peer_certificate_expires "bellwether_tls_peer_certificate_expires_timestamp_seconds" "When the certificate of the port for brokers expires, in seconds since 1970; 0 without TLS.";
+    Gauge tls_reload_failed "bellwether_tls_reload_failed" "1 while new certificate files are no good and the old certificate is still in use.";
+    Counter logins "bellwether_logins_total" "Client connections that logged in.";
+    Counter logins_failed "bellwether_logins_failed_total" "Logins refused: wrong password, unknown user, or not looked at after too many failures.";
+    Counter access_refused "bellwether_access_refused_total" "Requests, publishes and consumers refused for want of a permission.";
     Gauge producers "bellwether_producers" "Producers attached.";
     Gauge consumers "bellwether_consumers" "Consumers attached.";
     Gauge publish_bytes_in_flight "bellwether_publish_bytes_in_flight" "Bytes of publishes taken and not answered.";
+    Gauge memory_above_limit "bellwether_memory_above_limit" "1 while producers get no credit because too much is held in memory.";
     Gauge queues_led "bellwether_queues_led" "Queues that this broker leads.";
     Gauge queues_stopped "bellwether_queues_stopped" "Queues that stopped themselves here rather than break a promise. Look into it.";
     Gauge queues "bellwether_queues" "Queues of the cluster, as this broker sees it.";
@@ -231,7 +242,10 @@ metrics! {
     Gauge journal_live_bytes "bellwether_journal_live_bytes" "Bytes of records that are still needed.";
     Counter journal_relocated_bytes "bellwether_journal_relocated_bytes_total" "Bytes moved together to free segments.";
     Gauge journal_failed "bellwether_journal_failed" "1 once a write or a sync has failed: the store is dead until replaced.";
+    Gauge disk_stalled "bellwether_disk_stalled" "1 while no write or sync of the journal returns, and until it has been fine for a while.";
+    Counter disk_stalls "bellwether_disk_stalls_total" "Times that the disk stalled and leaderships were given up for it.";
     Gauge disk_free_bytes "bellwether_disk_free_bytes" "Free on the journal's file system.";
+    Gauge disk_low "bellwether_disk_low" "1 while producers are slowed because less is free than disk-free-warn.";
     Gauge disk_full "bellwether_disk_full" "1 while publishes are refused for want of disk.";
     Gauge coordinator_connected "bellwether_coordinator_connected" "1 while the coordinator session is connected.";
     Seconds coordinator_session_timeout "bellwether_coordinator_session_timeout_seconds" "The session time-out that the coordinator granted.";

@@ -21,13 +21,16 @@ use crate::catalog::{Catalog, CatalogConfig};
 use crate::config::{BrokerConfig, Listeners};
 use crate::connection::{self, Service};
 use crate::controller;
+use crate::descriptors;
 use crate::live::{self, Live, Tuned};
+use crate::memory::{self, PoolLimits};
 use crate::metrics::Metrics;
 use crate::peers::{Peers, PeersConfig};
 use crate::pulse;
 use crate::session::{self, Life, RegisterError, Registrant, SessionError, Timed};
 use crate::shard::input::{Leases, ShardInput};
 use crate::shard::{Environment, Shards};
+use crate::stall;
 use crate::traces::{ExportError, Exporter, Traces};
 
 /// How often the journal's counters are brought into the metrics.
@@ -72,8 +75,11 @@ pub async fn run(
     shutdown: CancellationToken,
 ) -> Result<(), BrokerError> {
     let started = Instant::now();
-    let config = live.config.borrow().clone();
+    let mut config = BrokerConfig::clone(&live.config.borrow());
+    config.limits.connections_max = descriptors::fit_connections(config.limits.connections_max);
+    let config = config;
     let metrics = Arc::new(Metrics::default());
+    bound_memory(&config, &metrics);
     let scraper = Arc::new(Scraper::new(metrics.clone(), &config.watch));
     let connector: Arc<dyn Connector> = Arc::new(Timed::new(connector, metrics.clone()));
     let tracker = TaskTracker::new();
@@ -90,11 +96,18 @@ pub async fn run(
     };
     let folder = journal.folder();
     let cluster = tokio::select! {
-        cluster = session::join_cluster(&coordinator, folder.cluster()) => cluster?,
+        cluster = session::join_cluster(&coordinator, folder.cluster(), config.cluster) => cluster?,
         () = shutdown.cancelled() => return Ok(()),
     };
     folder.claim(cluster)?;
-    tracker.spawn(count_journal(journal.metrics(), metrics.clone(), stop.clone()));
+    let sources = memory::Sources {
+        metrics: metrics.clone(),
+        journal: journal.metrics(),
+        health: health.clone(),
+    };
+    tracker.spawn(memory::watch(sources, stop.clone()));
+    let disk_free_warn = config.limits.bounds.disk_free_warn;
+    tracker.spawn(count_journal(journal.metrics(), metrics.clone(), disk_free_warn, stop.clone()));
     let store = folder.id();
     info!(
         broker = config.id.0, %cluster, %store, queues = recovered.len(), took_ms = started.elapsed().as_millis() as u64,
@@ -113,6 +126,7 @@ pub async fn run(
             cluster,
             store,
             promise: config.timing.promise,
+            tls: listeners.tls.peer(),
             outbox_bytes_max: usize::try_from(config.limits.peer_window_bytes)
                 .unwrap_or(usize::MAX),
             snapshot_bytes_per_second: config.storage.snapshot_bytes_per_second,
@@ -127,6 +141,7 @@ pub async fn run(
         stop.clone(),
     );
     let traces = start_traces(&config, &metrics, &tracker, &stop)?;
+    tracker.spawn(crate::tls::follow(listeners.tls.clone(), metrics.clone(), stop.clone()));
     let local_queues: Vec<QueueId> = recovered.iter().map(|log| log.queue).collect();
     let (catalog, watcher) = Catalog::new(
         CatalogConfig { me: config.id, cluster, local_queues },
@@ -137,6 +152,7 @@ pub async fn run(
     );
     tracker.spawn(watcher);
 
+    let (reads, reads_max) = Environment::reads(&metrics);
     let environment = Arc::new(Environment {
         member: Member { broker: config.id, store },
         timing: timing(&config),
@@ -148,7 +164,16 @@ pub async fn run(
         traces: traces.clone(),
         health: health.clone(),
         runtime: tokio::runtime::Handle::current(),
+        reads,
+        reads_max,
     });
+    let watched = stall::Surroundings {
+        journal: journal.metrics(),
+        shards: shards.clone(),
+        metrics: metrics.clone(),
+        health: health.clone(),
+    };
+    tracker.spawn(stall::watch(watched, config.timing.session_timeout, stop.clone()));
     let (logs, thread) = start_journal(journal, &shards, &wakes)?;
     mailboxes.start(logs, recovered, &wakes, &shards, &environment, &tracker, &stop);
     tracker.spawn(become_ready(catalog.clone(), health.clone(), stop.clone()));
@@ -190,7 +215,9 @@ pub async fn run(
         &config.timing,
     )
     .with_settings(live.settings.clone())
-    .tracing_to(traces);
+    .tracing_to(traces)
+    .with_tls(listeners.tls.client())
+    .with_login(config.login_required);
     let server = connection::serve(listeners.client, service, live.config.clone(), stop.clone());
     let serving = tracker.spawn(server);
 
@@ -246,13 +273,27 @@ fn start_traces(
     Ok(Some(traces))
 }
 
+/// Splits the memory limit over the pools, and says what it came to.
+fn bound_memory(config: &BrokerConfig, metrics: &Metrics) {
+    let (limit, source) = config.limits.bounds.memory_limit_in_force();
+    let limits = pool_limits(config);
+    info!(limit, source, cache = limits.of(memory::Pool::Cache), "the memory limit");
+    metrics.memory.limit(limits);
+}
+
+fn pool_limits(config: &BrokerConfig) -> PoolLimits {
+    let (limit, _) = config.limits.bounds.memory_limit_in_force();
+    let publishes = config.limits.publish_bytes_in_flight_max;
+    PoolLimits::split(limit, config.storage.cache_bytes, publishes)
+}
+
 async fn open_journal(
     config: &BrokerConfig,
 ) -> Result<(Journal, Vec<bellwether_journal::RecoveredLog>), BrokerError> {
     let mut journal = JournalConfig::new(&config.data);
     journal.segment_bytes = config.storage.segment_bytes;
     journal.dead_bytes_max = config.storage.dead_bytes_max;
-    journal.cache_bytes = config.storage.cache_bytes;
+    journal.cache_bytes = pool_limits(config).of(memory::Pool::Cache);
     journal.disk_low_bytes = config.storage.disk_free_min;
     journal.waiting_bytes_max = journal.waiting_bytes_max.min(config.storage.segment_bytes / 2);
     let id = config.id;
@@ -372,6 +413,7 @@ async fn admin(
 async fn count_journal(
     journal: Arc<JournalMetrics>,
     metrics: Arc<Metrics>,
+    disk_free_warn: u64,
     stop: CancellationToken,
 ) {
     let mut every = tokio::time::interval(COUNT_JOURNAL);
@@ -382,7 +424,7 @@ async fn count_journal(
         }
         metrics.journal_segments.set(journal.segments.load(Relaxed));
         metrics.journal_live_bytes.set(journal.live_bytes.load(Relaxed));
-        metrics.disk_free_bytes.set(journal.disk_free_bytes.load(Relaxed));
+        heed_free_disk(&metrics, journal.disk_free_bytes.load(Relaxed), disk_free_warn);
         for (counter, now) in [
             (&metrics.journal_syncs, &journal.syncs),
             (&metrics.journal_bytes, &journal.bytes_written),
@@ -396,6 +438,21 @@ async fn count_journal(
             counts,
             journal.sync_us_total.load(Relaxed),
         );
+    }
+}
+
+/// Below the first watermark producers are slowed: each gets credit only once all it has sent is answered. Below the second,
+/// `disk-free-min`, the shards refuse publishes. Settles and deletes, which free room, go on in any case.
+fn heed_free_disk(metrics: &Metrics, free: u64, warn_below: u64) {
+    metrics.disk_free_bytes.set(free);
+    // Nothing is known before the journal has looked.
+    let low = free > 0 && free < warn_below;
+    if low != (metrics.disk_low.get() > 0) {
+        metrics.disk_low.set(u64::from(low));
+        match low {
+            true => warn!(free, warn_below, "the disk is filling: producers are slowed"),
+            false => info!(free, warn_below, "the disk has room again"),
+        }
     }
 }
 
@@ -504,5 +561,16 @@ mod tests {
         let error = check_checkpoints(&[recovered(later)]).unwrap_err().to_string();
         assert!(error.contains("in format 2") && error.contains("up to 1"), "{error}");
         assert!(error.contains("checkpoint of queue"), "{error}");
+    }
+
+    #[test]
+    fn a_filling_disk_slows_producers_before_it_refuses_them() {
+        let metrics = Metrics::default();
+        heed_free_disk(&metrics, 0, 100);
+        assert_eq!(metrics.disk_low.get(), 0, "not looked yet");
+        heed_free_disk(&metrics, 99, 100);
+        assert_eq!((metrics.disk_low.get(), metrics.disk_free_bytes.get()), (1, 99));
+        heed_free_disk(&metrics, 100, 100);
+        assert_eq!(metrics.disk_low.get(), 0);
     }
 }

@@ -7,6 +7,7 @@ use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::commands::backup::{BackupArgs, RestoreArgs};
 use crate::commands::bench::BenchArgs;
+use crate::commands::certs::CertsArgs;
 use crate::commands::cluster::ClusterArgs;
 use crate::commands::consume::ConsumeArgs;
 use crate::commands::elections::ElectionsArgs;
@@ -14,6 +15,7 @@ use crate::commands::exchange::ExchangeArgs;
 use crate::commands::publish::PublishArgs;
 use crate::commands::queue::QueueArgs;
 use crate::commands::recover::RecoverArgs;
+use crate::commands::user::UserArgs;
 use crate::local::demo::DemoArgs;
 use crate::local::dev::DevArgs;
 use crate::outcome::EXIT_CODES;
@@ -44,6 +46,8 @@ pub enum Command {
     Exchange(ExchangeArgs),
     /// Make, delete, purge, list, describe, explain and bind queues
     Queue(QueueArgs),
+    /// Say who may log in, and do what
+    User(UserArgs),
     /// Look at the cluster
     Cluster(ClusterArgs),
     /// Write the definitions of a virtual host, and what is set for the cluster, to a file
@@ -54,6 +58,8 @@ pub enum Command {
     Elections(ElectionsArgs),
     /// Show what would be lost if a copy led whose in-sync set is gone for good; with --force, let it lead
     Recover(RecoverArgs),
+    /// Make certificates for trials and small installations
+    Certs(CertsArgs),
     /// Measure one producer and one consumer, end to end
     Bench(BenchArgs),
 }

@@ -49,11 +49,13 @@ async fn run(understood: Understood) -> Result<(), Failure> {
         Command::Consume(args) => commands::consume::run(args).await,
         Command::Exchange(args) => commands::exchange::run(args).await,
         Command::Queue(args) => commands::queue::run(args).await,
+        Command::User(args) => commands::user::run(args).await,
         Command::Cluster(args) => commands::cluster::run(args).await,
         Command::Backup(args) => commands::backup::backup(args).await,
         Command::Restore(args) => commands::backup::restore(args).await,
         Command::Elections(args) => commands::elections::run(args).await,
         Command::Recover(args) => commands::recover::run(args).await,
+        Command::Certs(args) => commands::certs::run(&args),
         Command::Bench(args) => commands::bench::run(args).await,
     }
 }

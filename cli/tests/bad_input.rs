@@ -69,11 +69,17 @@ fn addresses_that_would_not_work_or_would_be_open_to_all_are_refused() {
         &["--peer-advertise HOST[:PORT]"],
     );
     refused(&serve(&["--admin-listen", "0.0.0.0:7402"]), &[], &["--admin-listen", "--insecure"]);
+    refused(
+        &serve(&["--listen", "0.0.0.0:7400", "--advertise", "h", "--login", "off"]),
+        &[],
+        &["--tls-cert FILE", "--insecure"],
+    );
     refused(&serve(&["--listen", "7400"]), &[], &["--listen 7400", "write it like"]);
 }
 
 #[test]
 fn a_value_out_of_its_bounds_is_named_with_what_is_allowed() {
+    refused(&serve(&["--login", "maybe"]), &[], &["--login", "required, off"]);
     refused(&serve(&["--promise", "2s"]), &[], &["promise", "500ms"]);
     refused(&serve(&["--session-timeout-ms", "5"]), &[], &["session-timeout-ms", "400ms"]);
     refused(&serve(&["--segment-bytes", "1MiB"]), &[], &["segment-bytes"]);
@@ -165,6 +171,10 @@ fn client_commands_say_what_is_wrong_with_their_arguments() {
     refused(&["queue", "declare", "q", "--replicas", "9"], &[], &["9 is not in 1..=7"]);
     refused(&["exchange", "declare", "e", "--kind", "topic"], &[], &["direct, fanout"]);
     refused(&["queue", "list", "--connect", "nowhere"], &[], &["host:port"]);
+    refused(&["queue", "list", "--password-file", "p"], &[], &["--password-file needs --user"]);
+    refused(&["queue", "list", "--user", "u", "--password-file", "/no/p"], &[], &["/no/p"]);
+    refused(&["user", "add", "u", "--tag", "king"], &[], &["administrator, monitoring"]);
+    refused(&["user", "delete", "u", "--zookeeper", "h:x"], &[], &["--zookeeper", "no port"]);
     refused(&["demo", "--brokers", "2"], &[], &["2 is not in 3..=9"]);
     refused(&[], &[], &["Usage"]);
 }
@@ -176,6 +186,8 @@ fn nobody_there_is_not_done_and_not_unknown() {
         bellwether(&["queue", "list", "--connect", "127.0.0.1:1", "--timeout", "300ms"], &[]);
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8(output.stderr).unwrap().contains("no broker could be reached"));
+    let nowhere = ["user", "list", "--zookeeper", "127.0.0.1:1", "--timeout", "300ms"];
+    assert_eq!(bellwether(&nowhere, &[]).status.code(), Some(1));
 }
 
 #[test]

@@ -1,11 +1,17 @@
 //! What a client is told before it connects: names, deadlines, heartbeats; and the limits that it sets itself.
 
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
-use bellwether_protocol::names::VirtualHost;
+use bellwether_protocol::names::{UserName, VirtualHost};
+use bellwether_protocol::scram::Password;
+use bellwether_tls::TlsError;
 
 use crate::client::Client;
 use crate::error::ConnectError;
+use crate::login::Login;
+use crate::tls::{Secure, TlsOptions};
 
 /// Default of [`ClientBuilder::deadline`].
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
@@ -31,12 +37,14 @@ pub(crate) const ADDRESSES_MAX: usize = 128;
 ///     .await?;
 /// # Ok(()) }
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ClientBuilder {
     name: String,
     virtual_host: String,
     deadline: Duration,
     heartbeat: Duration,
+    tls: Option<TlsOptions>,
+    login: Option<(String, String)>,
 }
 
 /// A checked [`ClientBuilder`].
@@ -46,6 +54,22 @@ pub(crate) struct Config {
     pub(crate) virtual_host: VirtualHost,
     pub(crate) deadline: Duration,
     pub(crate) heartbeat: Duration,
+    pub(crate) tls: Option<Arc<Secure>>,
+    pub(crate) login: Option<Login>,
+}
+
+/// Without the password.
+impl fmt::Debug for ClientBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientBuilder")
+            .field("name", &self.name)
+            .field("virtual_host", &self.virtual_host)
+            .field("deadline", &self.deadline)
+            .field("heartbeat", &self.heartbeat)
+            .field("tls", &self.tls)
+            .field("user", &self.login.as_ref().map(|(user, _)| user))
+            .finish()
+    }
 }
 
 impl Default for ClientBuilder {
@@ -55,6 +79,8 @@ impl Default for ClientBuilder {
             virtual_host: "/".to_owned(),
             deadline: DEADLINE,
             heartbeat: HEARTBEAT,
+            tls: None,
+            login: None,
         }
     }
 }
@@ -90,6 +116,21 @@ impl ClientBuilder {
         self
     }
 
+    /// Speaks TLS with the brokers. Default: it does not.
+    #[must_use]
+    pub fn tls(mut self, tls: TlsOptions) -> Self {
+        self.tls = Some(tls);
+        self
+    }
+
+    /// Logs in, by SCRAM-SHA-256: the password does not cross the connection, and the broker has to prove that it knows the
+    /// user. Default: no login.
+    #[must_use]
+    pub fn login(mut self, user: impl Into<String>, password: impl Into<String>) -> Self {
+        self.login = Some((user.into(), password.into()));
+        self
+    }
+
     /// Connects to any of these brokers, each `host:port`; the others of the cluster are learnt from it.
     ///
     /// # Errors
@@ -98,11 +139,22 @@ impl ClientBuilder {
         self,
         brokers: impl IntoIterator<Item = A>,
     ) -> Result<Client, ConnectError> {
+        let login = match self.login {
+            Some((user, password)) => {
+                Some(Login::new(UserName::new(user)?, Password::new(&password)?))
+            }
+            None => None,
+        };
         let config = Config {
+            login,
             name: self.name,
             virtual_host: VirtualHost::new(self.virtual_host)?,
             deadline: self.deadline,
             heartbeat: self.heartbeat,
+            tls: match self.tls {
+                Some(tls) => Some(Arc::new(tls.open().map_err(unusable)?)),
+                None => None,
+            },
         };
         let addresses = brokers
             .into_iter()
@@ -110,6 +162,10 @@ impl ClientBuilder {
             .collect::<Result<Vec<String>, ConnectError>>()?;
         Client::start(config, addresses).await
     }
+}
+
+fn unusable(error: TlsError) -> ConnectError {
+    ConnectError::InvalidTls { message: error.to_string() }
 }
 
 /// An address as it was given, when it is `host:port`.

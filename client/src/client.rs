@@ -102,6 +102,13 @@ impl Client {
                                 message: error.message.clone(),
                             });
                         }
+                        // Whatever is wrong with certificates will not pass by itself.
+                        ConnectFailure::Insecure { address, why } => {
+                            return Err(ConnectError::Insecure {
+                                address: address.clone(),
+                                message: why.clone(),
+                            });
+                        }
                         failure => last = failure.to_string(),
                     },
                 }
@@ -507,11 +514,11 @@ impl Client {
         self.cluster.close().await
     }
 
-    async fn ask(&self, request: Request) -> Result<Response, Trouble> {
+    pub(crate) async fn ask(&self, request: Request) -> Result<Response, Trouble> {
         Ok(self.cluster.ask(request, At::Anywhere).await?.response)
     }
 
-    async fn ask_once(&self, request: Request) -> Result<Response, Trouble> {
+    pub(crate) async fn ask_once(&self, request: Request) -> Result<Response, Trouble> {
         Ok(self.cluster.ask_once(request).await?.response)
     }
 }
@@ -524,6 +531,6 @@ fn done(response: &Response) -> Result<(), Trouble> {
 }
 
 /// An answer to another question: the broker may have done as asked.
-fn unexpected(response: &Response) -> Trouble {
+pub(crate) fn unexpected(response: &Response) -> Trouble {
     Trouble::Unknown(format!("the broker's answer makes no sense here: {response:?}"))
 }

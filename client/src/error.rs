@@ -7,6 +7,7 @@ use bellwether_protocol::error::ErrorBody;
 
 pub use bellwether_protocol::error::{ErrorCode, Outcome};
 pub use bellwether_protocol::names::InvalidName;
+use bellwether_protocol::scram::InvalidPassword;
 
 /// Why an exchange with the cluster came to nothing. What the operations' own errors are made from.
 #[derive(Clone, Debug)]
@@ -185,6 +186,20 @@ operation_error! {
 }
 
 operation_error! {
+    /// Why a user was not changed: [`Client::add_user`](crate::Client::add_user) and its like.
+    UserError {
+        /// No user of that name. Not done.
+        NoSuchUser = NoSuchUser;
+        /// There is a user of that name. Not done.
+        Exists = UserExists;
+        /// A pattern that is none. Not done.
+        InvalidPattern = InvalidOption;
+        /// Only administrators may. Not done.
+        AccessRefused = AccessRefused;
+    }
+}
+
+operation_error! {
     /// Why a question about the cluster was not answered: [`Client::describe`](crate::Client::describe),
     /// [`Client::queues`](crate::Client::queues) and the other lists.
     QueryError {
@@ -199,7 +214,7 @@ operation_error! {
     /// Why a producer could not be started.
     ProducerError {
         /// The name is in use on this connection, or a limit of it is used up.
-        Limit = ConnectionLimit;
+        Limit = ConnectionLimit | BrokerLimit;
     }
 }
 
@@ -229,6 +244,9 @@ pub enum ConnectError {
     /// A name that no broker would take.
     #[error(transparent)]
     InvalidName(#[from] InvalidName),
+    /// A password that no user can have.
+    #[error(transparent)]
+    InvalidPassword(#[from] InvalidPassword),
     /// A broker refused the connection, and will refuse it again: for instance no common protocol version.
     #[error("{address} refused the connection: {message} (code {})", code.number())]
     Refused {
@@ -237,6 +255,20 @@ pub enum ConnectError {
         /// Its code.
         code: ErrorCode,
         /// Its words.
+        message: String,
+    },
+    /// Certificates or keys of this client that cannot be used. Nothing was tried.
+    #[error("TLS: {message}")]
+    InvalidTls {
+        /// What is wrong, and with which file.
+        message: String,
+    },
+    /// There is no secure connection: a certificate was refused, by this side or the other, or the broker does not speak TLS.
+    #[error("no secure connection with {address}: {message}")]
+    Insecure {
+        /// Which broker.
+        address: String,
+        /// What is wrong and what to do.
         message: String,
     },
     /// No broker could be reached before the deadline.

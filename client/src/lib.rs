@@ -36,28 +36,33 @@ mod consumer;
 mod error;
 mod link;
 mod lock;
+mod login;
 mod message;
 mod producer;
+mod tls;
+mod users;
 
 pub use bellwether_protocol::client::{
     AbsentBroker, Attention, Binding, BrokerStatus, ClusterStatus, CommittedNote, CopyHealth,
-    CopyRole, CopyStatus, Drain, ElectionReport, ExchangeKind, LiveBroker, Moved, PlannedMove,
-    QueueCondition, QueueCounts, QueueOptions, QueueSummary, Recover, ReplicaStatus, Resigned,
-    StoppedCopy, TaintNote, Troubled,
+    CopyRole, CopyStatus, Drain, ElectionReport, ExchangeKind, LiveBroker, Moved, Permissions,
+    PlannedMove, QueueCondition, QueueCounts, QueueOptions, QueueSummary, Recover, ReplicaStatus,
+    Resigned, StoppedCopy, TaintNote, Troubled, UserSummary, UserTag,
 };
 pub use bellwether_protocol::error::BrokerAddress;
 pub use bellwether_protocol::headers::{HeaderValue, Headers};
 pub use bellwether_protocol::ids::{
     BrokerId, BrokerLife, Epoch, Incarnation, Member, Offset, QueueId, StoreId,
 };
-pub use bellwether_protocol::names::{ExchangeName, QueueName, RoutingKey};
+pub use bellwether_protocol::names::{ExchangeName, QueueName, RoutingKey, UserName, VirtualHost};
+pub use bellwether_protocol::scram::{InvalidPassword, Password};
 pub use builder::ClientBuilder;
 pub use client::{Client, Declared, Described};
 pub use consumer::{Consumer, ConsumerBuilder, Delivery, Settled};
 pub use error::{
     BindError, ConnectError, ConsumeError, DeclareError, DeleteError, DrainError, ErrorCode,
     FlushError, InvalidName, Outcome, ProducerError, PublishError, PurgeError, QueryError,
-    RecoverError, SettingError, SettleError,
+    RecoverError, SettingError, SettleError, UserError,
 };
 pub use message::{InvalidMessage, Message};
 pub use producer::{Producer, ProducerBuilder, Receipt};
+pub use tls::TlsOptions;

@@ -13,6 +13,8 @@
 //! /deleted/<hh>/<uuid>             tombstones
 //! /controller                      ephemeral; background duties
 //! /config                          settings that hold for the whole cluster
+//! /users/<name>                    salted keys, tags, permissions
+//! /login                           what logins must have in common on all brokers
 //! ```
 //!
 //! `hh` are two hex digits: of the uuid, or of a stable hash of the name. With 100,000 queues whose names take
@@ -21,7 +23,7 @@
 use std::borrow::Cow;
 
 use bellwether_protocol::ids::{BrokerId, BrokerLife, Incarnation, QueueId};
-use bellwether_protocol::names::{ExchangeName, QueueName, VirtualHost};
+use bellwether_protocol::names::{ExchangeName, QueueName, UserName, VirtualHost};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use uuid::Uuid;
 
@@ -84,6 +86,8 @@ pub enum Place {
     Deleted(QueueId),
     Controller,
     Settings,
+    User(UserName),
+    Login,
 }
 
 #[must_use]
@@ -209,6 +213,22 @@ pub fn deleted(queue: QueueId) -> Path {
     by_uuid(&all_deleted(), queue)
 }
 
+/// The folder of all users.
+#[must_use]
+pub fn users() -> Path {
+    root("users")
+}
+
+#[must_use]
+pub fn user(user: &UserName) -> Path {
+    users().child(&encode(user.as_str()))
+}
+
+#[must_use]
+pub fn login() -> Path {
+    root("login")
+}
+
 /// Folders that exist in every cluster. Buckets and virtual hosts are made when they are first needed.
 #[must_use]
 pub fn folders() -> Vec<Path> {
@@ -221,6 +241,7 @@ pub fn folders() -> Vec<Path> {
         exchanges(),
         all_bindings(),
         all_deleted(),
+        users(),
     ]
 }
 
@@ -232,6 +253,8 @@ pub fn parse(path: &Path) -> Option<Place> {
         ["cluster"] => Place::Cluster,
         ["controller"] => Place::Controller,
         ["config"] => Place::Settings,
+        ["login"] => Place::Login,
+        ["users", name] => Place::User(UserName::new(decode(name)?).ok()?),
         ["brokers", "ids", id] => Place::BrokerId(parse_broker_id(id)?),
         ["brokers", "live", life] => Place::LiveBroker(parse_life(life)?),
         ["brokers", "drained", id] => Place::Drained(parse_broker_id(id)?),
@@ -372,6 +395,8 @@ mod tests {
         let places = [
             (cluster(), Place::Cluster),
             (controller(), Place::Controller),
+            (login(), Place::Login),
+            (user(&UserName::new("a/b").unwrap()), Place::User(UserName::new("a/b").unwrap())),
             (broker_id(BrokerId(7)), Place::BrokerId(BrokerId(7))),
             (live_broker(life), Place::LiveBroker(life)),
             (drained(BrokerId(7)), Place::Drained(BrokerId(7))),

@@ -4,6 +4,10 @@ It shares no code with the Rust client: it was written from docs/protocol.md, an
 enough. One connection, one thread, no reconnecting; what a program of its own would build on top of it.
 """
 
+import base64
+import hashlib
+import hmac
+import os
 import select
 import socket
 import struct
@@ -11,9 +15,10 @@ import time
 from collections import deque
 
 # Kinds of frames.
-HELLO, REQUEST, PUBLISH, SETTLE, HEARTBEAT, GOODBYE = 1, 2, 3, 4, 5, 6
+HELLO, REQUEST, PUBLISH, SETTLE, HEARTBEAT, GOODBYE, AUTHENTICATE = 1, 2, 3, 4, 5, 6, 7
 WELCOME, RESPONSE, FAILURE, CONFIRMED, PUBLISH_FAILED, PUBLISH_CREDIT = 32, 33, 34, 35, 36, 37
 DELIVER, SETTLED, SETTLE_FAILED, CONSUMER_CLOSED, BROKER_HEARTBEAT, BROKER_GOODBYE = 38, 39, 40, 41, 42, 43
+CHALLENGE = 44
 
 # Requests.
 DECLARE_EXCHANGE, DELETE_EXCHANGE, LIST_EXCHANGES, DECLARE_QUEUE, DELETE_QUEUE, PURGE_QUEUE = 1, 2, 3, 4, 5, 6
@@ -211,10 +216,47 @@ class Delivery:
         return f"Delivery(offset={self.offset}, epoch={self.epoch}, redelivered={self.redelivered})"
 
 
+class Scram:
+    """The client's side of SCRAM-SHA-256. Passwords here are ASCII, which SASLprep leaves as it is."""
+
+    def __init__(self, user, password, nonce=None):
+        self.password = password.encode()
+        self.nonce = nonce or base64.b64encode(os.urandom(18)).decode()
+        user = user.replace("=", "=3D").replace(",", "=2C")
+        self.bare = f"n={user},r={self.nonce}"
+
+    def first(self):
+        return f"n,,{self.bare}".encode()
+
+    def final(self, challenge):
+        """Answers the broker's challenge."""
+        challenge = challenge.decode()
+        nonce, salt, iterations = (part[2:] for part in challenge.split(",")[:3])
+        if not nonce.startswith(self.nonce) or nonce == self.nonce:
+            raise ProtocolError("the broker's nonce does not go on with ours")
+        if not 4096 <= int(iterations) <= 2_000_000:
+            raise ProtocolError(f"the broker asks for {iterations} iterations")
+        salted = hashlib.pbkdf2_hmac("sha256", self.password, base64.b64decode(salt), int(iterations))
+        without_proof = f"c=biws,r={nonce}"
+        message = f"{self.bare},{challenge},{without_proof}".encode()
+        key = hmac.digest(salted, b"Client Key", "sha256")
+        signature = hmac.digest(hashlib.sha256(key).digest(), message, "sha256")
+        proof = bytes(one ^ other for one, other in zip(key, signature))
+        server_key = hmac.digest(salted, b"Server Key", "sha256")
+        self.expected = b"v=" + base64.b64encode(hmac.digest(server_key, message, "sha256"))
+        return f"{without_proof},p={base64.b64encode(proof).decode()}".encode()
+
+    def check(self, proof):
+        """Whether the broker has proved that it knows the user."""
+        if proof is None or not hmac.compare_digest(proof, self.expected):
+            raise ProtocolError("the broker did not prove that it knows the user")
+
+
 class Connection:
     """One connection to one broker, past its handshake."""
 
-    def __init__(self, address, name="bellwether.py", virtual_host="/", versions=(1, 1), heartbeat_ms=10_000, timeout=10.0):
+    def __init__(self, address, name="bellwether.py", virtual_host="/", versions=(1, 1), heartbeat_ms=10_000, timeout=10.0,
+                 user=None, password=None):
         self.timeout = timeout
         self.socket = connect(address, timeout)
         self.arrived = bytearray()
@@ -226,12 +268,19 @@ class Connection:
         self.heartbeats = 0
         self.wants_to_hear = None
         self.said = time.monotonic()
-        self.send([HELLO, versions[0], versions[1], name, heartbeat_ms, virtual_host])
+        hello = [HELLO, versions[0], versions[1], name, heartbeat_ms, virtual_host]
+        scram = Scram(user, password) if user else None
+        self.send(hello + ["SCRAM-SHA-256", scram.first()] if scram else hello)
         welcome = self.receive(timeout)
+        if scram and welcome[0] == CHALLENGE:
+            self.send([AUTHENTICATE, scram.final(welcome[1])])
+            welcome = self.receive(timeout)
         if welcome[0] != WELCOME:
             raise ProtocolError(f"a welcome was expected, not kind {welcome[0]}")
         (_, self.version, self.cluster, self.broker, self.heartbeat_ms, self.frame_bytes_max,
          self.message_bytes_max, brokers) = welcome[:8]
+        if scram:
+            scram.check(welcome[8] if len(welcome) > 8 else None)
         self.brokers = dict(tuple(broker[:2]) for broker in brokers)
         self.wants_to_hear = self.heartbeat_ms / 1000 or None
 

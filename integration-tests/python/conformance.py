@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
 """Checks a broker against docs/protocol.md, with a client that was written from that page alone.
 
-    python3 conformance.py HOST:PORT
+    python3 conformance.py HOST:PORT [USER PASSWORD]
+
+With a user, who may do everything in the virtual host /, logins are checked, too.
 
 Exit code 0: every check held. 1: one did not; the last lines say which, and what was seen. 2: bad usage.
 Uses names of its own, and deletes what it has declared.
@@ -22,6 +24,8 @@ MALFORMED, TOO_LARGE_A_FRAME, UNSUPPORTED_VERSION, UNEXPECTED_FRAME = 100, 101, 
 INVALID_NAME, INVALID_OPTION, NO_SUCH_QUEUE, NO_SUCH_EXCHANGE, OPTIONS_DIFFER, IN_USE, NOT_ALLOWED = range(200, 207)
 TOO_FEW_BROKERS, MESSAGE_TOO_LARGE, NO_SUCH_PRODUCER, NOT_LEADER = 207, 300, 301, 500
 NO_SUCH_CONSUMER, STALE, OUT_OF_SEQUENCE = 400, 401, 303
+LOGIN_REFUSED, LOGIN_REQUIRED, ACCESS_REFUSED = 107, 108, 208
+LOGIN = sys.argv[2:4]
 
 
 def check(sentence):
@@ -176,11 +180,48 @@ def future(scene):
 @check("Fields at the end of an array that the broker does not know are skipped")
 def trailing(scene):
     raw = Raw(scene.address)
-    raw.send([bw.HELLO, 1, 1, "from later", 0, "/", "new", {"x": [1, 2.5, None]}, -7])
+    raw.send([bw.HELLO, 1, 1, "from later", 0, "/", None, None, "new", {"x": [1, 2.5, None]}, -7])
     equal(raw.receive(5)[0], bw.WELCOME, "the kind of the answer")
     raw.send([bw.REQUEST, 1, [bw.LIST_EXCHANGES, "new"], b"newer"])
     equal(raw.receive(5)[:2], [bw.RESPONSE, 1], "the answer")
     raw.close()
+
+
+@check("Who logs in by SCRAM-SHA-256 proves the password, and so does the broker")
+def login(scene):
+    # The example of RFC 7677.
+    scram = bw.Scram("user", "pencil", nonce="rOprNGfwEbeRWgbNEkqO")
+    equal(scram.first(), b"n,,n=user,r=rOprNGfwEbeRWgbNEkqO", "the first message")
+    nonce = "rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0"
+    final = scram.final(f"r={nonce},s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096".encode())
+    equal(final, f"c=biws,r={nonce},p=dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ=".encode(), "the final message")
+    scram.check(b"v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=")
+    if LOGIN:
+        user, password = LOGIN
+        connection = scene.connect(user=user, password=password)
+        connection.ask(bw.EXCHANGES, bw.LIST_EXCHANGES)
+        refused(ACCESS_REFUSED, connection.ask, bw.CLUSTER, bw.CLUSTER_STATUS)
+
+
+@check("A wrong password and an unknown user are refused alike, and an unknown mechanism says which there are")
+def logins_refused(scene):
+    said = set()
+    for user in LOGIN[:1] + ["nobody", "no=body,at all"]:
+        try:
+            scene.connect(user=user, password="wrong")
+        except bw.Goodbye as error:
+            equal(error.code, LOGIN_REFUSED, f"the code of {str(error)!r}")
+            said.add(str(error))
+        else:
+            raise Failed(f"{user} was welcomed")
+    equal(len(said), 1, "different answers")
+    raw = Raw(scene.address)
+    raw.send([bw.HELLO, 1, 1, "old", 0, "/", "CRAM-MD5", b""])
+    try:
+        raw.receive(5)
+    except bw.Goodbye as error:
+        equal(error.code, LOGIN_REQUIRED, f"the code of {str(error)!r}")
+        expect("SCRAM-SHA-256" in str(error), str(error))
 
 
 @check("The first frame has to be Hello")
@@ -555,7 +596,7 @@ def run(address):
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2 or ":" not in sys.argv[1]:
+    if len(sys.argv) not in (2, 4) or ":" not in sys.argv[1]:
         print(__doc__, file=sys.stderr)
         sys.exit(2)
     sys.exit(run(sys.argv[1]))

@@ -25,7 +25,7 @@ pub struct BrokerOptions {
     pub power_loss: Option<Syncs>,
     /// The binary; none: the one under test.
     pub binary: Option<PathBuf>,
-    /// More arguments of `serve`.
+    /// More arguments of `serve`; `{id}` in them is the broker's number.
     pub arguments: Vec<String>,
     /// What is logged, as for `RUST_LOG`; `BROKER_LOG` in the environment changes the default.
     pub log: String,
@@ -139,7 +139,12 @@ impl Broker {
             .args(["--session-timeout-ms", &self.options.session_timeout.as_millis().to_string()])
             .arg("--data")
             .arg(&self.data)
-            .args(&self.options.arguments)
+            .args(
+                self.options
+                    .arguments
+                    .iter()
+                    .map(|argument| argument.replace("{id}", &self.id.to_string())),
+            )
             .env("RUST_LOG", &self.options.log)
             // For the tests only; the broker would take it for a misspelt setting.
             .env_remove("BELLWETHER_BIN")

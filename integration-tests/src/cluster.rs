@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use bellwether_client::TlsOptions;
 use tempfile::TempDir;
 
 use crate::broker::{Broker, BrokerOptions};
@@ -24,11 +25,22 @@ pub struct Setup {
     pub options: BrokerOptions,
     /// Where everything lies; none: in a temporary folder that goes with the cluster.
     pub folder: Option<PathBuf>,
+    /// How the cluster's own clients speak TLS, if the brokers do.
+    pub tls: Option<TlsOptions>,
+    /// Certificate with key, and authority, of an ensemble that speaks TLS.
+    pub zookeeper_tls: Option<(PathBuf, PathBuf)>,
 }
 
 impl Default for Setup {
     fn default() -> Setup {
-        Setup { brokers: 3, servers: 3, options: BrokerOptions::default(), folder: None }
+        Setup {
+            brokers: 3,
+            servers: 3,
+            options: BrokerOptions::default(),
+            folder: None,
+            tls: None,
+            zookeeper_tls: None,
+        }
     }
 }
 
@@ -39,6 +51,7 @@ pub struct Cluster {
     ensemble: Ensemble,
     options: BrokerOptions,
     folder: PathBuf,
+    tls: Option<TlsOptions>,
     _temporary: Option<TempDir>,
 }
 
@@ -61,13 +74,15 @@ impl Cluster {
                 (Some(temporary), folder)
             }
         };
-        let ensemble = Ensemble::start(setup.servers).await?;
+        let ensemble = Ensemble::start_with(setup.servers, setup.zookeeper_tls).await?;
         let zookeeper = format!("{}/bellwether", ensemble.connect_string());
         let brokers = (1..=setup.brokers)
             .map(|id| Broker::new(id, &folder, &zookeeper, setup.options.clone()))
             .collect::<Result<Vec<_>>>()?;
         let options = setup.options;
-        let mut cluster = Cluster { brokers, ensemble, options, folder, _temporary: temporary };
+        let tls = setup.tls;
+        let mut cluster =
+            Cluster { brokers, ensemble, options, folder, tls, _temporary: temporary };
         cluster.start_brokers().await?;
         Ok(cluster)
     }
@@ -100,7 +115,7 @@ impl Cluster {
 
     /// A client of its own.
     pub async fn driver(&self) -> Result<Driver> {
-        Driver::connect(&self.addresses(), "test").await
+        Driver::connect_with(&self.addresses(), "test", self.tls.as_ref()).await
     }
 
     /// The brokers, in order of their numbers.

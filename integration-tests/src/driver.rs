@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use bellwether_client::{
     Client, Consumer, Delivery, ExchangeKind, Outcome as Answer, Producer, PublishError,
-    QueueOptions, Receipt, SettleError, Settled,
+    QueueOptions, Receipt, SettleError, Settled, TlsOptions,
 };
 use bytes::Bytes;
 
@@ -50,9 +50,20 @@ impl QueueView {
 impl Driver {
     /// Connects to whichever of `addresses` answers.
     pub async fn connect(addresses: &[String], name: &str) -> Result<Driver> {
-        let client =
-            Client::builder().name(name).deadline(DEADLINE).connect(addresses.iter()).await?;
-        Ok(Driver { client })
+        Driver::connect_with(addresses, name, None).await
+    }
+
+    /// The same with TLS, or without.
+    pub async fn connect_with(
+        addresses: &[String],
+        name: &str,
+        tls: Option<&TlsOptions>,
+    ) -> Result<Driver> {
+        let mut builder = Client::builder().name(name).deadline(DEADLINE);
+        if let Some(tls) = tls {
+            builder = builder.tls(tls.clone());
+        }
+        Ok(Driver { client: builder.connect(addresses.iter()).await? })
     }
 
     /// The client itself.

@@ -2,6 +2,7 @@
 
 pub mod binary;
 pub mod broker;
+pub mod certificates;
 pub mod checker;
 pub mod cluster;
 pub mod collector;
@@ -16,5 +17,6 @@ pub mod preload;
 pub mod process;
 pub mod recorder;
 pub mod stamp;
+pub mod users;
 pub mod wire;
 pub mod zookeeper;

@@ -36,6 +36,7 @@ impl Wire {
             client_name: "wire".to_owned(),
             heartbeat_ms: 0,
             virtual_host: VirtualHost::default(),
+            login: None,
         }))
         .await?;
         match wire.next(ANSWER_WITHIN).await? {

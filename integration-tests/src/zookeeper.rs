@@ -18,6 +18,18 @@ use crate::process::{Process, tail};
 
 const JARS: [&str; 2] = ["/usr/share/java/zookeeper.jar", "/usr/share/java/slf4j-simple.jar"];
 
+/// What ZooKeeper needs to speak TLS.
+const NETTY: [&str; 8] = [
+    "/usr/share/java/netty-buffer.jar",
+    "/usr/share/java/netty-codec.jar",
+    "/usr/share/java/netty-common.jar",
+    "/usr/share/java/netty-handler.jar",
+    "/usr/share/java/netty-resolver.jar",
+    "/usr/share/java/netty-transport.jar",
+    "/usr/share/java/netty-transport-native-epoll.jar",
+    "/usr/share/java/netty-transport-native-unix-common.jar",
+];
+
 /// A server that does not serve after so long, on a machine that is busy with tests, has failed.
 const READY_WITHIN: Duration = Duration::from_secs(60);
 
@@ -37,6 +49,7 @@ pub enum Mode {
 pub struct Ensemble {
     // In this order they are dropped: servers, then their folder.
     servers: Vec<Server>,
+    tls: Option<(PathBuf, PathBuf)>,
     _janitor: Janitor,
     _folder: TempDir,
 }
@@ -45,6 +58,7 @@ pub struct Ensemble {
 struct Server {
     folder: PathBuf,
     client: Port,
+    secure: Port,
     _quorum: [Port; 2],
     process: Mutex<Option<Process>>,
 }
@@ -55,13 +69,19 @@ impl Ensemble {
     /// # Errors
     /// When ZooKeeper is not installed, naming what to install; when a server does not come up, with the end of its log.
     pub async fn start(servers: usize) -> Result<Ensemble> {
+        Ensemble::start_with(servers, None).await
+    }
+
+    /// The same where clients are to speak TLS and to show a certificate: `tls` is a file with the servers' certificate and key, and
+    /// one with the authority of everybody's certificates.
+    pub async fn start_with(servers: usize, tls: Option<(PathBuf, PathBuf)>) -> Result<Ensemble> {
         ensure_installed()?;
         let folder = tempfile::Builder::new().prefix("bellwether-zookeeper-").tempdir()?;
         let janitor = Janitor::start(folder.path())?;
         let servers = (0..servers)
             .map(|number| Server::new(folder.path(), number))
             .collect::<Result<Vec<_>>>()?;
-        let ensemble = Ensemble { servers, _janitor: janitor, _folder: folder };
+        let ensemble = Ensemble { servers, tls, _janitor: janitor, _folder: folder };
         for number in 0..ensemble.servers.len() {
             ensemble.configure(number)?;
         }
@@ -78,13 +98,14 @@ impl Ensemble {
     /// `h:p,h:p,h:p`; a chroot may be appended.
     #[must_use]
     pub fn connect_string(&self) -> String {
-        self.servers.iter().map(|server| server.client.address()).collect::<Vec<_>>().join(",")
+        (0..self.servers.len()).map(|server| self.address(server)).collect::<Vec<_>>().join(",")
     }
 
     /// `h:p` of one server.
     #[must_use]
     pub fn address(&self, server: usize) -> String {
-        self.servers[server].client.address()
+        let server = &self.servers[server];
+        if self.tls.is_some() { server.secure.address() } else { server.client.address() }
     }
 
     /// SIGKILL to one server, and waits until it is gone. Its data stays. Does nothing when it is not running.
@@ -213,6 +234,20 @@ impl Ensemble {
             data.display(),
             server.client.number()
         );
+        if let Some((certificate, ca)) = &self.tls {
+            config += &format!(
+                "secureClientPort={}\nsecureClientPortAddress=127.0.0.1\n\
+                 serverCnxnFactory=org.apache.zookeeper.server.NettyServerCnxnFactory\n\
+                 ssl.keyStore.location={}\nssl.keyStore.type=PEM\n\
+                 ssl.trustStore.location={}\nssl.trustStore.type=PEM\nssl.clientAuth=need\n\
+                 ssl.hostnameVerification=false\n",
+                server.secure.number(),
+                certificate.display(),
+                ca.with_extension("pem").display(),
+            );
+            // The server tells a PEM file by its name.
+            std::fs::copy(ca, ca.with_extension("pem"))?;
+        }
         if self.servers.len() > 1 {
             for (number, Server { _quorum: [peers, election], .. }) in
                 self.servers.iter().enumerate()
@@ -229,7 +264,8 @@ impl Server {
     fn new(folder: &Path, number: usize) -> Result<Server> {
         let folder = folder.join(format!("server-{number}"));
         let quorum = [Port::take()?, Port::take()?];
-        Ok(Server { folder, client: Port::take()?, _quorum: quorum, process: Mutex::new(None) })
+        let (client, secure) = (Port::take()?, Port::take()?);
+        Ok(Server { folder, client, secure, _quorum: quorum, process: Mutex::new(None) })
     }
 
     fn log(&self) -> PathBuf {
@@ -239,7 +275,7 @@ impl Server {
     fn launch(&self) -> Result<Process> {
         let mut java = Command::new("java");
         java.args(["-Xmx192m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp"])
-            .arg(JARS.join(":"))
+            .arg([JARS.as_slice(), &NETTY].concat().join(":"))
             // A killed process loses nothing that it wrote: without syncs the tests run two to three times as fast.
             .args(["-Dzookeeper.forceSync=no", "-Dzookeeper.preAllocSize=1024"])
             .arg("-Dorg.slf4j.simpleLogger.defaultLogLevel=info")
@@ -281,11 +317,12 @@ async fn ask(port: u16, command: &str) -> Result<String> {
 }
 
 fn ensure_installed() -> Result<()> {
-    let missing: Vec<&str> = JARS.into_iter().filter(|jar| !Path::new(jar).exists()).collect();
+    let jars = JARS.into_iter().chain(NETTY);
+    let missing: Vec<&str> = jars.filter(|jar| !Path::new(jar).exists()).collect();
     ensure!(
         missing.is_empty() && on_path("java") && on_path("setpriv"),
         "ZooKeeper is not installed{}: run ./test.sh, which installs it, or \
-         `apt-get install -y --no-install-recommends zookeeper util-linux`",
+         `apt-get install -y --no-install-recommends zookeeper libnetty-java util-linux`",
         if missing.is_empty() {
             String::new()
         } else {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use bellwether_integration_tests::cluster::Cluster;
+use bellwether_integration_tests::users::user;
 use tokio::process::Command;
 
 /// The checks take seconds.
@@ -16,9 +17,14 @@ async fn a_python_client_written_from_the_protocols_page_finds_every_broker_as_d
 -> Result<()> {
     let cluster = Cluster::start().await?;
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("python/conformance.py");
+    let ensemble = ["--zookeeper", &cluster.zookeeper()];
+    user(&[&["add", "python"][..], &ensemble[..]].concat(), Some("3.14 and more")).await?;
+    let all = ["permit", "python", "--configure", ".*", "--write", ".*", "--read", ".*"];
+    user(&[&all[..], &ensemble[..]].concat(), None).await?;
     for address in cluster.addresses() {
         let mut checks = Command::new("python3");
-        checks.arg("-B").arg(&script).arg(&address).kill_on_drop(true);
+        checks.arg("-B").arg(&script).arg(&address).args(["python", "3.14 and more"]);
+        checks.kill_on_drop(true);
         let done = tokio::time::timeout(PATIENCE, checks.output())
             .await
             .with_context(|| format!("the checks of {address} did not end within {PATIENCE:?}"))?

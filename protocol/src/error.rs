@@ -36,7 +36,7 @@ pub struct BrokerAddress {
 macro_rules! error_codes {
     ($($(#[$doc:meta])* $name:ident = $code:literal, $retry:literal;)*) => {
         /// Stable error codes. 1xx connection, 2xx names and declarations, 3xx publishing,
-        /// 4xx consuming, 5xx the cluster's condition, 6xx orders of operators.
+        /// 4xx consuming, 5xx the cluster's condition, 6xx orders of operators and security.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum ErrorCode {
             $($(#[$doc])* $name,)*
@@ -84,6 +84,20 @@ error_codes! {
     ShuttingDown = 105, true;
     /// A limit of this connection, named in the message, is used up.
     ConnectionLimit = 106, true;
+    /// Wrong password, unknown user, or the user was deleted or given another password. The connection is closed.
+    LoginRefused = 107, false;
+    /// This broker wants a login, or none of this kind; the message says which kinds there are. The connection is closed.
+    LoginRequired = 108, false;
+    /// The broker does not know the users yet, or there were too many failed logins. The connection is closed.
+    LoginUnavailable = 109, true;
+    /// A frame that has begun did not become whole in time. The connection is closed.
+    FrameTimeout = 110, true;
+    /// More connections, from everywhere or from this address, than are allowed; the message says which. Connect later, or to another broker.
+    TooManyConnections = 111, true;
+    /// More connections that have not said hello than are allowed. Connect later.
+    TooManyHandshakes = 112, true;
+    /// More is attached to the whole broker than is allowed; the message says what. Attach on another broker.
+    BrokerLimit = 113, true;
     /// A name that is not allowed.
     InvalidName = 200, false;
     /// An option that is not allowed.
@@ -100,6 +114,12 @@ error_codes! {
     NotAllowed = 206, false;
     /// Fewer live brokers than replicas asked for, and the request was strict.
     TooFewBrokers = 207, true;
+    /// The user may not do this; the message says which permission is missing.
+    AccessRefused = 208, false;
+    /// No user of that name.
+    NoSuchUser = 209, false;
+    /// There is a user of that name.
+    UserExists = 210, false;
     /// A message over the size limit.
     MessageTooLarge = 300, false;
     /// No such producer on this connection.
@@ -142,6 +162,12 @@ error_codes! {
     CopyUnusable = 602, false;
     /// An order to lead: the queue needs none.
     NothingToRecover = 603, false;
+    /// This port speaks TLS, and what arrived is not TLS. The connection is closed.
+    TlsExpected = 610, false;
+    /// What arrived is TLS, and this port does not speak TLS. The connection is closed.
+    TlsUnexpected = 611, false;
+    /// The certificate is not the one of whoever speaks. The connection is closed.
+    WrongCertificate = 612, false;
 }
 
 impl ErrorBody {

@@ -10,6 +10,7 @@ pub mod ids;
 pub mod message;
 pub mod names;
 pub mod peer;
+pub mod scram;
 mod wire;
 
 pub use codec::{CodecError, FrameCodec};

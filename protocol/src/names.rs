@@ -131,6 +131,10 @@ name!(
     /// A producer's name: with a sequence number it makes a retry safe.
     ProducerName, "producer name", may_be_empty: false
 );
+name!(
+    /// The name by which somebody logs in.
+    UserName, "user name", may_be_empty: false
+);
 
 impl Default for VirtualHost {
     fn default() -> Self {

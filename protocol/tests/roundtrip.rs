@@ -106,21 +106,31 @@ fn ranges() -> impl Strategy<Value = Vec<OffsetRange>> {
     })
 }
 
+fn login() -> impl Strategy<Value = Option<LoginStart>> {
+    let start = ("[A-Z0-9-]{1,20}", any::<Vec<u8>>()).prop_map(|(mechanism, data)| LoginStart {
+        mechanism,
+        initial_response: LoginData(data.into()),
+    });
+    proptest::option::of(start)
+}
+
 fn client_frame() -> impl Strategy<Value = ClientFrame> {
     let consumer = any::<u32>().prop_map(ConsumerHandle);
     let producer = any::<u32>().prop_map(ProducerHandle);
     prop_oneof![
-        (any::<u16>(), any::<u16>(), ".{0,60}", any::<u32>(), named()).prop_map(
-            |(version_min, version_max, client_name, heartbeat_ms, virtual_host)| {
+        (any::<u16>(), any::<u16>(), ".{0,60}", any::<u32>(), named(), login()).prop_map(
+            |(version_min, version_max, client_name, heartbeat_ms, virtual_host, login)| {
                 ClientFrame::Hello(Hello {
                     version_min,
                     version_max,
                     client_name,
                     heartbeat_ms,
                     virtual_host,
+                    login,
                 })
             }
         ),
+        any::<Vec<u8>>().prop_map(|data| ClientFrame::Authenticate(LoginData(data.into()))),
         (producer, seq(), any::<bool>(), named(), named(), messages()).prop_map(
             |(producer, first, resent, exchange, routing_key, messages)| {
                 ClientFrame::Publish(Publish {

@@ -199,6 +199,15 @@ impl Index {
         runs.chain(moved)
     }
 
+    /// About how many bytes of memory it takes.
+    pub fn bytes(&self) -> u64 {
+        let slots: usize = self.runs.iter().map(|run| run.slots.capacity()).sum();
+        let runs = self.runs.capacity() * size_of::<Run>();
+        // A tree's nodes are two thirds full, on the whole.
+        let moved = self.moved.len() * size_of::<(Offset, Place)>() * 3 / 2;
+        (slots * size_of::<Slot>() + runs + moved) as u64
+    }
+
     /// The first offset from which appended batches follow one another without a gap up to `end`.
     pub fn contiguous_before(&self, end: Offset) -> Offset {
         let mut start = end;

@@ -258,6 +258,11 @@ impl Log {
         }
     }
 
+    /// About how many bytes of memory its index takes.
+    pub fn index_bytes(&self) -> u64 {
+        self.index.bytes()
+    }
+
     pub fn find(&self, offset: Offset) -> Option<Located> {
         self.index.find(offset)
     }

@@ -4,6 +4,7 @@
 mod cache;
 mod evacuate;
 mod hear;
+mod memory;
 mod reading;
 mod snapshot;
 
@@ -41,6 +42,7 @@ pub struct Logs {
     /// Gathered or flushed, and not yet heard of; oldest first. As long as the entries that wait.
     sent: VecDeque<Sent>,
     cache: Cache,
+    told: memory::Told,
     /// Logs that have become long since their last checkpoint.
     long: Vec<QueueId>,
     leaving: HashMap<SegmentSeq, Vec<Leaving>>,
@@ -100,6 +102,7 @@ impl Logs {
             sent_bytes: 0,
             sent: VecDeque::new(),
             cache: Cache::new(config.cache_bytes / shards),
+            told: memory::Told::default(),
             long,
             leaving: HashMap::new(),
             thresholds: Thresholds {
@@ -302,6 +305,7 @@ impl Logs {
 
     /// Hands everything gathered since the last flush to the journal thread. Call it once a turn.
     pub fn flush(&mut self) {
+        self.tell_cache();
         if self.gathered.is_empty() {
             return;
         }

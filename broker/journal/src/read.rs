@@ -33,6 +33,12 @@ pub enum ReadError {
 }
 
 impl ReadRequest {
+    /// Bytes of what is to be read.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.wanted.iter().map(|(_, located)| u64::from(located.place.length)).sum()
+    }
+
     /// Reads, verifying checksum, queue and offsets. Blocks.
     ///
     /// # Errors

@@ -71,6 +71,8 @@ impl Writer {
     /// could report as durable what the kernel has already thrown away.
     pub fn run(mut self) {
         if let Err(failure) = self.serve() {
+            // A store that is dead does not stall: it was given up for good.
+            self.shared.metrics.rests();
             error!(error = %failure, "the journal failed; nothing more will be durable");
             self.segments.condemn(&failure.to_string());
             self.refuse_everything(&failure.to_string());
@@ -78,6 +80,7 @@ impl Writer {
     }
 
     fn serve(&mut self) -> io::Result<()> {
+        self.shared.metrics.begins();
         self.look_after()?;
         loop {
             let busy = !self.queue.is_empty() || self.cleaner.has_copies();
@@ -85,8 +88,10 @@ impl Writer {
             let stalled = busy && self.segments.stalled;
             if work.is_empty() && !stopping && (!busy || stalled) {
                 self.segments.mark()?;
+                self.shared.metrics.rests();
                 (work, stopping) = self.shared.take(TICK);
             }
+            self.shared.metrics.begins();
             for one in work {
                 self.accept(one)?;
             }

@@ -67,6 +67,8 @@ pub enum Event {
     Force(Force),
     /// Write down how far the log is committed: see [`crate::Replica::wants_note`].
     Note(Committed),
+    /// No sync returns here for a long time, or syncs have been fine for a while again.
+    DiskStalls(bool),
     /// The store failed: give the leadership up and take no part any more.
     StoreFailed { why: String },
     /// An invariant of this queue is broken: stop it, loudly.
@@ -109,6 +111,7 @@ impl Event {
             | Event::Move
             | Event::Force(_)
             | Event::Note(_)
+            | Event::DiskStalls(_)
             | Event::StoreFailed { .. }
             | Event::Broken { .. }
             | Event::LogLost { .. }

@@ -58,6 +58,7 @@ impl Replica {
         if self.verified {
             self.reread_after = None;
             self.act_on_state(now, effects);
+            self.resignation_read(now, effects);
             self.consider_parting(now, effects);
         } else if self.life.is_some() {
             self.doubt(now, effects);
@@ -125,6 +126,9 @@ impl Replica {
                     // Led before and left, in this or an earlier life of the process: never resumed.
                     self.leave_role(now, effects);
                     return self.consider_standing(now, effects);
+                }
+                if self.declines(now, effects) {
+                    return;
                 }
                 self.lead(now, state.clone(), won, effects);
             }

@@ -13,6 +13,7 @@ mod leave;
 mod part;
 mod progress;
 mod renew;
+mod stall;
 mod stand;
 mod stop;
 
@@ -127,8 +128,10 @@ pub struct Replica {
     stopped_answering: Option<Epoch>,
     /// An epoch that it stopped answering to stand, in a session that is over, and what had been stopped before.
     abandoned: Option<(Epoch, Option<Epoch>)>,
-    /// It has stopped for a reason that concerns this copy alone: while the state names it, it resigns.
+    /// It gave its leadership up for a reason that concerns this copy alone: while the state names it, it resigns.
     resigns: bool,
+    /// No sync returns here: it neither stands nor leads, if there are others.
+    stalls: bool,
     trust: Trust,
     /// It has begun anew as another member in this life of the process: the old one may still be counted on.
     renewed: bool,
@@ -184,6 +187,7 @@ impl Replica {
             stopped_answering: None,
             abandoned: None,
             resigns: false,
+            stalls: false,
             trust: Trust::Sound,
             renewed: false,
             stopped_at: None,
@@ -262,6 +266,7 @@ impl Replica {
             }
             Event::HandOver => self.hand_over(now, effects),
             Event::Move => self.move_on(now, effects),
+            Event::DiskStalls(stalls) => self.disk_stalls(now, stalls, effects),
             Event::StoreFailed { why } | Event::Broken { why } => {
                 self.stop_and_resign(now, why, effects);
             }
@@ -279,7 +284,11 @@ impl Replica {
         if let Role::Stopped { .. } = self.role {
             return self.is_named_and_resigns();
         }
-        if self.candidacy.is_some() || self.reread_after.is_some() || self.forcing.is_some() {
+        if self.candidacy.is_some()
+            || self.reread_after.is_some()
+            || self.forcing.is_some()
+            || self.is_named_and_resigns()
+        {
             return true;
         }
         match &self.role {
@@ -387,6 +396,7 @@ impl Replica {
         self.leave_role(now, effects);
         self.life = life;
         self.verified = false;
+        self.resigns = false;
         self.candidacy = None;
         self.early.clear();
         if life.is_some() {
@@ -468,6 +478,7 @@ impl Replica {
             Role::Idle | Role::Stopped { .. } => {}
         }
         self.force_when_due(now, effects);
+        self.resign(now, effects);
         self.consider_standing(now, effects);
     }
 
@@ -479,6 +490,9 @@ impl Replica {
         outcome: CasOutcome,
         effects: &mut Vec<Effect>,
     ) {
+        if self.resigns && outcome != CasOutcome::NotSent {
+            effects.push(Effect::ReadState);
+        }
         // An answer to what was asked for in a role or a life that was left since means nothing: what is read decides.
         match &self.role {
             Role::Standing(standing)

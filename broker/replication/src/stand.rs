@@ -50,7 +50,11 @@ impl Replica {
     /// Whether the state gives a reason to stand, and this member may.
     fn may_stand(&self) -> bool {
         let (Some(seen), Some(life)) = (&self.seen, self.life) else { return false };
-        if !self.connected || !self.verified || !may_stand(&seen.state, self.identity.member) {
+        if !self.connected
+            || !self.verified
+            || self.stalls
+            || !may_stand(&seen.state, self.identity.member)
+        {
             return false;
         }
         if !matches!(self.role, Role::Idle | Role::Following(_)) {

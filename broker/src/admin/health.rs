@@ -14,6 +14,13 @@ pub enum Trouble {
     /// The coordinator session is over and there is no new one yet. (A session that is merely
     /// disconnected is no trouble: the data plane goes on.)
     NoSession,
+    /// Too much is held in memory: producers wait for credit, and all else goes on, so that it passes.
+    MemoryFull {
+        /// The limit in bytes.
+        limit: u64,
+    },
+    /// No write or sync of the journal returns: leaderships are given up until they do again.
+    DiskStalls,
     /// A write or a sync failed: this store is dead until the disk is replaced.
     StoreFailed(String),
 }
@@ -22,7 +29,11 @@ impl Trouble {
     /// Whether waiting will not help.
     fn is_for_good(&self) -> bool {
         match self {
-            Trouble::Starting | Trouble::Stopping | Trouble::NoSession => false,
+            Trouble::Starting
+            | Trouble::Stopping
+            | Trouble::NoSession
+            | Trouble::MemoryFull { .. }
+            | Trouble::DiskStalls => false,
             Trouble::StoreFailed(_) => true,
         }
     }
@@ -34,6 +45,13 @@ impl fmt::Display for Trouble {
             Trouble::Starting => f.write_str("starting: not registered with the coordinator yet"),
             Trouble::Stopping => f.write_str("stopping: handing its queues over"),
             Trouble::NoSession => f.write_str("no coordinator session"),
+            Trouble::MemoryFull { limit } => write!(
+                f,
+                "the memory limit of {limit} bytes is reached: producers wait for credit until consumers have drained; see bellwether_memory_pool_bytes"
+            ),
+            Trouble::DiskStalls => {
+                f.write_str("the disk stalls: no write or sync returns; look at it")
+            }
             Trouble::StoreFailed(why) => {
                 write!(f, "the store has failed and must be replaced: {why}")
             }

@@ -2,6 +2,8 @@
 
 use std::fmt::{Display, Write as _};
 
+use crate::memory::{Memory, Pool};
+use crate::metrics::memory::{LIMIT, OF_POOLS};
 use crate::metrics::process;
 use crate::metrics::queues::{Column, OF_ALL, OF_FOLLOWERS, OF_QUEUES, ShardSample};
 use crate::metrics::{BUCKETS_MICROS, Family, Histogram, Kind, Metric, Metrics};
@@ -14,6 +16,7 @@ pub fn render(metrics: &Metrics, sample: Option<&ShardSample>) -> String {
     if let Some(sample) = sample {
         page.queues(sample);
     }
+    page.memory(&metrics.memory);
     page.process();
     page.0
 }
@@ -73,6 +76,19 @@ impl Page {
                 self.line(family.name, &labels, value(row));
             }
         }
+    }
+
+    fn memory(&mut self, memory: &Memory) {
+        for (family, value) in OF_POOLS {
+            self.family(family);
+            for pool in Pool::ALL {
+                if let Some(value) = value(memory, *pool) {
+                    self.line(family.name, &[("pool", pool.name())], value);
+                }
+            }
+        }
+        self.family(&LIMIT);
+        self.line(LIMIT.name, &[], memory.limit_of_all().unwrap_or(0));
     }
 
     fn process(&mut self) {
@@ -161,6 +177,25 @@ mod tests {
     fn assert_lines(text: &str, lines: &[&str]) {
         for line in lines {
             assert!(text.lines().any(|found| found == *line), "{line} is missing in\n{text}");
+        }
+    }
+
+    #[test]
+    fn every_pool_of_memory_is_shown_by_name() {
+        let metrics = Metrics::default();
+        metrics.memory.held(Pool::Outboxes).set(7);
+        let text = render(&metrics, None);
+        assert!(
+            text.contains("\nbellwether_memory_pool_bytes{pool=\"client_outboxes\"} 7\n"),
+            "{text}"
+        );
+        metrics.memory.limit(crate::memory::PoolLimits::split(100 << 20, 1 << 20, 3 << 20));
+        let text = render(&metrics, None);
+        for line in [
+            "bellwether_memory_pool_limit_bytes{pool=\"publishes\"} 3145728",
+            "bellwether_memory_limit_bytes 104857600",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} is missing in\n{text}");
         }
     }
 

@@ -27,13 +27,14 @@ impl Catalog {
         exchanges
     }
 
-    /// A page of the queues of a virtual host, in order of name.
+    /// A page of the queues of a virtual host that are `shown`, in order of name.
     #[must_use]
     pub fn queues(
         &self,
         host: &VirtualHost,
         after: Option<&QueueName>,
         limit: u32,
+        shown: impl Fn(&QueueName) -> bool,
     ) -> Vec<QueueSummary> {
         let tree = self.shared.tree();
         let Some(names) = tree.names.get(host) else { return Vec::new() };
@@ -41,7 +42,8 @@ impl Catalog {
         let limit = usize::try_from(limit).unwrap_or(PAGE_MAX).clamp(1, PAGE_MAX);
         let known =
             |id: &QueueId| tree.queue(*id).map(|(definition, state, _)| summary(definition, state));
-        names.range((from, Bound::Unbounded)).filter_map(|(_, id)| known(id)).take(limit).collect()
+        let range = names.range((from, Bound::Unbounded)).filter(|(name, _)| shown(name));
+        range.filter_map(|(_, id)| known(id)).take(limit).collect()
     }
 
     /// A page of how the queues of a virtual host were asked for, in order of name.

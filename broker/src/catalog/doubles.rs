@@ -190,6 +190,29 @@ impl Surroundings {
         broker: u32,
         local_queues: Vec<QueueId>,
     ) -> Surroundings {
+        let (surroundings, watcher) = Surroundings::begin(embedded, broker, local_queues).await;
+        tokio::spawn(watcher);
+        let me = surroundings.me;
+        surroundings
+            .until("the catalog is complete", |catalog| {
+                catalog.is_complete()
+                    && catalog.addresses().iter().any(|address| address.broker == me.broker)
+            })
+            .await;
+        surroundings
+    }
+
+    /// A broker that has just started, and never gets to read anything.
+    pub async fn that_reads_nothing() -> Surroundings {
+        let embedded = Embedded::start(EmbeddedConfig::default()).unwrap();
+        Surroundings::begin(embedded, 1, Vec::new()).await.0
+    }
+
+    async fn begin(
+        embedded: Embedded,
+        broker: u32,
+        local_queues: Vec<QueueId>,
+    ) -> (Surroundings, impl Future<Output = ()> + Send) {
         let session = embedded.connector(Duration::from_secs(10)).connect().await.unwrap();
         for folder in paths::folders() {
             session.make_parents(&folder).await.unwrap();
@@ -208,16 +231,9 @@ impl Surroundings {
         let gate = Arc::clone(&shard) as Arc<dyn ShardGate>;
         let links = Arc::clone(&peers) as Arc<dyn PeerGate>;
         let (catalog, watcher) = Catalog::new(config, lived, gate, links, stop.clone());
-        tokio::spawn(watcher);
         let surroundings =
             Surroundings { embedded, session, me, catalog, shard, peers, lives, stop };
-        surroundings
-            .until("the catalog is complete", |catalog| {
-                catalog.is_complete()
-                    && catalog.addresses().iter().any(|address| address.broker == me.broker)
-            })
-            .await;
-        surroundings
+        (surroundings, watcher)
     }
 
     /// Waits for a fact about the catalog.

@@ -17,6 +17,7 @@ mod settings;
 mod tests;
 mod topology;
 mod tree;
+mod users;
 mod watcher;
 mod writes;
 
@@ -24,6 +25,7 @@ use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bellwether_coordinator::coordinator::{Coordinator, Version, Write, WriteError};
 use bellwether_coordinator::paths;
@@ -35,6 +37,7 @@ use bellwether_replication::CasOutcome;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::login::Users;
 use crate::publish::{Leaders, Leadership, PeerGate, ShardGate};
 use crate::seams::StateKeeper;
 use crate::session::Life;
@@ -62,6 +65,8 @@ pub struct Catalog {
 struct Shared {
     config: CatalogConfig,
     tree: RwLock<Tree>,
+    /// As in the tree, readable without its lock.
+    users: ArcSwap<Users>,
     /// Everything was read once: what is not in the tree was not there.
     complete: AtomicBool,
     /// The tree's, readable without its lock.
@@ -95,6 +100,7 @@ impl Catalog {
         let (commands, inbox) = mpsc::channel(COMMANDS_MAX);
         let (changed, _) = watch::channel(0);
         let shared = Arc::new(Shared {
+            users: ArcSwap::from_pointee(users::nobody()),
             tree: RwLock::new(Tree::default()),
             complete: AtomicBool::new(false),
             routing_version: AtomicU64::new(0),

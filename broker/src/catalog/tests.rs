@@ -456,8 +456,8 @@ async fn queues_are_listed_in_pages_in_order_of_name() {
     let names = |queues: Vec<bellwether_protocol::client::QueueSummary>| {
         queues.into_iter().map(|queue| queue.name.to_string()).collect::<Vec<_>>()
     };
-    assert_eq!(names(world.catalog.queues(&host(), None, 3)), ["a", "b", "c"]);
-    assert_eq!(names(world.catalog.queues(&host(), Some(&queue("c")), 3)), ["d"]);
+    assert_eq!(names(world.catalog.queues(&host(), None, 3, |_| true)), ["a", "b", "c"]);
+    assert_eq!(names(world.catalog.queues(&host(), Some(&queue("c")), 3, |_| true)), ["d"]);
     let status = world.catalog.status();
     assert_eq!(
         (status.queues, status.queues_without_leader, status.queues_under_replicated),

@@ -16,6 +16,7 @@ use bellwether_protocol::ids::{BrokerId, BrokerLife, QueueId};
 use bellwether_protocol::names::{ExchangeName, QueueName, VirtualHost};
 use tracing::{error, warn};
 
+use super::users::UserEntries;
 use crate::publish::{Lead, Leadership};
 use crate::routing::RoutingTable;
 
@@ -67,6 +68,7 @@ pub(super) struct Tree {
     pub drained: BTreeMap<BrokerId, Drain>,
     /// Who holds `/controller`.
     pub controller: Option<BrokerLife>,
+    pub users: UserEntries,
 }
 
 /// How many queues a broker is to hold, and to lead.
@@ -153,6 +155,8 @@ impl Tree {
                 let record = bytes.map(ControllerRecord::parse).transpose()?;
                 self.controller = record.map(|record| record.life);
             }
+            Place::User(name) => self.users.user(name, bytes)?,
+            Place::Login => self.users.login(bytes)?,
             Place::Cluster | Place::BrokerId(_) | Place::Settings => {}
         }
         Ok(())
@@ -469,6 +473,7 @@ impl Tree {
             .chain(states)
             .chain(brokers)
             .chain(drained)
+            .chain(self.users.paths())
             .filter(|path| !listed.contains(path))
             .collect()
     }

@@ -16,6 +16,7 @@ use tracing::{debug, warn};
 
 use super::feed::{Feed, publish};
 use super::tree::Changes;
+use super::users::publish_users;
 use super::{Command, Shared};
 use crate::session::Life;
 
@@ -235,6 +236,8 @@ impl Watcher {
                 tree.enter(path, document.as_ref(), synced, &mut changes);
             }
         }
+        // Before anything that can fail or take time: what was revoked must not go on.
+        publish_users(&self.shared);
         self.tell(session, changes, synced).await
     }
 
@@ -362,7 +365,12 @@ impl Watcher {
         let folder = paths::all_drained();
         let drained = session.children(&folder).await?.iter().map(|id| folder.child(id)).collect();
         self.read_listed(session, events, drained, &mut listed).await?;
-        self.read_listed(session, events, vec![paths::controller()], &mut listed).await?;
+        let folder = paths::users();
+        let users =
+            session.children(&folder).await?.iter().map(|user| folder.child(user)).collect();
+        self.read_listed(session, events, users, &mut listed).await?;
+        self.read_listed(session, events, vec![paths::controller(), paths::login()], &mut listed)
+            .await?;
         self.read_brokers(session).await?;
         listed.extend(self.shared.tree().brokers.keys().map(|life| paths::live_broker(*life)));
         self.read_unlisted(session, events, &listed).await?;
@@ -436,6 +444,8 @@ async fn watch(
         paths::exchanges(),
         paths::all_bindings(),
         paths::all_deleted(),
+        paths::users(),
+        paths::login(),
     ];
     loop {
         match session.watch(&folders).await {

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use bellwether_protocol::client::{BrokerFrame, ConsumerAttached, DeliveredRun, Response};
 use bellwether_protocol::error::ErrorBody;
 use bellwether_protocol::ids::{ConsumerHandle, Epoch, QueueId, RequestId};
+use bellwether_protocol::names::QueueName;
 
 use super::Service;
 use super::outbox::{Delivery, Outbox};
@@ -15,6 +16,8 @@ use crate::shard::input::{ConsumerKey, ConsumerSink, Lease};
 pub(super) struct Outlet {
     pub key: ConsumerKey,
     pub handle: ConsumerHandle,
+    /// As the client names it.
+    pub queue_name: QueueName,
     me: Weak<Outlet>,
     queue: OnceLock<QueueId>,
     /// The request that attaches it, until it is answered: the answer goes before the first delivery.
@@ -31,6 +34,7 @@ impl Outlet {
     pub fn new(
         key: ConsumerKey,
         handle: ConsumerHandle,
+        queue_name: QueueName,
         request: RequestId,
         outbox: Arc<Outbox>,
         service: Arc<Service>,
@@ -39,6 +43,7 @@ impl Outlet {
         Arc::new_cyclic(|me| Outlet {
             key,
             handle,
+            queue_name,
             me: me.clone(),
             queue: OnceLock::new(),
             attaching: Mutex::new(Some(request)),

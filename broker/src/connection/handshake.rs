@@ -3,27 +3,49 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bellwether_protocol::client::{BrokerFrame, ClientFrame, Hello, VERSIONS, Welcome};
+use bellwether_protocol::client::{BrokerFrame, ClientFrame, Hello, LoginData, VERSIONS, Welcome};
 use bellwether_protocol::error::{ErrorBody, ErrorCode};
 use bellwether_protocol::{CodecError, Frame, FrameCodec, Limits, negotiate};
+use bellwether_tls::{CertificateIdentity, TLS_FIRST_BYTE};
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::Instant;
 use tokio_util::codec::Decoder;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
+use super::admission::Admitted;
+use super::login::{Door, Entry};
+use super::secure::tls_unexpected;
 use super::session::Session;
-use super::{Service, WRITE_TIMEOUT, shutting_down};
+use super::{Service, shutting_down};
+use crate::login::{Origin, User};
+
+/// How long a client may take to read the first frames that it is sent: a few hundred bytes.
+const GREETING_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Shortest heartbeat that a client may ask for: more often would be load, not life.
 const HEARTBEAT_MIN: Duration = Duration::from_millis(100);
 
+/// What is known of a connection before its first frame.
+pub(super) struct Arrival {
+    pub origin: Origin,
+    /// When the handshake has to be done. TLS has used some of the time already.
+    pub until: Instant,
+    /// Its right to be connected; none: nobody counts it.
+    pub admitted: Option<Admitted>,
+}
+
 /// What is known once both have said hello.
 pub(super) struct Greeted {
     pub hello: Hello,
+    /// Whom the client's verified certificate names.
+    pub certificate: Option<CertificateIdentity>,
     pub codec: FrameCodec<ClientFrame>,
     /// What came behind the hello.
     pub arrived: BytesMut,
+    /// Who it is; none: nobody in particular, where that is enough.
+    pub user: Option<Arc<User>>,
 }
 
 impl Greeted {
@@ -34,20 +56,44 @@ impl Greeted {
     }
 }
 
-/// Serves one client from its first byte to its last.
-pub async fn serve_connection<S>(mut socket: S, service: Arc<Service>, shutdown: CancellationToken)
-where
+/// Serves one client that nobody counts.
+pub async fn serve_connection<S>(
+    socket: S,
+    origin: Origin,
+    service: Arc<Service>,
+    shutdown: CancellationToken,
+) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let until = Instant::now() + service.handshake_timeout;
+    serve_arrived(socket, Arrival { origin, until, admitted: None }, service, shutdown).await;
+}
+
+/// Serves one client from its first byte, or from its first behind TLS, to its last.
+pub(super) async fn serve_arrived<S>(
+    mut socket: S,
+    arrival: Arrival,
+    service: Arc<Service>,
+    shutdown: CancellationToken,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let Arrival { origin, until, mut admitted } = arrival;
+    let greeting = greet(&mut socket, &origin, &service);
     let greeted = tokio::select! {
-        greeted = tokio::time::timeout(service.handshake_timeout, greet(&mut socket, &service)) => greeted,
+        greeted = tokio::time::timeout_at(until, greeting) => greeted,
         () = shutdown.cancelled() => Ok(Err(Refusal::Said(shutting_down()))),
     };
     let refusal = match greeted {
         Ok(Ok(greeted)) => {
+            if let Some(admitted) = &mut admitted {
+                admitted.greeted();
+            }
             service.metrics.client_connections_opened.increment();
             service.metrics.client_connections.add(1);
-            debug!(client = %greeted.hello.client_name, virtual_host = %greeted.hello.virtual_host, "client connected");
+            let user = greeted.user.as_ref().map(|user| user.name.as_str());
+            let certificate = greeted.certificate.as_ref().map(|named| named.name.as_str());
+            debug!(client = %greeted.hello.client_name, user, certificate, virtual_host = %greeted.hello.virtual_host, "client connected");
             Session::serve(socket, greeted, Arc::clone(&service), shutdown).await;
             service.metrics.client_connections.subtract(1);
             return;
@@ -70,7 +116,7 @@ where
 }
 
 /// Why there was no handshake.
-enum Refusal {
+pub(super) enum Refusal {
     /// The client went away.
     Gone,
     /// The client is to be told.
@@ -79,37 +125,54 @@ enum Refusal {
 
 async fn greet<S: AsyncRead + AsyncWrite + Unpin>(
     socket: &mut S,
+    origin: &Origin,
     service: &Service,
 ) -> Result<Greeted, Refusal> {
     let mut codec = FrameCodec::<ClientFrame>::new(Limits {
         frame_bytes_max: usize::try_from(service.limits.handshake_bytes_max).unwrap_or(usize::MAX),
     });
     let mut arrived = BytesMut::new();
-    let first = loop {
-        match codec.decode(&mut arrived) {
-            Ok(Some(frame)) => break frame,
-            Ok(None) => {}
-            Err(CodecError::Frame(error)) => return Err(Refusal::Said(error.into())),
-            Err(CodecError::Io(_)) => return Err(Refusal::Gone),
-        }
-        match socket.read_buf(&mut arrived).await {
-            Ok(0) | Err(_) => return Err(Refusal::Gone),
-            Ok(_) => {}
-        }
-    };
+    let first = next_frame(socket, &mut codec, &mut arrived).await?;
     let ClientFrame::Hello(hello) = first else {
         let words = "the first frame of a connection has to be Hello";
         return Err(Refusal::Said(ErrorBody::not_done(ErrorCode::UnexpectedFrame, words)));
     };
     let version =
         negotiate(hello.version_min..=hello.version_max, VERSIONS).map_err(Refusal::Said)?;
-    let welcome = BrokerFrame::Welcome(welcome(service, version));
+    let mut door =
+        Door { socket: &mut *socket, codec: &mut codec, arrived: &mut arrived, service, origin };
+    let Entry { user, proof } = door.admit(&hello).await?;
+    let welcome = BrokerFrame::Welcome(welcome(service, version, proof));
     send(socket, &welcome).await.map_err(|_| Refusal::Gone)?;
     codec.set_limits(service.frame_limits());
-    Ok(Greeted { hello, codec, arrived })
+    let certificate = origin.certificate.clone();
+    Ok(Greeted { hello, certificate, codec, arrived, user })
 }
 
-fn welcome(service: &Service, version: u16) -> Welcome {
+/// The next frame of a client that has not been let in yet.
+pub(super) async fn next_frame<S: AsyncRead + Unpin>(
+    socket: &mut S,
+    codec: &mut FrameCodec<ClientFrame>,
+    arrived: &mut BytesMut,
+) -> Result<ClientFrame, Refusal> {
+    loop {
+        if arrived.first() == Some(&TLS_FIRST_BYTE) {
+            return Err(Refusal::Said(tls_unexpected()));
+        }
+        match codec.decode(arrived) {
+            Ok(Some(frame)) => return Ok(frame),
+            Ok(None) => {}
+            Err(CodecError::Frame(error)) => return Err(Refusal::Said(error.into())),
+            Err(CodecError::Io(_)) => return Err(Refusal::Gone),
+        }
+        match socket.read_buf(arrived).await {
+            Ok(0) | Err(_) => return Err(Refusal::Gone),
+            Ok(_) => {}
+        }
+    }
+}
+
+fn welcome(service: &Service, version: u16, proof: Option<LoginData>) -> Welcome {
     let narrow = |bytes: u64| u32::try_from(bytes).unwrap_or(u32::MAX);
     Welcome {
         version,
@@ -119,21 +182,33 @@ fn welcome(service: &Service, version: u16) -> Welcome {
         frame_bytes_max: narrow(service.limits.frame_bytes_max),
         message_bytes_max: narrow(service.limits.message_bytes_max),
         brokers: service.catalog.addresses(),
+        proof,
     }
 }
 
-async fn send<S: AsyncWrite + Unpin>(socket: &mut S, frame: &BrokerFrame) -> std::io::Result<()> {
+pub(super) async fn send<S: AsyncWrite + Unpin>(
+    socket: &mut S,
+    frame: &BrokerFrame,
+) -> std::io::Result<()> {
     let mut bytes = BytesMut::new();
     frame.encode(&mut bytes);
+    send_bytes(socket, &bytes).await
+}
+
+/// The same with what is a frame already, or is none.
+pub(super) async fn send_bytes<S: AsyncWrite + Unpin>(
+    socket: &mut S,
+    bytes: &[u8],
+) -> std::io::Result<()> {
     let written = async {
-        socket.write_all(&bytes).await?;
+        socket.write_all(bytes).await?;
         socket.flush().await
     };
-    tokio::time::timeout(WRITE_TIMEOUT, written).await.map_err(std::io::Error::from)?
+    tokio::time::timeout(GREETING_TIMEOUT, written).await.map_err(std::io::Error::from)?
 }
 
 /// Reads a little of what a refused client still sends: closed with unread bytes, a socket is reset, and the goodbye lost.
-async fn drain<S: AsyncRead + AsyncWrite + Unpin>(socket: &mut S) {
+pub(crate) async fn drain<S: AsyncRead + AsyncWrite + Unpin>(socket: &mut S) {
     const DRAIN_FOR: Duration = Duration::from_millis(200);
     const DRAIN_BYTES_MAX: usize = 64 * 1024;
     let drained = async {

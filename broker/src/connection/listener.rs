@@ -1,28 +1,28 @@
-//! Accepts clients, a bounded number of them, until the broker stops.
+//! Accepts clients, as many and as quickly as is allowed, until the broker stops.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bellwether_protocol::Frame;
-use bellwether_protocol::client::BrokerFrame;
-use bellwether_protocol::error::{ErrorBody, ErrorCode};
-use bytes::BytesMut;
-use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
-use super::{Service, serve_connection};
+use super::Service;
+use super::admission::{Admission, Pace};
+use super::secure::{serve_socket, turn_away};
 use crate::config::BrokerConfig;
 use crate::seldom::Seldom;
 
-/// Pause after a failed accept: mostly it is for want of file descriptors, and those come back with time.
+/// Pause after a failed accept: mostly it is for want of file descriptors, and those come back with time. Without it the loop
+/// would spin: the connection that could not be accepted still waits.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// How long a client that is turned away may take to hear why.
-const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
+/// Clients at once that hear why they are turned away; those beyond are closed without a word, for each that listens
+/// takes a file descriptor.
+const REFUSALS_MAX: usize = 64;
 
 /// Accepts clients until `shutdown`, and returns when every connection has ended.
 pub async fn serve(
@@ -33,14 +33,16 @@ pub async fn serve(
 ) {
     let connections = TaskTracker::new();
     let mut service = Arc::new(service);
-    // Held by each connection, and counted: a limit that changes would leave a semaphore in debt.
-    let seat = Arc::new(());
+    let admission = Admission::new(&service.limits, Arc::clone(&service.metrics));
+    let mut pace = Pace::new(service.limits.bounds.accepts_per_second_max);
     let (mut not_accepted, mut turned_away) = (Seldom::default(), Seldom::default());
+    let refusals = Arc::new(Semaphore::new(REFUSALS_MAX));
     loop {
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+            accepted = accept(&listener, &mut pace) => accepted,
             Ok(()) = config.changed() => {
                 service = Arc::new(service.reconfigured(&config.borrow_and_update()));
+                admission.reconfigure(&service.limits);
                 continue;
             }
             () = shutdown.cancelled() => break,
@@ -48,44 +50,56 @@ pub async fn serve(
         let (socket, from) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
+                service.metrics.accepts_failed.increment();
                 if let Some(times) = not_accepted.happened(Instant::now()) {
-                    warn!(%error, times, "a client could not be accepted");
+                    warn!(%error, times, "clients could not be accepted; they wait");
                 }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }
         };
-        let limit = service.limits.connections_max;
-        if Arc::strong_count(&seat) > limit {
-            service.metrics.client_connections_refused.increment();
-            if let Some(times) = turned_away.happened(Instant::now()) {
-                warn!(%from, limit, times, "clients were turned away: too many connections");
+        let admitted = match admission.admit(from.ip()) {
+            Ok(admitted) => admitted,
+            Err(reason) => {
+                if let Some(times) = turned_away.happened(Instant::now()) {
+                    warn!(%from, times, reason = reason.message, "clients were turned away");
+                }
+                let secure = service.tls.is_some();
+                refuse(&connections, &refusals, turn_away(socket, reason, secure));
+                continue;
             }
-            connections.spawn(turn_away(socket, limit));
-            continue;
-        }
+        };
         if let Err(error) = socket.set_nodelay(true) {
             debug!(%error, "a client's socket keeps its delay");
         }
-        let (service, shutdown, seat) = (Arc::clone(&service), shutdown.clone(), Arc::clone(&seat));
-        connections.spawn(async move {
-            serve_connection(socket, service, shutdown).await;
-            drop(seat);
-        });
+        let (service, shutdown) = (Arc::clone(&service), shutdown.clone());
+        connections.spawn(serve_socket(socket, from.ip(), admitted, service, shutdown));
     }
     connections.close();
     connections.wait().await;
 }
 
-async fn turn_away(mut socket: TcpStream, limit: usize) {
-    let words = format!(
-        "this broker has {limit} connections, the most that are allowed; connect to another one"
-    );
-    let error = ErrorBody::not_done(ErrorCode::ConnectionLimit, words);
-    let mut bytes = BytesMut::new();
-    BrokerFrame::Goodbye(error).encode(&mut bytes);
-    let told = tokio::time::timeout(REFUSAL_TIMEOUT, socket.write_all(&bytes)).await;
-    if !matches!(told, Ok(Ok(()))) {
-        debug!("a client did not hear why it was turned away");
+/// The next connection, not before its time.
+async fn accept(
+    listener: &TcpListener,
+    pace: &mut Pace,
+) -> std::io::Result<(TcpStream, SocketAddr)> {
+    let accepted = listener.accept().await?;
+    if let Some(at) = pace.next() {
+        tokio::time::sleep_until(at).await;
+    }
+    Ok(accepted)
+}
+
+fn refuse(
+    connections: &TaskTracker,
+    refusals: &Arc<Semaphore>,
+    turning_away: impl Future<Output = ()> + Send + 'static,
+) {
+    if let Ok(turn) = Arc::clone(refusals).try_acquire_owned() {
+        connections.spawn(async move {
+            turning_away.await;
+            drop(turn);
+        });
     }
 }

@@ -9,17 +9,23 @@
 //! *Invariants:* the socket is always read; settles and heartbeats never wait behind publishes; no delivery is written
 //! once its lease has failed.
 
+mod admission;
 mod chunks;
 mod consumers;
 mod handshake;
 mod inbox;
+mod intake;
 mod listener;
+mod login;
 mod operators;
 mod outbox;
 mod requests;
+mod rights;
+mod secure;
 mod session;
 #[cfg(test)]
 mod tests;
+mod weight;
 mod writer;
 
 use std::sync::Arc;
@@ -30,21 +36,28 @@ use bellwether_protocol::error::{ErrorBody, ErrorCode};
 
 use crate::catalog::Catalog;
 use crate::config::{BrokerConfig, Limits, Timing};
+use crate::descriptors;
 use crate::live::{ClusterSettings, NoClusterSettings};
+use crate::login::Login;
+use crate::memory::Pool;
 use crate::metrics::Metrics;
 use crate::publish::{PeerGate, PublishLimits, ShardGate};
 use crate::shard::input::ConsumerKey;
+use crate::tls::ClientTls;
 use crate::traces::Traces;
 
+use intake::FrameRoom;
+
+pub(crate) use handshake::drain;
 pub use handshake::serve_connection;
 pub use listener::serve;
-
-/// How long one write to a client may make no progress before the client counts as gone.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Frames other than deliveries that may wait for one client. What it is owed is bounded by what it asked for; who asks
 /// without end and never reads is cut off.
 const OUTBOX_FRAMES_MAX: usize = 65_536;
+
+/// The same in bytes: lists are long, and who asks for one after another and reads none is cut off as well.
+const OUTBOX_FRAME_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// How long what is owed is still written when a connection ends.
 const LINGER: Duration = Duration::from_secs(2);
@@ -62,6 +75,10 @@ pub struct Service {
     settings: Arc<dyn ClusterSettings>,
     /// Spans of traced messages, if any are wanted.
     pub traces: Option<Traces>,
+    /// TLS, where clients have to speak it.
+    pub tls: Option<Arc<ClientTls>>,
+    pub login: Arc<Login>,
+    frame_room: FrameRoom,
     consumers: Arc<AtomicU64>,
 }
 
@@ -75,6 +92,9 @@ impl Service {
         limits: Limits,
         timing: &Timing,
     ) -> Service {
+        // The largest frame has to fit, whatever the pool is.
+        let room = metrics.memory.limit_of(Pool::Connections).unwrap_or(u64::MAX);
+        let frame_room = FrameRoom::new(room.max(2 * limits.frame_bytes_max));
         Service {
             catalog,
             shards,
@@ -85,6 +105,9 @@ impl Service {
             handshake_timeout: timing.handshake_timeout,
             settings: Arc::new(NoClusterSettings),
             traces: None,
+            tls: None,
+            login: Arc::new(Login::new(false)),
+            frame_room,
             consumers: Arc::new(AtomicU64::new(1)),
         }
     }
@@ -97,8 +120,10 @@ impl Service {
 
     /// The same for the next connections, after a change of the configuration.
     fn reconfigured(&self, config: &BrokerConfig) -> Service {
+        let mut limits = config.limits.clone();
+        limits.connections_max = descriptors::fit_connections(limits.connections_max);
         Service {
-            limits: config.limits.clone(),
+            limits,
             heartbeat: config.timing.heartbeat,
             handshake_timeout: config.timing.handshake_timeout,
             ..self.clone()
@@ -109,6 +134,18 @@ impl Service {
     #[must_use]
     pub fn tracing_to(self, traces: Option<Traces>) -> Service {
         Service { traces, ..self }
+    }
+
+    /// The same for clients that have to speak TLS.
+    #[must_use]
+    pub fn with_tls(self, tls: Option<Arc<ClientTls>>) -> Service {
+        Service { tls, ..self }
+    }
+
+    /// Says whether who does not log in is turned away; else they may do everything.
+    #[must_use]
+    pub fn with_login(self, required: bool) -> Service {
+        Service { login: Arc::new(Login::new(required)), ..self }
     }
 
     fn next_consumer(&self) -> ConsumerKey {
@@ -122,6 +159,12 @@ impl Service {
             credit_bytes: self.limits.producer_credit_bytes,
             message_bytes_max: usize::try_from(self.limits.message_bytes_max).unwrap_or(usize::MAX),
         }
+    }
+
+    /// How many publishes may be unconfirmed before connections that publish are not read any more. Above the limit at which
+    /// credit stops: what was granted before may still come, and need not, if clients share what there is.
+    fn publish_bytes_hard_max(&self) -> u64 {
+        self.limits.publish_bytes_in_flight_max.saturating_mul(3) / 2
     }
 
     fn frame_limits(&self) -> bellwether_protocol::Limits {

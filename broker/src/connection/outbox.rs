@@ -9,8 +9,11 @@ use bellwether_protocol::error::ErrorBody;
 use bellwether_protocol::ids::{ConsumerHandle, Epoch};
 use tokio::sync::Notify;
 
-use super::OUTBOX_FRAMES_MAX;
 use super::consumers::Outlet;
+use super::weight::weight;
+use super::{OUTBOX_FRAME_BYTES_MAX, OUTBOX_FRAMES_MAX};
+use crate::memory::Pool;
+use crate::metrics::{Gauge, Metrics};
 use crate::shard::input::Lease;
 
 /// One thing to write.
@@ -37,6 +40,10 @@ impl Delivery {
 struct Waiting {
     items: VecDeque<Item>,
     frames: usize,
+    /// About what those frames take in memory.
+    frame_bytes: usize,
+    /// The same of those that the writer has taken.
+    taken_bytes: usize,
     /// Of deliveries that are not written yet, those the writer has taken included, but for those that it has set aside.
     delivery_bytes: usize,
     /// Consumers whose shard was told to hold back.
@@ -52,6 +59,7 @@ pub(super) struct Outbox {
     waiting: Mutex<Waiting>,
     arrived: Notify,
     delivery_bytes_max: usize,
+    metrics: Arc<Metrics>,
 }
 
 /// What the writer took.
@@ -64,8 +72,19 @@ pub(super) struct Taken {
 }
 
 impl Outbox {
-    pub fn new(delivery_bytes_max: usize) -> Outbox {
-        Outbox { waiting: Mutex::default(), arrived: Notify::new(), delivery_bytes_max }
+    pub fn new(delivery_bytes_max: usize, metrics: Arc<Metrics>) -> Outbox {
+        Outbox { waiting: Mutex::default(), arrived: Notify::new(), delivery_bytes_max, metrics }
+    }
+
+    /// What all outboxes hold.
+    fn pool(&self) -> &Gauge {
+        self.metrics.memory.held(Pool::Outboxes)
+    }
+
+    /// Deliveries beyond which the shards hold back: few, once all outboxes together hold what they may. Then everybody is
+    /// still delivered to, a run at a time.
+    fn delivery_bytes_max(&self) -> usize {
+        if self.metrics.memory.is_full(Pool::Outboxes) { 0 } else { self.delivery_bytes_max }
     }
 
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
@@ -78,9 +97,11 @@ impl Outbox {
 
     pub fn push_all(&self, frames: impl IntoIterator<Item = BrokerFrame>) {
         let mut waiting = self.waiting();
+        let before = waiting.frame_bytes;
         for frame in frames {
             waiting.push(frame);
         }
+        self.pool().add((waiting.frame_bytes - before) as u64);
         drop(waiting);
         self.arrived.notify_one();
     }
@@ -96,7 +117,9 @@ impl Outbox {
             *told = up_to.max(*told);
             return;
         }
+        let before = waiting.frame_bytes;
         waiting.push(BrokerFrame::Settled { consumer, up_to });
+        self.pool().add((waiting.frame_bytes - before) as u64);
         drop(waiting);
         self.arrived.notify_one();
     }
@@ -107,8 +130,10 @@ impl Outbox {
         if waiting.dead {
             return false;
         }
-        waiting.delivery_bytes += delivery.bytes();
-        let has_room = waiting.delivery_bytes < self.delivery_bytes_max;
+        let bytes = delivery.bytes();
+        waiting.delivery_bytes += bytes;
+        self.pool().add(bytes as u64);
+        let has_room = waiting.delivery_bytes < self.delivery_bytes_max();
         if !has_room {
             waiting.held_back.push(Arc::clone(&delivery.outlet));
         }
@@ -121,8 +146,10 @@ impl Outbox {
     /// So many bytes of deliveries were written or dropped; answers whose shards may go on.
     pub fn delivered(&self, bytes: usize) -> Vec<Arc<Outlet>> {
         let mut waiting = self.waiting();
-        waiting.delivery_bytes = waiting.delivery_bytes.saturating_sub(bytes);
-        if waiting.delivery_bytes > self.delivery_bytes_max / 2 {
+        let gone = bytes.min(waiting.delivery_bytes);
+        waiting.delivery_bytes -= gone;
+        self.pool().subtract(gone as u64);
+        if waiting.delivery_bytes > self.delivery_bytes_max() / 2 {
             return Vec::new();
         }
         std::mem::take(&mut waiting.held_back)
@@ -137,7 +164,11 @@ impl Outbox {
 
     /// So many that were set aside wait to be written again.
     pub fn taken_up(&self, bytes: usize) {
-        self.waiting().delivery_bytes += bytes;
+        let mut waiting = self.waiting();
+        if !waiting.dead {
+            waiting.delivery_bytes += bytes;
+            self.pool().add(bytes as u64);
+        }
     }
 
     /// Writes what waits and then ends the connection; a reason is said in a goodbye. The first reason counts.
@@ -154,14 +185,19 @@ impl Outbox {
     /// The writer has stopped. What waits is dropped, and what comes too: consumers and outbox know each other, and would
     /// keep each other alive.
     pub fn abandon(&self) {
-        let dropped = std::mem::take(&mut *self.waiting());
-        self.waiting().dead = true;
+        let dropped =
+            std::mem::replace(&mut *self.waiting(), Waiting { dead: true, ..Waiting::default() });
+        let bytes = dropped.delivery_bytes + dropped.frame_bytes + dropped.taken_bytes;
+        self.pool().subtract(bytes as u64);
         drop(dropped);
     }
 
     pub fn take(&self) -> Taken {
         let mut waiting = self.waiting();
         waiting.frames = 0;
+        // Whoever takes more has written what it took before.
+        self.pool().subtract(waiting.taken_bytes as u64);
+        waiting.taken_bytes = std::mem::take(&mut waiting.frame_bytes);
         Taken {
             items: std::mem::take(&mut waiting.items),
             ending: waiting.ending.clone(),
@@ -170,16 +206,24 @@ impl Outbox {
     }
 }
 
+#[cfg(test)]
+impl Outbox {
+    pub fn is_overflown(&self) -> bool {
+        self.waiting().overflown
+    }
+}
+
 impl Waiting {
     fn push(&mut self, frame: BrokerFrame) {
         if self.dead {
             return;
         }
-        if self.frames >= OUTBOX_FRAMES_MAX {
+        if self.frames >= OUTBOX_FRAMES_MAX || self.frame_bytes >= OUTBOX_FRAME_BYTES_MAX {
             self.overflown = true;
             return;
         }
         self.frames += 1;
+        self.frame_bytes += weight(&frame);
         self.items.push_back(Item::Frame(frame));
     }
 }

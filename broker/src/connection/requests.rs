@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bellwether_coordinator::users::UserChange;
 use bellwether_protocol::client::{BrokerFrame, Claim, Request, Response};
 use bellwether_protocol::error::{ErrorBody, ErrorCode, Outcome};
 use bellwether_protocol::ids::{ConsumerHandle, QueueId, RequestId};
@@ -15,6 +16,7 @@ use super::Service;
 use super::consumers::Outlet;
 use super::operators;
 use super::session::{CATCH_UP_FOR, Session, no_such_consumer};
+use crate::login::Rights;
 use crate::shard::input::{AttachConsumer, ConsumerSink, ShardInput};
 
 /// How long a shard may take to answer: attaching waits for a new leader to serve.
@@ -23,9 +25,14 @@ pub(super) const SHARD_ANSWERS_WITHIN: Duration = Duration::from_secs(20);
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<S> {
     /// Starts a request; what concerns only this connection is answered at once.
     pub(super) async fn request(&mut self, id: RequestId, request: Request) {
+        if let Err(refused) = self.access.rights().check(&request) {
+            self.service.metrics.access_refused.increment();
+            return self.answer(id, Err(refused));
+        }
         match request {
             Request::AttachProducer { producer, name, next: _ } => {
-                let attached = self.publisher.attach(producer, name);
+                let attached =
+                    self.room_for_producer().and_then(|()| self.publisher.attach(producer, name));
                 if attached.is_ok() {
                     self.service.metrics.producers.add(1);
                 }
@@ -50,7 +57,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<S> {
                 self.answer(id, Err(ErrorBody::not_done(ErrorCode::ConnectionLimit, words)));
             }
             Request::AttachConsumer { consumer, queue, prefetch, prefetch_bytes, claim } => {
-                match self.new_outlet(id, consumer, prefetch) {
+                match self.new_outlet(id, consumer, queue.clone(), prefetch) {
                     Ok(outlet) => {
                         let (service, host) = (Arc::clone(&self.service), self.host.clone());
                         let prefetch = prefetch.min(service.limits.prefetch_max);
@@ -65,8 +72,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<S> {
             request => {
                 let (service, host, outbox) =
                     (Arc::clone(&self.service), self.host.clone(), Arc::clone(&self.outbox));
+                let rights = Arc::clone(self.access.rights());
                 self.requests.spawn(async move {
-                    outbox.push(answer(id, carry_out(&service, &host, request).await));
+                    let done = carry_out(&service, &host, &rights, request).await;
+                    outbox.push(answer(id, done));
                 });
             }
         }
@@ -76,10 +85,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<S> {
         self.outbox.push(answer(id, result));
     }
 
+    /// Those of all connections: each may cost its credit in memory.
+    fn room_for_producer(&self) -> Result<(), ErrorBody> {
+        let most = self.service.limits.bounds.producers_max;
+        broker_room(self.service.metrics.producers.get(), most, "producers", "producers-max")
+    }
+
     fn new_outlet(
         &mut self,
         id: RequestId,
         handle: ConsumerHandle,
+        queue: QueueName,
         prefetch: u32,
     ) -> Result<Arc<Outlet>, ErrorBody> {
         if prefetch == 0 {
@@ -99,8 +115,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<S> {
             let words = format!("this connection has {limit} consumers, the most that are allowed");
             return Err(ErrorBody::not_done(ErrorCode::ConnectionLimit, words));
         }
+        let most = self.service.limits.bounds.consumers_max;
+        broker_room(self.service.metrics.consumers.get(), most, "consumers", "consumers-max")?;
         let (key, outbox) = (self.service.next_consumer(), Arc::clone(&self.outbox));
-        let outlet = Outlet::new(key, handle, id, outbox, Arc::clone(&self.service));
+        let outlet = Outlet::new(key, handle, queue, id, outbox, Arc::clone(&self.service));
         self.consumers.insert(handle, Arc::clone(&outlet));
         Ok(outlet)
     }
@@ -209,6 +227,7 @@ async fn ask_shard<T>(
 async fn carry_out(
     service: &Service,
     host: &VirtualHost,
+    rights: &Rights,
     request: Request,
 ) -> Result<Response, ErrorBody> {
     let catalog = &service.catalog;
@@ -228,7 +247,11 @@ async fn carry_out(
         {
             Err(not_read_yet())
         }
-        Request::ListExchanges => Ok(Response::Exchanges(catalog.exchanges(host))),
+        Request::ListExchanges => {
+            let mut exchanges = catalog.exchanges(host);
+            exchanges.retain(|(name, _)| name.is_default() || rights.shows(name.as_str()));
+            Ok(Response::Exchanges(exchanges))
+        }
         Request::DeclareQueue { queue, options } => {
             catalog.declare_queue(host, &queue, options).await
         }
@@ -242,7 +265,8 @@ async fn carry_out(
             Ok(Response::Purged { messages })
         }
         Request::ListQueues { after, limit } => {
-            Ok(Response::Queues(catalog.queues(host, after.as_ref(), limit)))
+            let shown = |name: &QueueName| rights.shows(name.as_str());
+            Ok(Response::Queues(catalog.queues(host, after.as_ref(), limit, shown)))
         }
         Request::DescribeQueue { queue } => {
             let describe = |queue, reply| ShardInput::Describe { queue, reply };
@@ -257,7 +281,11 @@ async fn carry_out(
             catalog.unbind(host, &exchange, &queue, &routing_key).await.map(done)
         }
         Request::ListBindings { queue } => {
-            Ok(Response::Bindings(catalog.bindings(host, queue.as_ref())))
+            let mut bindings = catalog.bindings(host, queue.as_ref());
+            bindings.retain(|binding| {
+                rights.shows(binding.queue.as_str()) && rights.shows(binding.exchange.as_str())
+            });
+            Ok(Response::Bindings(bindings))
         }
         Request::ListDefinitions { after, limit } => {
             Ok(Response::Definitions(catalog.definitions(host, after.as_ref(), limit)))
@@ -278,6 +306,11 @@ async fn carry_out(
         Request::Plan => {
             catalog.planned_moves().await.map(|(moves, more)| Response::Plan { moves, more })
         }
+        Request::AddUser { .. }
+        | Request::SetPassword { .. }
+        | Request::DeleteUser { .. }
+        | Request::ListUsers
+        | Request::SetPermissions { .. } => about_users(service, request).await,
         Request::ClusterStatus => Ok(Response::Cluster(catalog.status())),
         Request::QueueCondition { .. }
         | Request::ReplicaStatus { .. }
@@ -299,7 +332,35 @@ fn not_read_yet() -> ErrorBody {
     ErrorBody::not_done(ErrorCode::CoordinatorUnavailable, words)
 }
 
+/// Administrators only: that was looked at before.
+async fn about_users(service: &Service, request: Request) -> Result<Response, ErrorBody> {
+    let catalog = &service.catalog;
+    let (user, change) = match request {
+        Request::AddUser { user, credentials, tags } => {
+            (user, UserChange::Add { credentials, tags: tags.into_iter().collect() })
+        }
+        Request::SetPassword { user, credentials } => (user, UserChange::SetPassword(credentials)),
+        Request::DeleteUser { user } => (user, UserChange::Delete),
+        Request::SetPermissions { user, virtual_host, permissions } => {
+            (user, UserChange::SetPermissions(virtual_host, permissions))
+        }
+        _ => return Ok(Response::Users(catalog.users()?.list())),
+    };
+    catalog.change_user(&user, &change).await.map(|()| Response::Done)
+}
+
 pub(super) fn late(queue: &QueueName, outcome: Outcome) -> ErrorBody {
     let words = format!("queue {queue} did not answer within {} s", SHARD_ANSWERS_WITHIN.as_secs());
     ErrorBody { outcome, ..ErrorBody::not_done(ErrorCode::TimedOut, words) }
+}
+
+/// Whether one more may be attached to the broker.
+fn broker_room(attached: u64, most: usize, what: &str, key: &str) -> Result<(), ErrorBody> {
+    if attached < most as u64 {
+        return Ok(());
+    }
+    let words = format!(
+        "this broker has {most} {what}, the most that are allowed ({key}); attach on another broker"
+    );
+    Err(ErrorBody::not_done(ErrorCode::BrokerLimit, words))
 }

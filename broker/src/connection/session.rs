@@ -11,6 +11,7 @@ use bellwether_protocol::error::{ErrorBody, ErrorCode};
 use bellwether_protocol::ids::{ConsumerHandle, Offset};
 use bellwether_protocol::names::VirtualHost;
 use bellwether_protocol::{CodecError, FrameCodec};
+use bellwether_tls::CertificateIdentity;
 use bytes::BytesMut;
 use opentelemetry::KeyValue;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadHalf};
@@ -23,19 +24,24 @@ use tokio_util::sync::CancellationToken;
 use super::consumers::Outlet;
 use super::handshake::Greeted;
 use super::inbox::{Inbox, News};
+use super::intake::Intake;
 use super::outbox::Outbox;
 use super::writer::Writer;
 use super::{LINGER, Service, shutting_down};
-use crate::publish::{Dispatch, Dispatcher, Publisher, Routes, Stalled, Traced};
+use crate::login::Access;
+use crate::publish::{Dispatch, Dispatcher, Grants, Publisher, Routes, Stalled, Traced};
 use crate::shard::input::{ConsumerSettle, PublishOrigin, ShardInput};
 use crate::traces::{Parent, Step};
 
-/// Size of a read buffer: a window of small messages comes in one piece.
+/// Size of the read buffer of a busy connection: a window of small messages comes in one piece.
 const READ_BYTES: usize = 64 * 1024;
 
-/// A new buffer is taken when less than this is left of the last one. Messages keep the buffer that they arrived in: with a
+/// Size of the read buffer of a connection that has not filled one yet: ten thousand idle ones cost this much each.
+const READ_BYTES_IDLE: usize = 2 * 1024;
+
+/// A new buffer is taken when less than this part of the last one is left. Messages keep the buffer that they arrived in: with a
 /// new one for each read, a small message would hold a whole buffer until it is confirmed.
-const READ_BYTES_MIN: usize = 8 * 1024;
+const READ_PART_MIN: usize = 8;
 
 /// Bytes of publishes that wait while the catalog is asked about an exchange or queue it does not know.
 const PARKED_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -50,9 +56,19 @@ pub(super) const CATCH_UP_FOR: Duration = Duration::from_secs(1);
 pub(super) struct Session<S> {
     pub service: Arc<Service>,
     pub host: VirtualHost,
+    /// Whom the client's verified certificate names, for whoever asks who this is.
+    pub certificate: Option<CertificateIdentity>,
+    pub access: Access,
+    /// Of the users, when it was last looked what that means for this connection.
+    pub users_version: u64,
     socket: ReadHalf<S>,
     codec: FrameCodec<ClientFrame>,
     arrived: BytesMut,
+    /// Size of the next read buffer.
+    read_bytes: usize,
+    intake: Intake,
+    /// Producers wait for credit that nothing else would bring them.
+    credit_owed: bool,
     pub outbox: Arc<Outbox>,
     pub inbox: Arc<Inbox>,
     pub publisher: Publisher,
@@ -94,6 +110,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<S> {
         let (read, write) = tokio::io::split(socket);
         let outbox = Arc::new(Outbox::new(
             usize::try_from(service.limits.outbox_bytes_max).unwrap_or(usize::MAX),
+            Arc::clone(&service.metrics),
         ));
         let inbox = Arc::new(Inbox::default());
         let writer = Writer::new(
@@ -112,10 +129,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<S> {
             origin,
         );
         let session = Session {
+            access: Access::new(greeted.user, greeted.hello.virtual_host.clone()),
+            // It was looked at before the handshake's end: looked at again before anything is done.
+            users_version: u64::MAX,
             host: greeted.hello.virtual_host,
+            certificate: greeted.certificate,
             socket: read,
             codec: greeted.codec,
             arrived: greeted.arrived,
+            read_bytes: READ_BYTES_IDLE,
+            intake: Intake::new(
+                &service.metrics,
+                service.frame_room.clone(),
+                service.limits.bounds.frame_timeout,
+            ),
+            credit_owed: false,
             outbox: Arc::clone(&outbox),
             inbox,
             publisher: Publisher::new(service.publish_limits()),
@@ -151,7 +179,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<S> {
         let reason = match end {
             End::Left => None,
             End::Said(error) => {
-                tracing::debug!(reason = %error.message, "a client connection was closed");
+                let certificate = self.certificate.as_ref().map(|named| named.name.as_str());
+                tracing::debug!(reason = %error.message, certificate, "a client connection was closed");
                 Some(error)
             }
         };
@@ -168,11 +197,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<S> {
             let shards = Arc::clone(&self.service.shards);
             let stalled = self.stalled.shards.first().copied();
             let deadline = self.heard + self.service.heartbeat * 2;
-            if self.arrived.capacity() - self.arrived.len() < READ_BYTES_MIN {
-                self.arrived.reserve(READ_BYTES);
-            }
+            let frame_deadline = self.intake.deadline();
+            let reads = self.intake.reads();
+            self.make_room();
             tokio::select! {
-                read = self.socket.read_buf(&mut self.arrived) => match read {
+                read = self.socket.read_buf(&mut self.arrived), if reads => match read {
                     Ok(0) | Err(_) => return End::Left,
                     Ok(_) => {
                         self.heard = tokio::time::Instant::now();
@@ -181,12 +210,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<S> {
                         }
                     }
                 },
+                () = self.intake.room() => self.heard = tokio::time::Instant::now(),
+                () = sleep_until(frame_deadline) => return End::Said(self.intake.late()),
                 () = self.inbox.arrived() => {}
                 changed = self.changes.changed() => {
                     if changed.is_err() {
                         return End::Said(shutting_down());
                     }
                     self.publisher.look_again();
+                    if let Err(error) = self.heed_users().await {
+                        return End::Said(error);
+                    }
                 }
                 () = sleep_until(wake) => {
                     self.look_at = tokio::time::Instant::now() + LOOK_EVERY;
@@ -198,7 +232,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<S> {
                         tracing::error!(%error, "a request broke off and stays unanswered");
                     }
                 }
-                () = tokio::time::sleep_until(deadline) => return End::Said(silent(self.service.heartbeat * 2)),
+                // One that is not read cannot be heard.
+                () = tokio::time::sleep_until(deadline), if reads => return End::Said(silent(self.service.heartbeat * 2)),
                 () = shutdown.cancelled() => return End::Said(shutting_down()),
             }
             let news = self.inbox.take();
@@ -212,7 +247,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<S> {
 
     /// When the publisher wants to be woken.
     fn wake_at(&self) -> Option<tokio::time::Instant> {
-        let look = (self.publisher.bytes_open() > 0).then_some(self.look_at);
+        let looks = self.publisher.bytes_open() > 0 || self.credit_owed;
+        let look = looks.then_some(self.look_at);
         let held = self.publisher.wake_at().map(tokio::time::Instant::from_std);
         match (look, held) {
             (Some(look), Some(held)) => Some(look.min(held)),
@@ -220,15 +256,40 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<S> {
         }
     }
 
+    /// Room in the read buffer: little until a connection has shown that it needs more.
+    fn make_room(&mut self) {
+        if self.arrived.capacity() - self.arrived.len() < self.read_bytes / READ_PART_MIN {
+            self.arrived.reserve(self.read_bytes);
+        }
+    }
+
+    /// A client that only says that it lives needs no large buffer any more: thousands of them may have been busy once.
+    fn rest(&mut self) {
+        self.read_bytes = READ_BYTES_IDLE;
+        if self.arrived.is_empty() {
+            self.arrived = BytesMut::new();
+        }
+    }
+
     async fn take_frames(&mut self) -> Result<(), End> {
+        // Once a turn: what was revoked is not done any more, however much this client sends.
+        self.heed_users().await.map_err(End::Said)?;
+        if self.arrived.len() == self.arrived.capacity() {
+            self.read_bytes = READ_BYTES.min(self.read_bytes * 4);
+        }
+        let mut taken = false;
         loop {
             match self.codec.decode(&mut self.arrived) {
-                Ok(Some(frame)) => self.take(frame).await?,
+                Ok(Some(frame)) => {
+                    self.take(frame).await?;
+                    taken = true;
+                }
                 Ok(None) => break,
                 Err(CodecError::Frame(error)) => return Err(End::Said(error.into())),
                 Err(CodecError::Io(_)) => return Err(End::Left),
             }
         }
+        self.intake.look(&self.arrived, taken);
         self.send_settles().await;
         Ok(())
     }
@@ -245,8 +306,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<S> {
             ClientFrame::UnreadableRequest { id, error } => {
                 self.outbox.push(BrokerFrame::Failure { id, error })
             }
-            ClientFrame::Heartbeat => {}
+            ClientFrame::Heartbeat => self.rest(),
             ClientFrame::Goodbye => return Err(End::Left),
+            ClientFrame::Authenticate(_) => {
+                let words = "Authenticate answers a Challenge, and there was none";
+                return Err(End::Said(ErrorBody::not_done(ErrorCode::UnexpectedFrame, words)));
+            }
             ClientFrame::Hello(_) => {
                 let words = "Hello is the first frame of a connection and cannot come again";
                 return Err(End::Said(ErrorBody::not_done(ErrorCode::UnexpectedFrame, words)));
@@ -261,6 +326,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<S> {
         if self.parked.is_empty() {
             let version = self.service.catalog.routing_version();
             let Publish { exchange, routing_key, .. } = &publish;
+            if let Err(refused) = self.access.may_publish(exchange, routing_key) {
+                self.service.metrics.access_refused.increment();
+                self.publisher.publish(Instant::now(), publish, Err(refused));
+                return Ok(());
+            }
             let (catalog, host) = (&self.service.catalog, &self.host);
             match self.routes.route(version, exchange, routing_key, || {
                 catalog.route(host, exchange, routing_key)
@@ -297,8 +367,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<S> {
         for publish in std::mem::take(&mut self.parked) {
             let Publish { exchange, routing_key, .. } = &publish;
             let (catalog, host) = (&self.service.catalog, &self.host);
-            let queues = self.routes.route(version, exchange, routing_key, || {
-                catalog.route(host, exchange, routing_key)
+            let permitted = self.access.may_publish(exchange, routing_key);
+            let queues = permitted.and_then(|()| {
+                self.routes.route(version, exchange, routing_key, || {
+                    catalog.route(host, exchange, routing_key)
+                })
             });
             let (now, traced) = (Instant::now(), traced(&self.service, &publish));
             match queues {
@@ -337,7 +410,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<S> {
         self.outbox.push(BrokerFrame::SettleFailed { consumer, number, error: refused });
     }
 
-    async fn send_settles(&mut self) {
+    pub(super) async fn send_settles(&mut self) {
         for (shard, settles) in self.settles.iter_mut().enumerate() {
             if !settles.is_empty() {
                 self.service.shards.send(shard, ShardInput::Settle(std::mem::take(settles))).await;
@@ -372,10 +445,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<S> {
             metrics.forwarded_messages.add(forwarded);
         }
         self.count_bytes();
-        let full = self.service.metrics.publish_bytes_in_flight.get()
-            > self.service.limits.publish_bytes_in_flight_max;
-        let withhold = full || !self.stalled.shards.is_empty();
-        self.publisher.frames(withhold, &mut self.frames);
+        self.slow_down();
+        let grants = self.grants();
+        self.credit_owed = grants == Grants::Stopped && self.publisher.attached() > 0;
+        self.publisher.frames(grants, &mut self.frames);
         if !self.frames.is_empty() {
             self.outbox.push_all(self.frames.drain(..));
         }
@@ -398,6 +471,32 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<S> {
                 }
             }
         }
+    }
+
+    /// Whether producers get credit now.
+    fn grants(&self) -> Grants {
+        let metrics = &self.service.metrics;
+        let full =
+            metrics.publish_bytes_in_flight.get() > self.service.limits.publish_bytes_in_flight_max;
+        if metrics.memory.is_above() {
+            Grants::Stopped
+        } else if full || metrics.disk_low.get() > 0 || !self.stalled.shards.is_empty() {
+            Grants::WhenIdle
+        } else {
+            Grants::Free
+        }
+    }
+
+    /// Reads nothing more while the broker holds far too many publishes and some of them are of this connection: each answer
+    /// wakes it. Settles behind them wait as well; no confirm waits for a settle.
+    fn slow_down(&mut self) {
+        let metrics = &self.service.metrics;
+        let paused = self.publisher.bytes_open() > 0
+            && metrics.publish_bytes_in_flight.get() > self.service.publish_bytes_hard_max();
+        if self.intake.pause(paused) {
+            self.heard = tokio::time::Instant::now();
+        }
+        self.intake.count_requests(self.requests.len());
     }
 
     fn count_bytes(&mut self) {

@@ -15,11 +15,11 @@ use bytes::BytesMut;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::time::{Duration, timeout};
 
+use super::Service;
 use super::chunks::{Aside, Chunk, Pending};
 use super::consumers::Outlet;
 use super::inbox::Inbox;
 use super::outbox::{Delivery, Item, Outbox};
-use super::{Service, WRITE_TIMEOUT};
 use crate::shard::input::ShardInput;
 
 /// Pieces handed to one write call.
@@ -81,7 +81,8 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
             tracing::debug!(%error, "a client connection could not be written to");
         }
         // The other side may be gone already: there is nobody left to tell.
-        let _closed = timeout(WRITE_TIMEOUT, self.socket.shutdown()).await;
+        let _closed =
+            timeout(self.service.limits.bounds.write_timeout, self.socket.shutdown()).await;
         self.inbox.add(|news| news.writer_gone = true);
     }
 
@@ -179,7 +180,8 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
         self.take_up();
         let mut paused = Duration::ZERO;
         while !self.chunks.is_empty() {
-            let step = timeout(WRITE_TIMEOUT, poll_fn(|cx| self.poll_write(cx))).await;
+            let patience = self.service.limits.bounds.write_timeout;
+            let step = timeout(patience, poll_fn(|cx| self.poll_write(cx))).await;
             let step = step.map_err(|_| {
                 io::Error::new(io::ErrorKind::TimedOut, "the client does not read")
             })??;

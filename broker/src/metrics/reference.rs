@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::queues::{OF_ALL, OF_FOLLOWERS, OF_QUEUES};
-use super::{Metric, Metrics, process};
+use super::{Metric, Metrics, memory, process};
 
 /// What kind of value a metric has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,6 +111,11 @@ fn sections() -> Vec<(&'static str, &'static str, Vec<Family>)> {
             "Followers",
             "Of copies of queues led here, by the number of the broker that is to hold them.",
             of_columns(OF_FOLLOWERS),
+        ),
+        (
+            "Memory",
+            "What the broker holds, in pools; [Memory](operations.md#memory) says what is in each and what happens when it is full.",
+            memory::OF_POOLS.iter().map(|(family, _)| *family).chain([memory::LIMIT]).collect(),
         ),
         ("The process", "What the system says of it.", process),
     ]

@@ -1,15 +1,18 @@
 //! Takes connections of other brokers: streams of those that follow, and fetches of snapshots.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bellwether_protocol::error::ErrorCode;
 use bellwether_protocol::peer::Purpose;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
 use super::dial::Suspect;
-use super::hello::{Framed, HELLO_WAIT, hello, welcome};
+use super::hello::{Framed, GreetError, HELLO_WAIT, hello, welcome};
 use super::link::{End, Link};
+use super::secure::{self, Stream, Unsecured};
 use super::{Me, Shared, snapshot};
 use crate::seldom::Seldom;
 use crate::shard::input::Side;
@@ -46,7 +49,7 @@ pub(super) async fn accept(shared: Arc<Shared>, listener: TcpListener) {
         let shared_by = shared.clone();
         shared.tracker.spawn(async move {
             let welcomed = tokio::select! {
-                welcomed = take(&shared_by, stream) => welcomed,
+                welcomed = take(&shared_by, stream, from) => welcomed,
                 () = shared_by.shutdown.cancelled() => return,
             };
             drop(permit);
@@ -57,18 +60,34 @@ pub(super) async fn accept(shared: Arc<Shared>, listener: TcpListener) {
     }
 }
 
-type Welcomed = (Me, Framed<TcpStream>, bellwether_protocol::peer::PeerHello);
+type Welcomed = (Me, Framed<Stream>, bellwether_protocol::peer::PeerHello);
 
 /// The hellos.
-async fn take(shared: &Shared, stream: TcpStream) -> Option<Welcomed> {
+async fn take(shared: &Shared, stream: TcpStream, from: SocketAddr) -> Option<Welcomed> {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "a peer connection ended before it began");
         return None;
     }
+    let (stream, named) = match secure::accepted(&shared.config, stream).await {
+        Ok(secured) => secured,
+        // Whoever looks whether a port is open comes and goes: not worth a word to the operator.
+        Err(error @ (Unsecured::Ended | Unsecured::Silent)) => {
+            tracing::debug!(%from, %error, "a peer connection ended before it was secure");
+            return None;
+        }
+        Err(error) => {
+            tracing::warn!(%from, %error, "no secure connection with whoever connected to the port of brokers");
+            return None;
+        }
+    };
     let me = present_life(shared).await?;
     let mut framed = Framed::new(stream);
-    match welcome(&mut framed, &hello(&me, &shared.config, Purpose::Stream)).await {
+    match welcome(&mut framed, &hello(&me, &shared.config, Purpose::Stream), named).await {
         Ok(theirs) => Some((me, framed, theirs)),
+        Err(GreetError::Refused(error)) if error.code == ErrorCode::WrongCertificate => {
+            tracing::warn!(%from, reason = error.message, "a peer connection was refused");
+            None
+        }
         Err(error) => {
             tracing::debug!(%error, "a peer connection was not welcomed");
             None
@@ -86,7 +105,7 @@ async fn present_life(shared: &Shared) -> Option<Me> {
 async fn serve(
     shared: &Arc<Shared>,
     me: Me,
-    framed: Framed<TcpStream>,
+    framed: Framed<Stream>,
     theirs: bellwether_protocol::peer::PeerHello,
 ) {
     // Not past the check of its leftovers, a broker answers no more than the hello: it might vote in an epoch that it has ended.
@@ -95,7 +114,13 @@ async fn serve(
     }
     match theirs.purpose {
         Purpose::Stream => {
-            let link = Link::new(me.life, &theirs, Side::Accepted, shared.config.outbox_bytes_max);
+            let link = Link::new(
+                me.life,
+                &theirs,
+                Side::Accepted,
+                shared.config.outbox_bytes_max,
+                &shared.metrics,
+            );
             let end = Arc::new(link).run_logged(shared, framed).await;
             if matches!(end, End::Reset) {
                 shared.suspect(

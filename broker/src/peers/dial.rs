@@ -13,6 +13,7 @@ use tokio::sync::watch;
 
 use super::hello::{Framed, GreetError, greet, hello, is_a_later_life};
 use super::link::{End, Link};
+use super::secure::{self, Stream, Unsecured};
 use super::{Me, Shared};
 use crate::shard::input::{PeerNews, Side};
 
@@ -49,6 +50,9 @@ pub(super) enum DialError {
     TimedOut,
     #[error(transparent)]
     Io(std::io::Error),
+    /// Never evidence of anything: whoever answers there may be anyone.
+    #[error(transparent)]
+    Unsecured(#[from] Unsecured),
     #[error(transparent)]
     Greet(#[from] GreetError),
 }
@@ -61,12 +65,17 @@ pub(super) async fn keep_dialing(
 ) {
     let mut pause = PAUSE_MIN;
     while let Some((me, target)) = next_target(&shared, &mut targets).await {
-        match dial(&shared, &me, &target.address, Purpose::Stream).await {
+        match dial(&shared, &me, broker, &target.address, Purpose::Stream).await {
             Ok((framed, theirs)) => {
                 judge(&shared, broker, &theirs).await;
                 if theirs.ready {
-                    let link =
-                        Link::new(me.life, &theirs, Side::Dialed, shared.config.outbox_bytes_max);
+                    let link = Link::new(
+                        me.life,
+                        &theirs,
+                        Side::Dialed,
+                        shared.config.outbox_bytes_max,
+                        &shared.metrics,
+                    );
                     let end = Arc::new(link).run_logged(&shared, framed).await;
                     pause = PAUSE_MIN;
                     if matches!(end, End::Reset) {
@@ -82,6 +91,10 @@ pub(super) async fn keep_dialing(
                 if let Some(suspect) = shared.cleared(broker) {
                     dead(&shared, suspect.life, "its address refuses connections").await;
                 }
+            }
+            Err(DialError::Unsecured(error)) if !matches!(error, Unsecured::Ended) => {
+                tracing::warn!(peer.broker = %broker, peer.address = target.address, %error, "no secure connection with a broker");
+                pause = PAUSE_MAX;
             }
             Err(DialError::Greet(error @ (GreetError::Refused(_) | GreetError::Goodbye(_)))) => {
                 tracing::warn!(peer.broker = %broker, peer.address = target.address, %error, "no connection with a broker");
@@ -133,13 +146,14 @@ async fn wait(
     }
 }
 
-/// A connection to `address` on which both have said hello.
+/// A connection to `broker` at `address` on which both have said hello.
 pub(super) async fn dial(
     shared: &Shared,
     me: &Me,
+    broker: BrokerId,
     address: &str,
     purpose: Purpose,
-) -> Result<(Framed<TcpStream>, PeerHello), DialError> {
+) -> Result<(Framed<Stream>, PeerHello), DialError> {
     let stream = match tokio::time::timeout(CONNECT_WAIT, TcpStream::connect(address)).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) if error.kind() == ErrorKind::ConnectionRefused => {
@@ -149,8 +163,13 @@ pub(super) async fn dial(
         Err(_) => return Err(DialError::TimedOut),
     };
     stream.set_nodelay(true).map_err(DialError::Io)?;
+    let (stream, named) = secure::dialed(&shared.config, broker, stream).await?;
     let mut framed = Framed::new(stream);
-    let theirs = greet(&mut framed, &hello(me, &shared.config, purpose)).await?;
+    let theirs = greet(&mut framed, &hello(me, &shared.config, purpose), named).await;
+    let theirs = theirs.map_err(|error| match secure::refused(&error) {
+        Some(error) => DialError::Unsecured(error),
+        None => DialError::Greet(error),
+    })?;
     Ok((framed, theirs))
 }
 

@@ -8,11 +8,12 @@ use bellwether_protocol::CodecError;
 use bellwether_protocol::ids::{BrokerLife, Epoch, QueueId};
 use bellwether_protocol::peer::{PeerFrame, Purpose};
 use bytes::{Bytes, BytesMut};
-use tokio::net::TcpStream;
 
 use super::Shared;
 use super::dial::{DialError, dial};
 use super::hello::Framed;
+use super::secure::Stream;
+use crate::memory::{Held, Pool};
 use crate::seams::SnapshotPart;
 use crate::shard::input::{PeerNews, ShardInput};
 
@@ -88,7 +89,7 @@ async fn fetch_one(
 ) -> Result<(), FetchError> {
     let me = shared.me.borrow().filter(|me| me.ready).ok_or(FetchError::NotReady)?;
     let address = shared.address_of(from.broker).ok_or(FetchError::NoAddress)?;
-    let (mut framed, theirs) = dial(shared, &me, &address, Purpose::Snapshot).await?;
+    let (mut framed, theirs) = dial(shared, &me, from.broker, &address, Purpose::Snapshot).await?;
     if theirs.life != from {
         return Err(FetchError::OtherLife);
     }
@@ -98,12 +99,17 @@ async fn fetch_one(
     else {
         return Err(FetchError::OutOfTurn);
     };
-    let state = take_state(&mut framed, state_bytes).await?;
+    let mut held = Held::new(&shared.metrics, Pool::Snapshots, 0);
+    let state = take_state(&mut framed, state_bytes, &mut held).await?;
     tell(shared, queue, fetch, SnapshotPart::Head { at, high_watermark, epochs, state }).await;
-    take_live(shared, &mut framed, queue, fetch).await
+    take_live(shared, &mut framed, queue, fetch, &mut held).await
 }
 
-async fn take_state(framed: &mut Framed<TcpStream>, bytes: u64) -> Result<Bytes, FetchError> {
+async fn take_state(
+    framed: &mut Framed<Stream>,
+    bytes: u64,
+    held: &mut Held,
+) -> Result<Bytes, FetchError> {
     if bytes > STATE_BYTES_MAX {
         return Err(FetchError::StateTooLarge(bytes));
     }
@@ -113,6 +119,7 @@ async fn take_state(framed: &mut Framed<TcpStream>, bytes: u64) -> Result<Bytes,
             return Err(FetchError::OutOfTurn);
         };
         state.extend_from_slice(&part);
+        held.set(state.len() as u64);
     }
     if state.len() as u64 > bytes { Err(FetchError::OutOfTurn) } else { Ok(state.freeze()) }
 }
@@ -120,9 +127,10 @@ async fn take_state(framed: &mut Framed<TcpStream>, bytes: u64) -> Result<Bytes,
 /// Hands whole batches on; the shard's mailbox slows the leader when it is full.
 async fn take_live(
     shared: &Shared,
-    framed: &mut Framed<TcpStream>,
+    framed: &mut Framed<Stream>,
     queue: QueueId,
     fetch: u64,
+    held: &mut Held,
 ) -> Result<(), FetchError> {
     let mut arrived = BytesMut::new();
     loop {
@@ -132,6 +140,7 @@ async fn take_live(
             PeerFrame::SnapshotEnd => return Err(FetchError::Ended),
             _ => return Err(FetchError::OutOfTurn),
         }
+        held.set(arrived.len() as u64);
         let whole = whole_batches(&arrived)?;
         if whole > 0 {
             let live = SnapshotPart::Live(arrived.split_to(whole).freeze());
@@ -155,7 +164,7 @@ fn whole_batches(arrived: &[u8]) -> Result<usize, FetchError> {
     Ok(end)
 }
 
-async fn next(framed: &mut Framed<TcpStream>) -> Result<PeerFrame, FetchError> {
+async fn next(framed: &mut Framed<Stream>) -> Result<PeerFrame, FetchError> {
     let frame = tokio::time::timeout(SILENCE_MAX, framed.read())
         .await
         .map_err(|_| FetchError::Silent)??;

@@ -6,6 +6,7 @@ use bellwether_protocol::error::{ErrorBody, ErrorCode};
 use bellwether_protocol::ids::BrokerLife;
 use bellwether_protocol::peer::{PeerFrame, PeerHello, VERSIONS};
 use bellwether_protocol::{CodecError, Frame, FrameCodec, Limits, negotiate};
+use bellwether_tls::BrokerName;
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio_util::codec::Decoder;
@@ -57,20 +58,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Framed<S> {
     pub async fn write(&mut self, frame: &PeerFrame) -> Result<(), std::io::Error> {
         let mut out = BytesMut::new();
         frame.encode(&mut out);
-        self.stream.write_all(&out).await
+        self.stream.write_all(&out).await?;
+        self.stream.flush().await
     }
 }
 
-/// Says hello to whoever was dialed; returns its hello.
+/// Says hello to whoever was dialed; returns its hello. `named` is whom its certificate names, where there is one.
 pub(super) async fn greet<S: AsyncRead + AsyncWrite + Unpin>(
     framed: &mut Framed<S>,
     mine: &PeerHello,
+    named: Option<BrokerName>,
 ) -> Result<PeerHello, GreetError> {
     let greeting = async {
         framed.write(&PeerFrame::Hello(mine.clone())).await.map_err(CodecError::from)?;
         let theirs = hello_of(framed.read().await?)?;
         framed.codec.set_limits(Limits::PEER);
-        check(&theirs, mine).map_err(GreetError::Refused)?;
+        check(&theirs, mine, named).map_err(GreetError::Refused)?;
         Ok(theirs)
     };
     tokio::time::timeout(HELLO_WAIT, greeting).await.unwrap_or(Err(GreetError::Silent))
@@ -80,11 +83,12 @@ pub(super) async fn greet<S: AsyncRead + AsyncWrite + Unpin>(
 pub(super) async fn welcome<S: AsyncRead + AsyncWrite + Unpin>(
     framed: &mut Framed<S>,
     mine: &PeerHello,
+    named: Option<BrokerName>,
 ) -> Result<PeerHello, GreetError> {
     let greeting = async {
         let heard = framed.read().await.map_err(GreetError::from).and_then(hello_of);
         let theirs = heard.and_then(|theirs| {
-            check(&theirs, mine).map_err(GreetError::Refused)?;
+            check(&theirs, mine, named).map_err(GreetError::Refused)?;
             Ok(theirs)
         });
         match theirs {
@@ -130,8 +134,20 @@ fn hello_of(frame: Option<PeerFrame>) -> Result<PeerHello, GreetError> {
     }
 }
 
-fn check(theirs: &PeerHello, mine: &PeerHello) -> Result<(), ErrorBody> {
+/// `named` is whom the peer's certificate names, where brokers speak TLS: the hello has to say the same.
+fn check(theirs: &PeerHello, mine: &PeerHello, named: Option<BrokerName>) -> Result<(), ErrorBody> {
     negotiate(theirs.version_min..=theirs.version_max, VERSIONS)?;
+    if let Some(named) = named
+        && (named.broker, named.cluster) != (theirs.life.broker.0, theirs.cluster.0)
+    {
+        return Err(ErrorBody::not_done(
+            ErrorCode::WrongCertificate,
+            format!(
+                "whoever speaks says that it is broker {} of cluster {}, and its certificate is for {named}: give that broker a certificate of its own",
+                theirs.life.broker, theirs.cluster,
+            ),
+        ));
+    }
     if theirs.cluster != mine.cluster {
         return Err(ErrorBody::not_done(
             ErrorCode::NotAllowed,

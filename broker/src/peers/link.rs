@@ -10,7 +10,6 @@ use bellwether_protocol::peer::{PeerFrame, PeerHello};
 use bellwether_protocol::{CodecError, Frame, FrameCodec};
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio_util::codec::Decoder;
 use tokio_util::sync::CancellationToken;
@@ -21,7 +20,9 @@ use super::forwards::{Forwards, WayBack};
 use super::hello::Framed;
 use super::outbox::Outbox;
 use super::promises::PromiseClock;
+use super::secure::Stream;
 use super::sort::{ForShard, Sorter};
+use crate::metrics::Metrics;
 use crate::shard::input::{ConnectionId, PeerNews, Promises, PublishOrigin, ShardInput, Side};
 
 /// A heartbeat goes out when nothing else has for so long.
@@ -74,14 +75,20 @@ pub(super) enum End {
 }
 
 impl Link {
-    pub fn new(mine: BrokerLife, theirs: &PeerHello, side: Side, bulk_bytes_max: usize) -> Link {
+    pub fn new(
+        mine: BrokerLife,
+        theirs: &PeerHello,
+        side: Side,
+        bulk_bytes_max: usize,
+        metrics: &Arc<Metrics>,
+    ) -> Link {
         Link {
             mine,
             peer: theirs.life,
             store: theirs.store,
             side,
             connection: ConnectionId::next(),
-            outbox: Arc::new(Outbox::new(bulk_bytes_max)),
+            outbox: Arc::new(Outbox::counted(bulk_bytes_max, metrics.clone())),
             forwards: Forwards::default(),
             cancel: CancellationToken::new(),
             over: CancellationToken::new(),
@@ -92,7 +99,7 @@ impl Link {
     }
 
     /// Runs it to its end. When this returns the shards have heard that it is down.
-    pub async fn run(self: &Arc<Link>, shared: &Arc<Shared>, framed: Framed<TcpStream>) -> End {
+    pub async fn run(self: &Arc<Link>, shared: &Arc<Shared>, framed: Framed<Stream>) -> End {
         let (inbox, arrived) = mpsc::channel(INBOX_READS_MAX);
         let hand_on = shared.tracker.spawn(hand_on(self.clone(), shared.clone(), arrived));
         let Framed { stream, arrived, codec } = framed;
@@ -148,7 +155,12 @@ impl Link {
             }
             count_sent(shared, &outgoing.frames);
             drop(outgoing.frames);
-            if let Err(error) = socket.write_all(&out).await {
+            // Flushed: TLS may hold on to the end of what was written.
+            let written = match socket.write_all(&out).await {
+                Ok(()) => socket.flush().await,
+                error => error,
+            };
+            if let Err(error) = written {
                 return end_of(&error);
             }
             if outgoing.room {
@@ -219,7 +231,11 @@ fn count_sent(shared: &Shared, frames: &[PeerFrame]) {
 async fn say_goodbye<W: AsyncWrite + Unpin>(socket: &mut W, error: &ErrorBody) {
     let mut out = BytesMut::new();
     PeerFrame::Goodbye(error.clone()).encode(&mut out);
-    match tokio::time::timeout(GOODBYE_WAIT, socket.write_all(&out)).await {
+    let saying = async {
+        socket.write_all(&out).await?;
+        socket.flush().await
+    };
+    match tokio::time::timeout(GOODBYE_WAIT, saying).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::debug!(%error, "a peer did not wait for the reason of its end"),
         Err(_) => tracing::debug!("a peer does not take the reason of its end"),

@@ -11,6 +11,7 @@ mod hello;
 mod link;
 mod outbox;
 mod promises;
+mod secure;
 mod snapshot;
 mod sort;
 #[cfg(test)]
@@ -22,7 +23,7 @@ use std::time::Duration;
 
 use bellwether_protocol::ids::{BrokerId, BrokerLife, ClusterId, Epoch, QueueId, StoreId};
 use bellwether_protocol::peer::PeerFrame;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -32,10 +33,12 @@ use crate::publish::{PeerGate, ShardGate};
 use crate::seams::{PeerLinks, SendOutcome};
 use crate::session::Life;
 use crate::shard::input::{Leases, LiveBrokers, PeerNews, QueuePublish, ShardInput, Side};
+use crate::tls::PeerTls;
 use dial::{Suspect, Target};
 use hello::Framed;
 use link::{End, Link};
 use outbox::Pushed;
+use secure::Stream;
 use snapshot::Pacer;
 
 /// Snapshots that this broker fetches at the same time; the others wait their turn.
@@ -50,6 +53,8 @@ pub struct PeersConfig {
     pub store: StoreId,
     /// T: how long a promise holds.
     pub promise: Duration,
+    /// TLS, where brokers have to speak it.
+    pub tls: Option<Arc<PeerTls>>,
     /// Bytes of logs that wait for one follower; its queues wait beyond that.
     pub outbox_bytes_max: usize,
     /// Bytes a second that snapshots may use, for each peer.
@@ -337,7 +342,7 @@ impl Shared {
 }
 
 impl Link {
-    async fn run_logged(self: Arc<Link>, shared: &Arc<Shared>, framed: Framed<TcpStream>) -> End {
+    async fn run_logged(self: Arc<Link>, shared: &Arc<Shared>, framed: Framed<Stream>) -> End {
         tracing::debug!(peer = %self.peer, side = ?self.side, "peer connected");
         let end = self.run(shared, framed).await;
         match &end {

@@ -2,13 +2,15 @@
 //! lease never ends because somebody published a large message.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bellwether_protocol::ids::{Epoch, Offset, QueueId};
 use bellwether_protocol::peer::{CHUNK_BYTES_MAX, ForwardResult, PeerFrame};
 use tokio::sync::Notify;
 
 use super::cut;
+use crate::memory::Pool;
+use crate::metrics::Metrics;
 
 /// Control frames that wait for one peer, in bytes: a subscription for each of a hundred thousand queues fits. A peer that
 /// takes nothing for so long is cut off; it would have to start anew anyway.
@@ -45,6 +47,14 @@ pub(super) struct Outbox {
     /// Something waits, or the box was closed.
     changed: Notify,
     bulk_bytes_max: usize,
+    /// What all links hold.
+    metrics: Option<Arc<Metrics>>,
+}
+
+impl Drop for Outbox {
+    fn drop(&mut self) {
+        self.count(&mut self.lanes(), true);
+    }
 }
 
 type Marks = HashMap<QueueId, (Epoch, Offset)>;
@@ -59,13 +69,35 @@ struct Lanes {
     forwarded: Vec<(u64, ForwardResult)>,
     bulk: VecDeque<PeerFrame>,
     bulk_bytes: usize,
+    /// What was counted of them in the pool of all links.
+    counted: usize,
     room_wanted: bool,
     closed: bool,
 }
 
 impl Outbox {
     pub fn new(bulk_bytes_max: usize) -> Outbox {
-        Outbox { lanes: Mutex::default(), changed: Notify::new(), bulk_bytes_max }
+        Outbox { lanes: Mutex::default(), changed: Notify::new(), bulk_bytes_max, metrics: None }
+    }
+
+    /// One whose bytes are counted with those of all others.
+    pub fn counted(bulk_bytes_max: usize, metrics: Arc<Metrics>) -> Outbox {
+        let mut outbox = Outbox::new(bulk_bytes_max);
+        outbox.metrics = Some(metrics);
+        outbox
+    }
+
+    /// Brings what waits here into the pool: once a push or a write.
+    fn count(&self, lanes: &mut Lanes, over: bool) {
+        let Some(metrics) = &self.metrics else { return };
+        let now = if over { 0 } else { lanes.control_bytes + lanes.bulk_bytes };
+        let pool = metrics.memory.held(Pool::Peers);
+        if now >= lanes.counted {
+            pool.add((now - lanes.counted) as u64);
+        } else {
+            pool.subtract((lanes.counted - now) as u64);
+        }
+        lanes.counted = now;
     }
 
     fn lanes(&self) -> MutexGuard<'_, Lanes> {
@@ -103,6 +135,7 @@ impl Outbox {
             lanes.closed = true;
         }
         let closed = lanes.closed;
+        self.count(&mut lanes, false);
         drop(lanes);
         self.changed.notify_one();
         if closed { Pushed::Closed } else { Pushed::Taken }
@@ -121,6 +154,7 @@ impl Outbox {
     /// Nothing more goes out.
     pub fn close(&self) {
         let mut lanes = self.lanes();
+        self.count(&mut lanes, true);
         *lanes = Lanes { closed: true, ..Lanes::default() };
         drop(lanes);
         self.changed.notify_one();
@@ -135,6 +169,7 @@ impl Outbox {
                     return None;
                 }
                 let outgoing = lanes.take(self.bulk_bytes_max / 2);
+                self.count(&mut lanes, false);
                 if !outgoing.frames.is_empty() {
                     return Some(outgoing);
                 }

@@ -11,12 +11,12 @@ use bellwether_protocol::error::{ErrorBody, ErrorCode};
 use bellwether_protocol::ids::{BrokerId, BrokerLife, Epoch, OffsetRange, QueueId};
 use bellwether_protocol::peer::{CHUNK_BYTES_MAX, PeerFrame};
 use bytes::{Bytes, BytesMut};
-use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::Shared;
 use super::hello::{Framed, HELLO_WAIT};
+use super::secure::Stream;
 use crate::seams::{SnapshotHead, SnapshotMore};
 use crate::shard::input::ShardInput;
 
@@ -81,7 +81,7 @@ impl From<std::io::Error> for ServeError {
 }
 
 /// Serves one snapshot on a connection that is past its hellos.
-pub(super) async fn serve(shared: &Arc<Shared>, mut framed: Framed<TcpStream>, to: BrokerLife) {
+pub(super) async fn serve(shared: &Arc<Shared>, mut framed: Framed<Stream>, to: BrokerLife) {
     let served = tokio::select! {
         served = serve_one(shared, &mut framed, to) => served,
         () = shared.shutdown.cancelled() => return,
@@ -103,7 +103,7 @@ pub(super) async fn serve(shared: &Arc<Shared>, mut framed: Framed<TcpStream>, t
 
 async fn serve_one(
     shared: &Shared,
-    framed: &mut Framed<TcpStream>,
+    framed: &mut Framed<Stream>,
     to: BrokerLife,
 ) -> Result<QueueId, ServeError> {
     let asked = tokio::time::timeout(HELLO_WAIT, framed.read())
@@ -136,7 +136,7 @@ async fn serve_one(
 
 async fn send_live(
     shared: &Shared,
-    framed: &mut Framed<TcpStream>,
+    framed: &mut Framed<Stream>,
     to: BrokerLife,
     queue: QueueId,
     live: Vec<OffsetRange>,
@@ -196,7 +196,7 @@ async fn more(
 
 async fn send(
     shared: &Shared,
-    framed: &mut Framed<TcpStream>,
+    framed: &mut Framed<Stream>,
     to: BrokerLife,
     mut bytes: Bytes,
 ) -> Result<(), ServeError> {
@@ -209,7 +209,7 @@ async fn send(
 }
 
 /// Closing first could reset the connection under data that the other end has not read.
-async fn wait_for_farewell(framed: &mut Framed<TcpStream>) {
+async fn wait_for_farewell(framed: &mut Framed<Stream>) {
     match tokio::time::timeout(FAREWELL_WAIT, framed.read()).await {
         Ok(Ok(_)) | Err(_) => {}
         Ok(Err(error)) => tracing::debug!(%error, "a snapshot connection ended"),

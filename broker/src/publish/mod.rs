@@ -17,7 +17,7 @@ use std::time::Duration;
 
 pub use gates::{Lead, Leaders, Leadership, PeerGate, ShardGate};
 pub use lane::Dispatch;
-pub use publisher::{Publisher, Tally, Traced};
+pub use publisher::{Grants, Publisher, Tally, Traced};
 pub use routes::Routes;
 pub use send::{Dispatcher, Stalled};
 

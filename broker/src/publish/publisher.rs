@@ -68,6 +68,16 @@ pub struct Tally {
     pub confirmed_after: Option<Duration>,
 }
 
+/// Whether producers get more credit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Grants {
+    Free,
+    /// Only those that have nothing open: too much is unconfirmed.
+    WhenIdle,
+    /// Nobody: the broker holds as much in memory as it may. Whoever stops them sees to it that they are asked again.
+    Stopped,
+}
+
 /// See the module. Pure: no clock, socket or task.
 #[derive(Debug)]
 pub struct Publisher {
@@ -516,15 +526,19 @@ impl Publisher {
         });
     }
 
-    /// What to tell the client: failures, confirms, and credit unless it is withheld.
-    pub fn frames(&mut self, withhold_credit: bool, out: &mut Vec<BrokerFrame>) {
+    /// What to tell the client: failures, confirms, and credit as far as it is granted.
+    pub fn frames(&mut self, grants: Grants, out: &mut Vec<BrokerFrame>) {
         out.append(&mut self.frames);
         for (handle, producer) in &mut self.producers {
             if !producer.confirmed.is_empty() {
                 confirm_frame(*handle, std::mem::take(&mut producer.confirmed), out);
             }
-            // With nothing open the producer holds no memory, and without credit nothing would ever wake it again.
-            let withheld = withhold_credit && producer.open > 0;
+            let withheld = match grants {
+                Grants::Free => false,
+                // With nothing open the producer holds no memory, and without credit nothing would ever wake it again.
+                Grants::WhenIdle => producer.open > 0,
+                Grants::Stopped => true,
+            };
             if !withheld && let Some(grant) = producer.credit.grant() {
                 let (messages, bytes) = (grant.messages, grant.bytes);
                 out.push(BrokerFrame::PublishCredit { producer: *handle, messages, bytes });

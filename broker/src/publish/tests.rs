@@ -133,7 +133,7 @@ impl World {
 
     fn frames(&mut self) -> Vec<BrokerFrame> {
         let mut frames = Vec::new();
-        self.publisher.frames(false, &mut frames);
+        self.publisher.frames(Grants::Free, &mut frames);
         frames
     }
 

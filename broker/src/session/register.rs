@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use bellwether_coordinator::coordinator::{Conflict, Coordinator, ReadError, Write, WriteError};
 use bellwether_coordinator::paths;
 use bellwether_coordinator::records::{BrokerRecord, ClusterRecord, UnknownFields};
+use bellwether_coordinator::users::LoginRecord;
 use bellwether_protocol::ids::{BrokerLife, ClusterId};
 use tracing::{info, warn};
 use uuid::Uuid;
@@ -26,6 +27,10 @@ pub enum RegisterError {
         "the data folder belongs to cluster {folder}, the coordinator holds cluster {coordinator}: use the folder of this cluster, or the coordinator of that one"
     )]
     OtherCluster { folder: ClusterId, coordinator: ClusterId },
+    #[error(
+        "this broker was told to be of cluster {wanted} (by --cluster-id or its certificate for brokers), and {whose} is of cluster {found}: name that one, or use another coordinator and data folder"
+    )]
+    NotTheClusterWanted { wanted: ClusterId, whose: &'static str, found: ClusterId },
     #[error(
         "the coordinator's tree has format {found}, this version knows {FORMAT}: upgrade this broker"
     )]
@@ -50,16 +55,21 @@ impl From<ReadError> for RegisterError {
 /// Reads the cluster's id, or founds the cluster in an empty chroot. Waits while the coordinator is away.
 ///
 /// `expected` is the cluster of the data folder. A folder with a cluster never founds one: an ensemble that was restored empty
-/// must not be taken for a new cluster.
+/// must not be taken for a new cluster. `wanted` is the cluster that the operator named: one that is founded gets it, and
+/// another one is refused.
 ///
 /// # Errors
 /// [`RegisterError`] when the folder is of another cluster, or the tree cannot be used.
 pub async fn join_cluster(
     coordinator: &Arc<dyn Coordinator>,
     expected: Option<ClusterId>,
+    wanted: Option<ClusterId>,
 ) -> Result<ClusterId, RegisterError> {
+    if let Some(folder) = expected {
+        check_wanted(wanted, "its data folder", folder)?;
+    }
     loop {
-        match try_join(coordinator, expected).await {
+        match try_join(coordinator, expected, wanted).await {
             Err(RegisterError::Refused(why)) => {
                 warn!(%why, "the cluster's record cannot be read yet");
                 tokio::time::sleep(RETRY).await;
@@ -69,9 +79,23 @@ pub async fn join_cluster(
     }
 }
 
+fn check_wanted(
+    wanted: Option<ClusterId>,
+    whose: &'static str,
+    found: ClusterId,
+) -> Result<(), RegisterError> {
+    match wanted {
+        Some(wanted) if wanted != found => {
+            Err(RegisterError::NotTheClusterWanted { wanted, whose, found })
+        }
+        _ => Ok(()),
+    }
+}
+
 async fn try_join(
     coordinator: &Arc<dyn Coordinator>,
     expected: Option<ClusterId>,
+    wanted: Option<ClusterId>,
 ) -> Result<ClusterId, RegisterError> {
     coordinator.sync().await?;
     for folder in paths::folders() {
@@ -86,9 +110,11 @@ async fn try_join(
         if let Some(folder) = expected.filter(|folder| *folder != record.cluster) {
             return Err(RegisterError::OtherCluster { folder, coordinator: record.cluster });
         }
+        check_wanted(wanted, "the coordinator", record.cluster)?;
+        make_login_record(coordinator).await?;
         return Ok(record.cluster);
     }
-    let cluster = expected.unwrap_or_else(|| ClusterId(Uuid::new_v4()));
+    let cluster = expected.or(wanted).unwrap_or_else(|| ClusterId(Uuid::new_v4()));
     if expected.is_some() {
         warn!(%cluster, "the coordinator holds no cluster although this data folder has one: was it restored empty? The cluster's id is written again; queues that only the logs know stay stopped");
     }
@@ -97,7 +123,18 @@ async fn try_join(
         Write::Create { path: paths::cluster(), bytes: record.to_bytes(), ephemeral: false };
     settled(coordinator.write(vec![create]).await)?;
     // Another broker may have been first: what is read now decides.
-    Box::pin(try_join(coordinator, expected)).await
+    Box::pin(try_join(coordinator, expected, wanted)).await
+}
+
+/// What logins must have in common on all brokers is drawn once for the cluster.
+async fn make_login_record(coordinator: &Arc<dyn Coordinator>) -> Result<(), RegisterError> {
+    let path = paths::login();
+    if coordinator.read(&path).await?.is_some() {
+        return Ok(());
+    }
+    let record = LoginRecord { decoys: rand::random(), unknown: UnknownFields::new() };
+    let create = Write::Create { path, bytes: record.to_bytes(), ephemeral: false };
+    settled(coordinator.write(vec![create]).await)
 }
 
 /// A write that may have been refused because it was done before.
@@ -170,5 +207,40 @@ pub(super) async fn register(
             told = true;
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bellwether_coordinator::coordinator::Connector;
+    use bellwether_coordinator::embedded::{Embedded, EmbeddedConfig};
+
+    use super::*;
+
+    const WANTED: ClusterId = ClusterId(Uuid::from_u128(1));
+    const OTHER: ClusterId = ClusterId(Uuid::from_u128(2));
+
+    #[tokio::test]
+    async fn a_cluster_is_founded_with_the_id_that_was_named_and_another_one_is_refused() {
+        let embedded = Embedded::start(EmbeddedConfig::default()).unwrap();
+        let coordinator = embedded.connector(Duration::from_secs(10)).connect().await.unwrap();
+        let founded = join_cluster(&coordinator, None, Some(WANTED)).await.unwrap();
+        assert_eq!(founded, WANTED);
+        assert_eq!(join_cluster(&coordinator, None, None).await.unwrap(), WANTED);
+
+        let refused = join_cluster(&coordinator, None, Some(OTHER)).await.unwrap_err().to_string();
+        let both = refused.contains(&WANTED.to_string()) && refused.contains(&OTHER.to_string());
+        assert!(both && refused.contains("--cluster-id"), "{refused}");
+    }
+
+    /// A folder of another cluster must not found that cluster anew in an empty coordinator.
+    #[tokio::test]
+    async fn a_folder_of_another_cluster_than_the_one_named_is_refused_before_anything_is_written()
+    {
+        let embedded = Embedded::start(EmbeddedConfig::default()).unwrap();
+        let coordinator = embedded.connector(Duration::from_secs(10)).connect().await.unwrap();
+        let refused = join_cluster(&coordinator, Some(OTHER), Some(WANTED)).await.unwrap_err();
+        assert!(refused.to_string().contains("its data folder"), "{refused}");
+        assert_eq!(join_cluster(&coordinator, None, Some(WANTED)).await.unwrap(), WANTED);
     }
 }

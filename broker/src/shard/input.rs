@@ -85,6 +85,8 @@ pub enum ShardInput {
     StoppedCopies { limit: usize, reply: oneshot::Sender<(u64, Vec<StoppedCopy>)> },
     /// An operator orders the copy here to lead.
     Force(Box<ForceOrder>),
+    /// The disk stalls, or has been fine for a while again.
+    DiskStalls(bool),
     /// The broker drains: hand over what is led here (`begin`), and say how many queues are still to be handed over.
     HandOver { begin: bool, reply: oneshot::Sender<usize> },
 }

@@ -111,6 +111,9 @@ impl Shard {
             }
             ShardInput::StoppedCopies { limit, reply } => answer(reply, self.stopped_copies(limit)),
             ShardInput::Force(order) => self.force(*order),
+            ShardInput::DiskStalls(stalls) => {
+                self.each(|queue, tools| queue.step(tools, Event::DiskStalls(stalls)));
+            }
             ShardInput::HandOver { begin, reply } => {
                 if begin {
                     self.each(|queue, tools| {

@@ -13,9 +13,10 @@ use bellwether_protocol::error::{BrokerAddress, ErrorBody};
 use bellwether_protocol::ids::{BrokerId, BrokerLife, Epoch, Member, Offset, QueueId};
 use bellwether_protocol::peer::{AppendRun, PeerFrame};
 use bellwether_replication::{CasOutcome, Timing};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::input::{ConsumerKey, Leases, LiveBrokers, Promises, PublishOrigin};
+use crate::memory::{Held, Pool};
 use crate::metrics::Metrics;
 use crate::seams::{PeerLinks, SendOutcome, StateKeeper};
 use crate::traces::Traces;
@@ -33,14 +34,53 @@ pub(crate) struct Environment {
     pub traces: Option<Traces>,
     pub health: Arc<crate::admin::Health>,
     pub runtime: tokio::runtime::Handle,
+    /// Room for what is read from the disk, in pieces of [`READ_PIECE_BYTES`].
+    pub reads: Arc<Semaphore>,
+    pub reads_max: u64,
+}
+
+/// Room for reads is counted in pieces of so many bytes.
+const READ_PIECE_BYTES: u64 = 4 * 1024;
+/// Room for reads where no memory limit is set, in bytes.
+const READ_BYTES_UNLIMITED: u64 = 1024 * 1024 * 1024;
+
+impl Environment {
+    /// Waits until so many bytes more may be read from the disk: with ten thousand consumers that are behind, what is read for
+    /// them would otherwise fill the memory.
+    async fn room_to_read(&self, bytes: u64) -> ReadInMemory {
+        let pieces = bytes.div_ceil(READ_PIECE_BYTES).min(self.reads_max);
+        let pieces = u32::try_from(pieces).unwrap_or(u32::MAX);
+        // Never closed; without room one would only read sooner.
+        let room = self.reads.clone().acquire_many_owned(pieces).await.ok();
+        ReadInMemory { _room: room, _held: Held::new(&self.metrics, Pool::Reads, bytes) }
+    }
+
+    /// Room for reads, in pieces, and how many there are.
+    pub fn reads(metrics: &Metrics) -> (Arc<Semaphore>, u64) {
+        let bytes = metrics.memory.limit_of(Pool::Reads).unwrap_or(READ_BYTES_UNLIMITED);
+        let pieces = (bytes / READ_PIECE_BYTES).clamp(1, u64::from(u32::MAX));
+        (Arc::new(Semaphore::new(usize::try_from(pieces).unwrap_or(usize::MAX))), pieces)
+    }
 }
 
 /// An answer to something a shard asked for.
 pub(crate) enum Internal {
     /// A read from the disk is done.
-    Read { queue: QueueId, purpose: ReadPurpose, result: Result<Vec<Batch>, ReadError> },
+    Read {
+        queue: QueueId,
+        purpose: ReadPurpose,
+        result: Result<Vec<Batch>, ReadError>,
+        /// Until it is handed over.
+        held: ReadInMemory,
+    },
     /// A compare-and-set is answered.
     Cas { queue: QueueId, version: Version, state: QueueState, outcome: CasOutcome },
+}
+
+/// What was read and is not handed over yet: its room, and its bytes in the pool.
+pub(crate) struct ReadInMemory {
+    _room: Option<OwnedSemaphorePermit>,
+    _held: Held,
 }
 
 /// Why something was read from the disk.
@@ -212,13 +252,15 @@ impl Tools {
     /// Reads on a thread that may block; the answer comes as [`Internal::Read`].
     pub fn read_on_disk(&self, queue: QueueId, purpose: ReadPurpose, request: ReadRequest) {
         let internal = self.internal.clone();
+        let environment = self.environment.clone();
         self.environment.runtime.spawn(async move {
+            let held = environment.room_to_read(request.bytes()).await;
             let read = tokio::task::spawn_blocking(move || request.run()).await;
             let result = read.unwrap_or_else(|panic| {
                 let error = std::io::Error::other(format!("the read broke off: {panic}"));
                 Err(ReadError::Io { segment: 0, position: 0, error })
             });
-            forward(&internal, Internal::Read { queue, purpose, result }).await;
+            forward(&internal, Internal::Read { queue, purpose, result, held }).await;
         });
     }
 

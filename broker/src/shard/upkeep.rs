@@ -15,6 +15,9 @@ const MOVES_EVERY: u64 = 10;
 /// How many of a shard move at once: each is a write to the coordinator, and clients wait for that.
 const MOVES_MAX: usize = 16;
 
+/// How often it is counted what the indexes of the logs hold, in ticks: with very many queues that takes milliseconds.
+const COUNT_INDEXES_EVERY: u64 = 100;
+
 impl Shard {
     pub(super) fn tick(&mut self, paused: bool) {
         self.ticks += 1;
@@ -41,6 +44,9 @@ impl Shard {
         }
         if self.ticks.is_multiple_of(MOVES_EVERY) {
             self.note_committed();
+        }
+        if self.ticks.is_multiple_of(COUNT_INDEXES_EVERY) {
+            self.tools.logs.count_indexes();
         }
         for id in self.tools.logs.wants_checkpoint() {
             self.checkpoint(id);
@@ -126,10 +132,10 @@ impl Shard {
             Internal::Cas { queue, version, state, outcome } => self.on(queue, |queue, tools| {
                 queue.step(tools, Event::Cas { version, state, outcome });
             }),
-            Internal::Read { queue, purpose, result: Ok(batches) } => {
+            Internal::Read { queue, purpose, result: Ok(batches), held: _held } => {
                 self.read_done(queue, purpose, &batches)
             }
-            Internal::Read { queue, purpose: _, result: Err(error) } => {
+            Internal::Read { queue, purpose: _, result: Err(error), held: _ } => {
                 self.on(queue, |queue, tools| match &error {
                     ReadError::Damaged { .. } => queue.log_is_damaged(tools, &error.to_string()),
                     ReadError::Io { .. } => {

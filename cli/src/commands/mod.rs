@@ -3,28 +3,34 @@
 pub mod attention;
 pub mod backup;
 pub mod bench;
+pub mod certs;
 pub mod cluster;
 pub mod confirms;
 pub mod consume;
 pub mod elections;
 pub mod exchange;
 pub mod explain;
+pub mod login;
 pub mod publish;
 pub mod queue;
 mod rebalance;
 pub mod recover;
 pub mod table;
+mod tls;
+pub mod user;
 
 use bellwether_client::{
     BindError, Client, ConnectError, ConsumeError, DeclareError, DeleteError, DrainError,
     FlushError, Outcome, ProducerError, PublishError, PurgeError, QueryError, RecoverError,
-    SettingError, SettleError,
+    SettingError, SettleError, UserError,
 };
 use bellwether_protocol::names::VirtualHost;
 use clap::Args;
 
 use crate::outcome::Failure;
 use crate::values::Span;
+use login::LoginArgs;
+use tls::ClientTlsArgs;
 
 /// How a command reaches the cluster, and how it answers.
 #[derive(Args, Clone, Debug)]
@@ -40,6 +46,8 @@ pub struct ClientArgs {
         default_value = "127.0.0.1:7400,127.0.0.1:7401,127.0.0.1:7402"
     )]
     pub connect: Vec<String>,
+    #[command(flatten)]
+    pub tls: ClientTlsArgs,
     /// Virtual host that all names lie in
     #[arg(long, global = true, value_name = "NAME", default_value = "/")]
     pub vhost: VirtualHost,
@@ -49,6 +57,8 @@ pub struct ClientArgs {
     /// Answer in JSON
     #[arg(long, global = true)]
     pub json: bool,
+    #[command(flatten)]
+    pub login: LoginArgs,
 }
 
 impl ClientArgs {
@@ -58,6 +68,14 @@ impl ClientArgs {
             .name("bellwether-cli")
             .virtual_host(self.vhost.as_str())
             .deadline(self.timeout.0);
+        let builder = match self.tls.options()? {
+            Some(tls) => builder.tls(tls),
+            None => builder,
+        };
+        let builder = match self.login.credentials()? {
+            Some((user, password)) => builder.login(user, password),
+            None => builder,
+        };
         Ok(builder.connect(&self.connect).await?)
     }
 }
@@ -87,13 +105,17 @@ failures!(
     QueryError,
     RecoverError,
     SettingError,
-    SettleError
+    SettleError,
+    UserError
 );
 
 impl From<ConnectError> for Failure {
     fn from(error: ConnectError) -> Failure {
         match error {
-            ConnectError::NoAddress | ConnectError::InvalidAddress { .. } => Failure::usage(error),
+            ConnectError::NoAddress
+            | ConnectError::InvalidAddress { .. }
+            | ConnectError::InvalidTls { .. }
+            | ConnectError::InvalidPassword(_) => Failure::usage(error),
             other => Failure::not_done(other),
         }
     }

@@ -1,12 +1,14 @@
 //! Which addresses to bind and which to tell others, and the two ways of getting that wrong: a
-//! wildcard that nobody can connect to, and a port open to everyone while there is no login.
+//! wildcard that nobody can connect to, and a port open to everyone who can reach it.
 
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 
 use bellwether_broker::config::{Addresses, Listeners};
+use bellwether_broker::tls::Tls;
+use bellwether_tls::ClientCertificates;
 use tokio::net::TcpListener;
 
-use super::settings::NetworkSettings;
+use super::settings::Settings;
 
 /// Why an address was refused.
 #[derive(Debug, thiserror::Error)]
@@ -14,10 +16,15 @@ pub enum AddressError {
     #[error("{flag} {given}: {why}; write it like 127.0.0.1:7400 or host:7400")]
     Malformed { flag: &'static str, given: String, why: String },
     #[error(
-        "{flag} {given} is open to other machines, and there is no TLS and no login yet: anyone who reaches it may read and write every queue. \
-         Give --insecure if the network is yours alone, or listen on 127.0.0.1"
+        "{flag} {given} is open to other machines, and there is no TLS on it: anyone on the way may read and change what passes. \
+         Give it a certificate ({certificate}), or --insecure if the network is yours alone, or listen on 127.0.0.1"
     )]
-    OpenToAll { flag: &'static str, given: String },
+    NoTls { flag: &'static str, given: String, certificate: &'static str },
+    #[error(
+        "{flag} {given} is open to other machines, and nobody has to show there who they are: anyone who reaches it may read and write every queue. \
+         Leave --login off away, or ask clients for certificates (--tls-client-ca FILE), or give --insecure if the network is yours alone, or listen on 127.0.0.1"
+    )]
+    NoLogin { flag: &'static str, given: String },
     #[error(
         "{flag} {given} stands for all addresses of this machine, which nobody can connect to from elsewhere: \
          say which one others are to use with {advertise} HOST[:PORT]"
@@ -33,6 +40,18 @@ struct Door<'a> {
     listen: &'a str,
     advertise_flag: &'static str,
     advertise: Option<&'a str>,
+    guard: Guard,
+}
+
+/// What stands between a port and those who can reach it.
+#[derive(Clone, Copy, Debug)]
+struct Guard {
+    /// Nobody on the way can read or change anything.
+    tls: bool,
+    /// Whoever connects has to show who it is.
+    known: bool,
+    /// The flags that would bring TLS.
+    certificate: &'static str,
 }
 
 impl Door<'_> {
@@ -40,7 +59,7 @@ impl Door<'_> {
     fn check(&self, insecure: bool) -> Result<SocketAddr, AddressError> {
         let address = resolve(self.flag, self.listen)?;
         if !insecure && !address.ip().is_loopback() {
-            return Err(AddressError::OpenToAll { flag: self.flag, given: self.listen.to_owned() });
+            self.check_guarded()?;
         }
         if address.ip().is_unspecified() && self.advertise.is_none() {
             return Err(AddressError::WildcardUnadvertised {
@@ -51,6 +70,18 @@ impl Door<'_> {
         }
         self.advertised(address.port())?;
         Ok(address)
+    }
+
+    /// A port that other machines can reach needs both.
+    fn check_guarded(&self) -> Result<(), AddressError> {
+        let (flag, given) = (self.flag, self.listen.to_owned());
+        match self.guard {
+            Guard { tls: false, certificate, .. } => {
+                Err(AddressError::NoTls { flag, given, certificate })
+            }
+            Guard { known: false, .. } => Err(AddressError::NoLogin { flag, given }),
+            Guard { tls: true, known: true, .. } => Ok(()),
+        }
     }
 
     async fn bind(&self, address: SocketAddr) -> Result<(TcpListener, String), AddressError> {
@@ -109,18 +140,31 @@ fn resolve(flag: &'static str, given: &str) -> Result<SocketAddr, AddressError> 
 }
 
 /// Checks all addresses, then binds them.
-pub async fn bind(settings: &NetworkSettings) -> Result<(Listeners, Addresses), AddressError> {
+pub async fn bind(settings: &Settings, tls: Tls) -> Result<(Listeners, Addresses), AddressError> {
+    let certificates = settings.tls.client_certificates();
+    let login = settings.login.is_required(&settings.network);
+    let settings = &settings.network;
     let client = Door {
         flag: "--listen",
         listen: &settings.listen,
         advertise_flag: "--advertise",
         advertise: settings.advertise.as_deref(),
+        guard: Guard {
+            tls: tls.client().is_some(),
+            known: login || certificates == ClientCertificates::Required,
+            certificate: "--tls-cert FILE, --tls-key FILE",
+        },
     };
     let peer = Door {
         flag: "--peer-listen",
         listen: &settings.peer_listen,
         advertise_flag: "--peer-advertise",
         advertise: settings.peer_advertise.as_deref(),
+        guard: Guard {
+            tls: tls.peer().is_some(),
+            known: tls.peer().is_some(),
+            certificate: "--peer-tls-cert FILE, --peer-tls-key FILE, --peer-tls-ca FILE",
+        },
     };
     // Nobody is told of the admin address, so a wildcard is fine there.
     let admin = settings.admin_listen.as_deref().map(|listen| Door {
@@ -128,6 +172,11 @@ pub async fn bind(settings: &NetworkSettings) -> Result<(Listeners, Addresses), 
         listen,
         advertise_flag: "--admin-listen",
         advertise: Some("localhost"),
+        guard: Guard {
+            tls: false,
+            known: false,
+            certificate: "there is none for this port: put it behind a proxy that has one",
+        },
     });
 
     let client_address = client.check(settings.insecure)?;
@@ -143,7 +192,7 @@ pub async fn bind(settings: &NetworkSettings) -> Result<(Listeners, Addresses), 
         Some((address, door)) => Some(door.bind(address).await?.0),
         None => None,
     };
-    Ok((Listeners { client, peer, admin }, Addresses { client: client_told, peer: peer_told }))
+    Ok((Listeners { client, peer, admin, tls }, Addresses { client: client_told, peer: peer_told }))
 }
 
 #[cfg(test)]
@@ -151,7 +200,17 @@ mod tests {
     use super::*;
 
     fn door<'a>(listen: &'a str, advertise: Option<&'a str>) -> Door<'a> {
-        Door { flag: "--listen", listen, advertise_flag: "--advertise", advertise }
+        guarded(listen, advertise, false, false)
+    }
+
+    fn guarded<'a>(
+        listen: &'a str,
+        advertise: Option<&'a str>,
+        tls: bool,
+        known: bool,
+    ) -> Door<'a> {
+        let guard = Guard { tls, known, certificate: "--tls-cert FILE" };
+        Door { flag: "--listen", listen, advertise_flag: "--advertise", advertise, guard }
     }
 
     fn refused(listen: &str, advertise: Option<&str>, insecure: bool) -> String {
@@ -161,7 +220,13 @@ mod tests {
     #[test]
     fn only_loopback_is_bound_unless_the_operator_insists() {
         let error = refused("192.0.2.7:7400", None, false);
-        assert!(error.contains("--insecure") && error.contains("no TLS and no login"), "{error}");
+        assert!(error.contains("--insecure") && error.contains("--tls-cert FILE"), "{error}");
+        let half = guarded("192.0.2.7:7400", None, true, false).check(false).unwrap_err();
+        assert!(
+            half.to_string().contains("--login off away, or ask clients for certificates"),
+            "{half}"
+        );
+        guarded("192.0.2.7:7400", None, true, true).check(false).unwrap();
         door("192.0.2.7:7400", None).check(true).unwrap();
         door("127.0.0.1:7400", None).check(false).unwrap();
         door("[::1]:7400", None).check(false).unwrap();

@@ -28,10 +28,15 @@ pub fn connector(args: &ServeArgs) -> Result<Arc<dyn Connector>, Failure> {
         Some(auth) => config.with_digest(digest(auth)?),
         None => config,
     };
+    let config = match args.settings.tls.zookeeper()? {
+        Some(tls) => config.with_tls(tls),
+        None => config,
+    };
     Ok(Arc::new(ZooKeeperConnector::new(config)))
 }
 
-fn digest(auth: &str) -> Result<Digest, Failure> {
+/// User and password, as `--zookeeper-auth` has them.
+pub fn digest(auth: &str) -> Result<Digest, Failure> {
     match auth.split_once(':') {
         Some((user, password)) if !user.is_empty() && !password.is_empty() => {
             Ok(Digest { user: user.to_owned(), password: password.to_owned() })

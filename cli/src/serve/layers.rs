@@ -11,7 +11,19 @@ use clap::{ArgMatches, Args, Command};
 use super::settings::Settings;
 
 /// Variables that begin like settings but belong to other commands or to those who start us.
-const OTHER_VARIABLES: [&str; 3] = ["BELLWETHER_CONFIG", "BELLWETHER_CONNECT", "BELLWETHER_BIN"];
+const OTHER_VARIABLES: [&str; 11] = [
+    "BELLWETHER_CONFIG",
+    "BELLWETHER_CONNECT",
+    "BELLWETHER_BIN",
+    "BELLWETHER_CONNECT_TLS",
+    "BELLWETHER_CONNECT_TLS_CA",
+    "BELLWETHER_CONNECT_TLS_CERT",
+    "BELLWETHER_CONNECT_TLS_KEY",
+    "BELLWETHER_CONNECT_TLS_SERVER_NAME",
+    "BELLWETHER_USER",
+    "BELLWETHER_PASSWORD",
+    "BELLWETHER_PASSWORD_FILE",
+];
 /// How alike an unknown key and a known one must be, from 0 to 1, to ask "did you mean".
 const ALIKE_ENOUGH: f64 = 0.75;
 /// Secrets: `--print-config` shows that they are set, not what they are.

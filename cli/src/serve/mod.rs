@@ -1,7 +1,7 @@
 //! `bellwether serve`: one broker, from its configuration to its hand-over.
 
 pub mod addresses;
-mod coordination;
+pub mod coordination;
 pub mod layers;
 mod live;
 pub mod logs;
@@ -135,12 +135,15 @@ async fn start(
     let unbound =
         bellwether_broker::config::Addresses { client: String::new(), peer: String::new() };
     settings.broker(BrokerId(id), unbound).check().map_err(Failure::usage)?;
+    let tls = settings.tls.open(BrokerId(id))?;
+    let cluster = settings.tls.cluster(&tls)?;
     let (listeners, addresses) =
-        addresses::bind(&settings.network).await.map_err(|error| match error {
+        addresses::bind(settings, tls).await.map_err(|error| match error {
             addresses::AddressError::CannotBind { .. } => Failure::not_done(error),
             wrong => Failure::usage(wrong),
         })?;
-    let config: BrokerConfig = settings.broker(BrokerId(id), addresses);
+    let mut config: BrokerConfig = settings.broker(BrokerId(id), addresses);
+    config.cluster = cluster;
     let ready = Ready {
         id,
         clients: config.addresses.client.clone(),
@@ -159,6 +162,13 @@ async fn start(
     reloads.add("the configuration", {
         let retuner = retuner.clone();
         move || retuner.reload()
+    });
+    reloads.add("the certificates", {
+        let tls = listeners.tls.clone();
+        move || {
+            tls.reload();
+            Ok("the log says what is wrong with them, if anything is".to_owned())
+        }
     });
     let (pulse, beats) = watch::channel(0);
     let live = Live { config, settings: retuner.clone(), pulse };

@@ -4,22 +4,17 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bellwether_protocol::FrameCodec;
-use bellwether_protocol::client::{BrokerFrame, ClientFrame, Hello, VERSIONS, Welcome};
-use bellwether_protocol::codec::CodecError;
+use bellwether_protocol::client::Welcome;
 use bellwether_protocol::error::ErrorBody;
-use bellwether_protocol::frame::{Frame, Limits};
 use bytes::BytesMut;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio_util::codec::Decoder;
 use tokio_util::sync::CancellationToken;
 
+use super::login::shake_hands;
 use super::{Link, reader, writer};
 use crate::builder::Config;
-
-/// Longest frame accepted before the broker's own limit is known, in bytes: a welcome with its addresses.
-const WELCOME_BYTES_MAX: usize = 64 * 1024;
+use crate::tls::{Unsecured, unsecured};
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +25,8 @@ pub(crate) enum ConnectFailure {
     Refused { address: String, error: ErrorBody },
     #[error("{address} does not speak this protocol: {why}")]
     Protocol { address: String, why: String },
+    #[error("no secure connection with {address}: {why}")]
+    Insecure { address: String, why: String },
     #[error("{address} did not answer within {waited:.1?}")]
     Silent { address: String, waited: Duration },
     #[error("{address}: {why}")]
@@ -44,12 +41,8 @@ pub(crate) async fn connect(
     closing: &CancellationToken,
 ) -> Result<Arc<Link>, ConnectFailure> {
     let silent = |_| ConnectFailure::Silent { address: address.to_owned(), waited: patience };
-    let (stream, arrived, welcome) =
-        tokio::time::timeout(patience, open(address, config)).await.map_err(silent)??;
-    let link = Arc::new(Link::new(address.to_owned(), welcome));
-    let (read_half, write_half) = stream.into_split();
-    tokio::spawn(reader::run(Arc::clone(&link), read_half, arrived, config.heartbeat));
-    tokio::spawn(writer::run(Arc::clone(&link), write_half, closing.child_token()));
+    let opening = open(address, config, closing);
+    let link = tokio::time::timeout(patience, opening).await.map_err(silent)??;
     tracing::debug!(broker.id = %link.broker(), broker.address = address, "connected");
     Ok(link)
 }
@@ -57,50 +50,49 @@ pub(crate) async fn connect(
 async fn open(
     address: &str,
     config: &Config,
-) -> Result<(TcpStream, BytesMut, Welcome), ConnectFailure> {
-    let socket = |error| ConnectFailure::Socket { address: address.to_owned(), error };
+    closing: &CancellationToken,
+) -> Result<Arc<Link>, ConnectFailure> {
+    let socket = |error| failed(address, error);
     let mut stream = TcpStream::connect(address).await.map_err(socket)?;
     // Confirms are waited for one at a time by careful producers: 40 ms of Nagle would be their latency.
     stream.set_nodelay(true).map_err(socket)?;
-    let mut hello = BytesMut::new();
-    ClientFrame::Hello(Hello {
-        version_min: *VERSIONS.start(),
-        version_max: *VERSIONS.end(),
-        client_name: config.name.clone(),
-        heartbeat_ms: u32::try_from(config.heartbeat.as_millis()).unwrap_or(u32::MAX),
-        virtual_host: config.virtual_host.clone(),
-    })
-    .encode(&mut hello);
-    stream.write_all(&hello).await.map_err(socket)?;
-    let mut arrived = BytesMut::new();
-    let welcome = welcome(address, &mut stream, &mut arrived).await?;
-    Ok((stream, arrived, welcome))
+    let Some(tls) = &config.tls else {
+        let greeted = shake_hands(address, &mut stream, config).await?;
+        return Ok(begin(address, config, closing, greeted, stream.into_split()));
+    };
+    let secured = tls.connect(address, stream).await;
+    let mut stream = secured.map_err(|error| insecure(address, error))?;
+    let greeted = shake_hands(address, &mut stream, config).await?;
+    Ok(begin(address, config, closing, greeted, tokio::io::split(stream)))
 }
 
-async fn welcome(
+/// Starts the two tasks of a connection. They are the same code for a plain socket, whose halves share no lock, as for TLS.
+fn begin<R, W>(
     address: &str,
-    stream: &mut TcpStream,
-    arrived: &mut BytesMut,
-) -> Result<Welcome, ConnectFailure> {
-    let protocol = |why: String| ConnectFailure::Protocol { address: address.to_owned(), why };
-    let socket = |error| ConnectFailure::Socket { address: address.to_owned(), error };
-    let mut codec = FrameCodec::<BrokerFrame>::new(Limits { frame_bytes_max: WELCOME_BYTES_MAX });
-    loop {
-        match codec.decode(arrived).map_err(|error: CodecError| protocol(error.to_string()))? {
-            Some(BrokerFrame::Welcome(welcome)) if VERSIONS.contains(&welcome.version) => {
-                return Ok(welcome);
-            }
-            Some(BrokerFrame::Welcome(welcome)) => {
-                return Err(protocol(format!("it chose version {}", welcome.version)));
-            }
-            Some(BrokerFrame::Goodbye(error)) => {
-                return Err(ConnectFailure::Refused { address: address.to_owned(), error });
-            }
-            Some(_) => return Err(protocol("it spoke before its welcome".to_owned())),
-            None => {}
-        }
-        if stream.read_buf(arrived).await.map_err(socket)? == 0 {
-            return Err(socket(io::ErrorKind::UnexpectedEof.into()));
-        }
+    config: &Config,
+    closing: &CancellationToken,
+    (arrived, welcome): (BytesMut, Welcome),
+    (read_half, write_half): (R, W),
+) -> Arc<Link>
+where
+    R: AsyncRead + Unpin + Send + 'static,
+    W: AsyncWrite + Unpin + Send + 'static,
+{
+    let link = Arc::new(Link::new(address.to_owned(), welcome));
+    tokio::spawn(reader::run(Arc::clone(&link), read_half, arrived, config.heartbeat));
+    tokio::spawn(writer::run(Arc::clone(&link), write_half, closing.child_token()));
+    link
+}
+
+fn insecure(address: &str, error: Unsecured) -> ConnectFailure {
+    let address = address.to_owned();
+    match error {
+        Unsecured::Tls(why) => ConnectFailure::Insecure { address, why },
+        Unsecured::Socket(error) => ConnectFailure::Socket { address, error },
     }
+}
+
+/// An error of a socket. With TLS 1.3 a broker that refuses this side's certificate says so only behind the handshake.
+pub(super) fn failed(address: &str, error: io::Error) -> ConnectFailure {
+    insecure(address, unsecured(error))
 }

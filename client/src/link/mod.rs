@@ -2,6 +2,7 @@
 //! arrives to whom it concerns; a writer task collects what is waiting and writes it in one go.
 
 mod connect;
+mod login;
 mod outbox;
 mod reader;
 mod requests;
@@ -207,6 +208,9 @@ impl Link {
             BrokerFrame::Heartbeat => {}
             BrokerFrame::Goodbye(error) => return Err(goodbye(&error)),
             BrokerFrame::Welcome(_) => return Err("a second welcome arrived".to_owned()),
+            BrokerFrame::Challenge(_) => {
+                return Err("it asked for a proof after its welcome".to_owned());
+            }
         }
         Ok(())
     }

@@ -7,8 +7,7 @@ use bellwether_protocol::FrameCodec;
 use bellwether_protocol::client::BrokerFrame;
 use bellwether_protocol::frame::Limits;
 use bytes::BytesMut;
-use tokio::io::AsyncReadExt;
-use tokio::net::tcp::OwnedReadHalf;
+use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio_util::codec::Decoder;
 
 use super::Link;
@@ -18,9 +17,9 @@ use super::Link;
 const READ_BYTES: usize = 64 * 1024;
 
 /// Reads until the connection ends. Always read: a client that stopped reading would stop its own confirms.
-pub(super) async fn run(
+pub(super) async fn run<R: AsyncRead + Unpin>(
     link: Arc<Link>,
-    mut socket: OwnedReadHalf,
+    mut socket: R,
     mut arrived: BytesMut,
     heartbeat: Duration,
 ) {

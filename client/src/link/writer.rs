@@ -8,8 +8,7 @@ use std::time::Duration;
 use bellwether_protocol::client::ClientFrame;
 use bellwether_protocol::frame::Frame;
 use bytes::BytesMut;
-use tokio::io::AsyncWriteExt;
-use tokio::net::tcp::OwnedWriteHalf;
+use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -23,7 +22,11 @@ const BUFFER_BYTES_KEPT: usize = 1024 * 1024;
 const GOODBYE_PATIENCE: Duration = Duration::from_millis(500);
 
 /// Writes until the connection ends or the client is dropped.
-pub(super) async fn run(link: Arc<Link>, mut socket: OwnedWriteHalf, closing: CancellationToken) {
+pub(super) async fn run<W: AsyncWrite + Unpin>(
+    link: Arc<Link>,
+    mut socket: W,
+    closing: CancellationToken,
+) {
     let writing = write(&link, &mut socket);
     tokio::pin!(writing);
     let done = tokio::select! {
@@ -44,7 +47,7 @@ pub(super) async fn run(link: Arc<Link>, mut socket: OwnedWriteHalf, closing: Ca
     }
 }
 
-async fn write(link: &Link, socket: &mut OwnedWriteHalf) -> io::Result<()> {
+async fn write<W: AsyncWrite + Unpin>(link: &Link, socket: &mut W) -> io::Result<()> {
     // Half of what the broker expects, so that one late tick is no missed heartbeat.
     let heartbeat = Duration::from_millis(u64::from(link.welcome.heartbeat_ms.max(2)) / 2);
     let mut out = BytesMut::new();
@@ -60,6 +63,8 @@ async fn write(link: &Link, socket: &mut OwnedWriteHalf) -> io::Result<()> {
             }
         }
         socket.write_all(&out).await?;
+        // TLS may hold on to the end of what was written.
+        socket.flush().await?;
         written = Instant::now();
         if collected == Collected::Last {
             return socket.shutdown().await;

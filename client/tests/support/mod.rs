@@ -117,6 +117,7 @@ impl FakeBroker {
             frame_bytes_max: Limits::CLIENT.frame_bytes_max as u32,
             message_bytes_max: self.message_bytes_max,
             brokers: self.peers.clone(),
+            proof: None,
         }
     }
 }

@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 use super::*;
 use crate::coordinator::Path;
 use crate::paths::{self, Place};
+use crate::users::{LoginRecord, UserRecord};
 
 /// What this version makes of a document.
 fn written_again(place: &Place, document: &[u8]) -> Vec<u8> {
@@ -26,6 +27,8 @@ fn written_again(place: &Place, document: &[u8]) -> Vec<u8> {
         Place::Deleted(_) => again!(TombstoneRecord),
         Place::Controller => again!(ControllerRecord),
         Place::Settings => again!(SettingsRecord),
+        Place::User(_) => again!(UserRecord),
+        Place::Login => again!(LoginRecord),
     }
 }
 
@@ -41,7 +44,7 @@ fn documents(fixture: &str) -> Vec<(Place, Value)> {
 #[test]
 fn every_document_of_format_1_is_written_back_as_it_was() {
     let documents = documents(include_str!("../../fixtures/tree-format-1.json"));
-    assert_eq!(documents.len(), 12);
+    assert_eq!(documents.len(), 14);
     for (place, document) in documents {
         let again = written_again(&place, document.to_string().as_bytes());
         assert_eq!(serde_json::from_slice::<Value>(&again).unwrap(), document, "{place:?}");

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::tls::ZooKeeperTls;
+
 /// The port taken when a server is named without one.
 const PORT: u16 = 2181;
 
@@ -15,6 +17,7 @@ pub struct ZooKeeperConfig {
     chroot: String,
     session_timeout: Duration,
     digest: Option<Digest>,
+    tls: Option<ZooKeeperTls>,
 }
 
 /// Name and password. With them every document that is made can be read and changed by their holders alone.
@@ -54,13 +57,19 @@ impl ZooKeeperConfig {
         let servers = servers.split(',').map(|server| parse_server(server.trim()));
         let servers = servers.collect::<Result<Vec<_>, _>>().map_err(invalid)?;
         let chroot = parse_chroot(chroot).map_err(invalid)?;
-        Ok(Self { servers, chroot, session_timeout, digest: None })
+        Ok(Self { servers, chroot, session_timeout, digest: None, tls: None })
     }
 
     /// Logs in.
     #[must_use]
     pub fn with_digest(self, digest: Digest) -> Self {
         Self { digest: Some(digest), ..self }
+    }
+
+    /// Speaks TLS with every server.
+    #[must_use]
+    pub fn with_tls(self, tls: ZooKeeperTls) -> Self {
+        Self { tls: Some(tls), ..self }
     }
 
     #[must_use]
@@ -76,6 +85,10 @@ impl ZooKeeperConfig {
     #[must_use]
     pub fn session_timeout(&self) -> Duration {
         self.session_timeout
+    }
+
+    pub(crate) fn tls(&self) -> Option<&ZooKeeperTls> {
+        self.tls.as_ref()
     }
 
     pub(crate) fn digest(&self) -> Option<&Digest> {

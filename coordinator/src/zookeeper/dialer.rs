@@ -61,6 +61,9 @@ impl ZooKeeperDialer {
             connector = connector
                 .with_auth("digest", format!("{}:{}", digest.user, digest.password).as_bytes());
         }
+        if let Some(tls) = self.config.tls() {
+            connector = connector.with_tls(tls.options());
+        }
         match session {
             Some(session) => connector.with_session(session),
             None => connector,
@@ -78,8 +81,14 @@ impl ZooKeeperDialer {
 
     async fn attach(&self, worker: &Worker, server: &str) -> Result<zk::Client, DialError> {
         let connector = self.connector();
+        let secure = self.config.tls().is_some();
         let address = server.to_owned();
-        let connecting = worker.run(async move { connector.connect(&address).await });
+        let connecting = worker.run(async move {
+            match secure {
+                true => connector.secure_connect(&address).await,
+                false => connector.connect(&address).await,
+            }
+        });
         let connected = tokio::time::timeout(self.patience(), connecting).await;
         let client = match connected {
             Ok(Some(Ok(client))) => client,

@@ -5,6 +5,7 @@ mod config;
 mod dialer;
 mod errors;
 mod link;
+mod tls;
 
 use std::sync::Arc;
 
@@ -12,6 +13,7 @@ use async_trait::async_trait;
 
 pub use self::config::{Digest, InvalidEnsemble, ZooKeeperConfig};
 use self::dialer::ZooKeeperDialer;
+pub use self::tls::ZooKeeperTls;
 use crate::coordinator::{ConnectError, Connector, Coordinator};
 use crate::session;
 

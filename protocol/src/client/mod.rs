@@ -1,6 +1,7 @@
 //! Frames between a client and a broker. What each looks like in bytes stands in docs/protocol.md.
 
 mod explain;
+mod login;
 mod requests;
 mod wire;
 
@@ -8,6 +9,7 @@ pub use explain::{
     Attention, CommittedNote, CopyHealth, CopyRole, CopyStatus, ElectionReport, LiveBroker,
     QueueCondition, Recover, ReplicaStatus, Resigned, StoppedCopy, TaintNote, Troubled,
 };
+pub use login::{EXTERNAL, LoginData, LoginStart, PLAIN, Permissions, UserSummary, UserTag};
 pub use wire::SETTLE_RANGES_MAX;
 
 use crate::error::{BrokerAddress, ErrorBody};
@@ -16,7 +18,8 @@ use crate::ids::{
     RequestId, Seq, SeqRange,
 };
 use crate::message::MessageBlock;
-use crate::names::{ExchangeName, ProducerName, QueueName, RoutingKey, VirtualHost};
+use crate::names::{ExchangeName, ProducerName, QueueName, RoutingKey, UserName, VirtualHost};
+use crate::scram::Credentials;
 
 /// The versions of this protocol that this build speaks, lowest and highest.
 pub const VERSIONS: std::ops::RangeInclusive<u16> = 1..=1;
@@ -49,6 +52,8 @@ pub enum ClientFrame {
     Heartbeat,
     /// The client is leaving: the broker returns what it holds and closes.
     Goodbye,
+    /// Answers [`BrokerFrame::Challenge`].
+    Authenticate(LoginData),
 }
 
 /// What a broker sends.
@@ -124,6 +129,8 @@ pub enum BrokerFrame {
     Heartbeat,
     /// The last frame: why the broker closes the connection.
     Goodbye(ErrorBody),
+    /// The next message of a login that takes more than one; in place of [`Welcome`], which comes later.
+    Challenge(LoginData),
 }
 
 /// The first frame of a connection.
@@ -139,6 +146,8 @@ pub struct Hello {
     pub heartbeat_ms: u32,
     /// The virtual host that all names on this connection lie in.
     pub virtual_host: VirtualHost,
+    /// Who the client is; none: nobody in particular.
+    pub login: Option<LoginStart>,
 }
 
 /// The broker's answer to [`Hello`].
@@ -158,6 +167,8 @@ pub struct Welcome {
     pub message_bytes_max: u32,
     /// Addresses of the live brokers, this one included.
     pub brokers: Vec<BrokerAddress>,
+    /// The last message of the login: the broker's proof that it knows the user's credentials.
+    pub proof: Option<LoginData>,
 }
 
 /// What a client can ask for.
@@ -286,6 +297,38 @@ pub enum Request {
         /// Queues to name of each kind, at most.
         limit: u32,
     },
+    /// Makes a user, without any permission. For administrators, as are all requests about users.
+    AddUser {
+        /// The name.
+        user: UserName,
+        /// Of the password, which is not sent.
+        credentials: Credentials,
+        /// What the user may do besides.
+        tags: Vec<UserTag>,
+    },
+    /// Gives a user another password. Connections by the old one end.
+    SetPassword {
+        /// Whose.
+        user: UserName,
+        /// Of the password, which is not sent.
+        credentials: Credentials,
+    },
+    /// Deletes a user. Its connections end.
+    DeleteUser {
+        /// Which.
+        user: UserName,
+    },
+    /// All users.
+    ListUsers,
+    /// Says what a user may do in a virtual host; nil: nothing. Holds for open connections, too.
+    SetPermissions {
+        /// Which.
+        user: UserName,
+        /// Where.
+        virtual_host: VirtualHost,
+        /// What.
+        permissions: Option<Permissions>,
+    },
     /// Starts a producer on this connection.
     AttachProducer {
         /// Chosen by the client.
@@ -370,6 +413,8 @@ pub enum Response {
     Recovered(QueueSummary),
     /// What needs a person.
     Attention(Box<Attention>),
+    /// The users, in order of name.
+    Users(Vec<UserSummary>),
     /// The producer may publish; credit follows.
     ProducerAttached,
     /// What is about to be moved, in order.

@@ -64,6 +64,11 @@ mod request_kind {
     pub(super) const ELECTIONS: u8 = 20;
     pub(super) const RECOVER: u8 = 21;
     pub(super) const ATTENTION: u8 = 22;
+    pub(super) const ADD_USER: u8 = 23;
+    pub(super) const SET_PASSWORD: u8 = 24;
+    pub(super) const DELETE_USER: u8 = 25;
+    pub(super) const LIST_USERS: u8 = 26;
+    pub(super) const SET_PERMISSIONS: u8 = 27;
     pub(super) const PLAN: u8 = 37;
     pub(super) const LIST_SETTINGS: u8 = 30;
     pub(super) const CHANGE_SETTING: u8 = 31;
@@ -100,6 +105,17 @@ impl Wire for Request {
             }
             Request::ListBindings { queue } => put_variant(out, kind::LIST_BINDINGS, &[queue]),
             Request::ClusterStatus => put_variant(out, kind::CLUSTER_STATUS, &[]),
+            Request::AddUser { user, credentials, tags } => {
+                put_variant(out, kind::ADD_USER, &[user, credentials, tags]);
+            }
+            Request::SetPassword { user, credentials } => {
+                put_variant(out, kind::SET_PASSWORD, &[user, credentials]);
+            }
+            Request::DeleteUser { user } => put_variant(out, kind::DELETE_USER, &[user]),
+            Request::ListUsers => put_variant(out, kind::LIST_USERS, &[]),
+            Request::SetPermissions { user, virtual_host, permissions } => {
+                put_variant(out, kind::SET_PERMISSIONS, &[user, virtual_host, permissions]);
+            }
             Request::AttachProducer { producer, name, next } => {
                 put_variant(out, kind::ATTACH_PRODUCER, &[producer, name, next]);
             }
@@ -139,6 +155,7 @@ impl Wire for Request {
         let request = match items.next("request kind")? {
             kind @ 1..=8 => take_named(&mut items, kind)?,
             kind @ 18..=22 => take_operators(&mut items, kind)?,
+            kind @ 23..=29 => take_about_users(&mut items, kind)?,
             kind => take_other(&mut items, kind)?,
         };
         items.end()?;
@@ -176,6 +193,30 @@ fn take_named(items: &mut Items<'_>, kind: u8) -> Result<Request, FrameError> {
         kind::DESCRIBE_QUEUE => {
             Request::DescribeQueue { queue: items.next("DescribeQueue.queue")? }
         }
+        kind => return Err(unknown("request", kind)),
+    })
+}
+
+/// Requests about users.
+fn take_about_users(items: &mut Items<'_>, kind: u8) -> Result<Request, FrameError> {
+    use request_kind as kind;
+    Ok(match kind {
+        kind::ADD_USER => Request::AddUser {
+            user: items.next("AddUser.user")?,
+            credentials: items.next("AddUser.credentials")?,
+            tags: items.next("AddUser.tags")?,
+        },
+        kind::SET_PASSWORD => Request::SetPassword {
+            user: items.next("SetPassword.user")?,
+            credentials: items.next("SetPassword.credentials")?,
+        },
+        kind::DELETE_USER => Request::DeleteUser { user: items.next("DeleteUser.user")? },
+        kind::LIST_USERS => Request::ListUsers,
+        kind::SET_PERMISSIONS => Request::SetPermissions {
+            user: items.next("SetPermissions.user")?,
+            virtual_host: items.next("SetPermissions.virtual_host")?,
+            permissions: items.next("SetPermissions.permissions")?,
+        },
         kind => return Err(unknown("request", kind)),
     })
 }
@@ -276,6 +317,7 @@ mod response_kind {
     pub(super) const ELECTIONS: u8 = 20;
     pub(super) const RECOVERED: u8 = 21;
     pub(super) const ATTENTION: u8 = 22;
+    pub(super) const USERS: u8 = 23;
     pub(super) const PLAN: u8 = 40;
     pub(super) const SETTINGS: u8 = 30;
     pub(super) const DEFINITIONS: u8 = 31;
@@ -308,6 +350,7 @@ impl Wire for Response {
             Response::Attention(attention) => {
                 put_struct_variant(out, kind::ATTENTION, &**attention);
             }
+            Response::Users(users) => put_variant(out, kind::USERS, &[users]),
             Response::ProducerAttached => put_variant(out, kind::PRODUCER_ATTACHED, &[]),
             Response::Plan { moves, more } => put_variant(out, kind::PLAN, &[moves, more]),
             Response::ConsumerAttached(attached) => {
@@ -342,6 +385,7 @@ impl Wire for Response {
             kind::ELECTIONS => Response::Elections(items.next("Elections.elections")?),
             kind::RECOVERED => Response::Recovered(items.next("Recovered.queue")?),
             kind::ATTENTION => Response::Attention(Box::new(items.fields()?)),
+            kind::USERS => Response::Users(items.next("Users.users")?),
             kind::PRODUCER_ATTACHED => Response::ProducerAttached,
             kind::PLAN => {
                 Response::Plan { moves: items.next("Plan.moves")?, more: items.next("Plan.more")? }

@@ -3,9 +3,7 @@
 
 use bytes::{Bytes, BytesMut};
 
-use super::{
-    BrokerFrame, ClientFrame, Deliver, DeliveredRun, Hello, Publish, Settle, Settlement, Welcome,
-};
+use super::{BrokerFrame, ClientFrame, Deliver, DeliveredRun, Publish, Settle, Settlement, login};
 use crate::frame::{Frame, FrameError, Limits, Problem, decode_frame, encode_frame};
 use crate::ids::{OffsetRange, RequestId};
 use crate::wire::{Items, Reader, Wire, put_struct_variant, put_uint, put_variant, wire_struct};
@@ -13,16 +11,6 @@ use crate::wire::{Items, Reader, Wire, put_struct_variant, put_uint, put_variant
 /// Most ranges that one settle may name. A client with more sends several.
 pub const SETTLE_RANGES_MAX: usize = 10_000;
 
-wire_struct!(Hello { version_min, version_max, client_name, heartbeat_ms, virtual_host });
-wire_struct!(Welcome {
-    version,
-    cluster,
-    broker,
-    heartbeat_ms,
-    frame_bytes_max,
-    message_bytes_max,
-    brokers,
-});
 wire_struct!(Publish { producer, first, resent, exchange, routing_key, messages });
 wire_struct!(Settle { consumer, number, epoch, settlement, ranges });
 wire_struct!(Deliver { consumer, epoch, runs });
@@ -44,6 +32,7 @@ mod client_kind {
     pub(super) const SETTLE: u8 = 4;
     pub(super) const HEARTBEAT: u8 = 5;
     pub(super) const GOODBYE: u8 = 6;
+    pub(super) const AUTHENTICATE: u8 = 7;
 }
 
 /// Kinds of brokers' frames: 32 to 63.
@@ -60,6 +49,7 @@ mod broker_kind {
     pub(super) const CONSUMER_CLOSED: u8 = 41;
     pub(super) const HEARTBEAT: u8 = 42;
     pub(super) const GOODBYE: u8 = 43;
+    pub(super) const CHALLENGE: u8 = 44;
 }
 
 impl Frame for ClientFrame {
@@ -84,7 +74,7 @@ impl Frame for ClientFrame {
 
 fn put_client_frame(frame: &ClientFrame, out: &mut BytesMut) {
     match frame {
-        ClientFrame::Hello(hello) => put_struct_variant(out, client_kind::HELLO, hello),
+        ClientFrame::Hello(hello) => login::put_hello(out, client_kind::HELLO, hello),
         ClientFrame::Request { id, request } => {
             put_variant(out, client_kind::REQUEST, &[id, request]);
         }
@@ -95,16 +85,18 @@ fn put_client_frame(frame: &ClientFrame, out: &mut BytesMut) {
         ClientFrame::Settle(settle) => put_struct_variant(out, client_kind::SETTLE, settle),
         ClientFrame::Heartbeat => put_variant(out, client_kind::HEARTBEAT, &[]),
         ClientFrame::Goodbye => put_variant(out, client_kind::GOODBYE, &[]),
+        ClientFrame::Authenticate(data) => put_variant(out, client_kind::AUTHENTICATE, &[data]),
     }
 }
 
 fn take_client_frame(items: &mut Items<'_>, kind: u8) -> Result<ClientFrame, FrameError> {
     Ok(match kind {
-        client_kind::HELLO => ClientFrame::Hello(items.fields()?),
+        client_kind::HELLO => ClientFrame::Hello(login::take_hello(items)?),
         client_kind::PUBLISH => ClientFrame::Publish(check_publish(items.fields()?)?),
         client_kind::SETTLE => ClientFrame::Settle(check_settle(items.fields()?)?),
         client_kind::HEARTBEAT => ClientFrame::Heartbeat,
         client_kind::GOODBYE => ClientFrame::Goodbye,
+        client_kind::AUTHENTICATE => ClientFrame::Authenticate(items.next("Authenticate.data")?),
         kind => return Err(unknown("client frame", kind)),
     })
 }
@@ -166,7 +158,7 @@ impl Frame for BrokerFrame {
 fn put_broker_frame(frame: &BrokerFrame, out: &mut BytesMut) {
     use broker_kind as kind;
     match frame {
-        BrokerFrame::Welcome(welcome) => put_struct_variant(out, kind::WELCOME, welcome),
+        BrokerFrame::Welcome(welcome) => login::put_welcome(out, kind::WELCOME, welcome),
         BrokerFrame::Response { id, response } => put_variant(out, kind::RESPONSE, &[id, response]),
         BrokerFrame::Failure { id, error } => put_variant(out, kind::FAILURE, &[id, error]),
         BrokerFrame::Confirmed { producer, ranges } => {
@@ -190,13 +182,14 @@ fn put_broker_frame(frame: &BrokerFrame, out: &mut BytesMut) {
         }
         BrokerFrame::Heartbeat => put_variant(out, kind::HEARTBEAT, &[]),
         BrokerFrame::Goodbye(error) => put_variant(out, kind::GOODBYE, &[error]),
+        BrokerFrame::Challenge(data) => put_variant(out, kind::CHALLENGE, &[data]),
     }
 }
 
 fn take_broker_frame(items: &mut Items<'_>) -> Result<BrokerFrame, FrameError> {
     use broker_kind as kind;
     Ok(match items.next("kind")? {
-        kind::WELCOME => BrokerFrame::Welcome(items.fields()?),
+        kind::WELCOME => BrokerFrame::Welcome(login::take_welcome(items)?),
         kind::RESPONSE => BrokerFrame::Response {
             id: items.next("Response.id")?,
             response: items.next("Response.response")?,
@@ -235,6 +228,7 @@ fn take_broker_frame(items: &mut Items<'_>) -> Result<BrokerFrame, FrameError> {
         },
         kind::HEARTBEAT => BrokerFrame::Heartbeat,
         kind::GOODBYE => BrokerFrame::Goodbye(items.next("Goodbye.error")?),
+        kind::CHALLENGE => BrokerFrame::Challenge(items.next("Challenge.data")?),
         kind => return Err(unknown("broker frame", kind)),
     })
 }

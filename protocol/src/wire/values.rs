@@ -10,7 +10,7 @@ use crate::ids::{
     BrokerId, ClusterId, ConsumerHandle, Epoch, Incarnation, Offset, OffsetRange, ProducerHandle,
     QueueId, RequestId, Seq, SeqRange, StoreId,
 };
-use crate::names::{ExchangeName, ProducerName, QueueName, RoutingKey, VirtualHost};
+use crate::names::{ExchangeName, ProducerName, QueueName, RoutingKey, UserName, VirtualHost};
 
 /// Highest offset, epoch and sequence number on the wire: sums of one of them and a count never
 /// overflow, and languages without unsigned 64-bit numbers can hold them.
@@ -87,7 +87,7 @@ macro_rules! wire_name {
         }
     )*};
 }
-wire_name!(VirtualHost, QueueName, ExchangeName, RoutingKey, ProducerName);
+wire_name!(VirtualHost, QueueName, ExchangeName, RoutingKey, ProducerName, UserName);
 
 impl Wire for bool {
     fn put(&self, out: &mut BytesMut) {

@@ -1,5 +1,7 @@
 //! One frame of each kind, request and answer, by the name under which golden.txt and docs/protocol.md show it.
 
+use std::sync::LazyLock;
+
 use bellwether_protocol::client::*;
 use bellwether_protocol::error::{BrokerAddress, ErrorBody, ErrorCode};
 use bellwether_protocol::headers::{HeaderValue, Headers};
@@ -7,6 +9,7 @@ use bellwether_protocol::ids::*;
 use bellwether_protocol::message::MessageBlock;
 use bellwether_protocol::names::*;
 use bellwether_protocol::peer::*;
+use bellwether_protocol::scram::{Credentials, MECHANISM, Password};
 use bytes::Bytes;
 use uuid::Uuid;
 
@@ -85,6 +88,20 @@ fn counts() -> QueueCounts {
     }
 }
 
+/// Derived once: on purpose that takes its time.
+static CREDENTIALS: LazyLock<Credentials> = LazyLock::new(|| {
+    let salted = Password::new("pencil").unwrap().salted(b"0123456789abcdef", 4096).unwrap();
+    Credentials::of(&salted, b"0123456789abcdef".to_vec(), 4096)
+});
+
+fn credentials() -> Credentials {
+    CREDENTIALS.clone()
+}
+
+fn permissions() -> Permissions {
+    Permissions { configure: String::new(), write: "invoices".into(), read: "orders-.*".into() }
+}
+
 fn request(request: Request) -> ClientFrame {
     ClientFrame::Request { id: RequestId(7), request }
 }
@@ -103,7 +120,29 @@ pub fn client_frames() -> Vec<(&'static str, ClientFrame)> {
                 client_name: "billing".into(),
                 heartbeat_ms: 10_000,
                 virtual_host: VirtualHost::default(),
+                login: None,
             }),
+        ),
+        (
+            "HelloWithLogin",
+            ClientFrame::Hello(Hello {
+                version_min: 1,
+                version_max: 1,
+                client_name: "billing".into(),
+                heartbeat_ms: 10_000,
+                virtual_host: VirtualHost::default(),
+                login: Some(LoginStart {
+                    mechanism: MECHANISM.into(),
+                    initial_response: LoginData::from("n,,n=user,r=rOprNGfwEbeRWgbNEkqO".to_owned()),
+                }),
+            }),
+        ),
+        (
+            "Authenticate",
+            ClientFrame::Authenticate(LoginData::from(
+                "c=biws,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,p=dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ="
+                    .to_owned(),
+            )),
         ),
         (
             "Publish",
@@ -202,6 +241,25 @@ pub fn requests() -> Vec<(&'static str, Request)> {
             "ChangeSetting",
             Request::ChangeSetting { key: "heartbeat".into(), value: Some("20s".into()) },
         ),
+        (
+            "AddUser",
+            Request::AddUser {
+                user: name("billing"),
+                credentials: credentials(),
+                tags: vec![UserTag::Monitoring],
+            },
+        ),
+        ("SetPassword", Request::SetPassword { user: name("billing"), credentials: credentials() }),
+        ("DeleteUser", Request::DeleteUser { user: name("billing") }),
+        ("ListUsers", Request::ListUsers),
+        (
+            "SetPermissions",
+            Request::SetPermissions {
+                user: name("billing"),
+                virtual_host: VirtualHost::default(),
+                permissions: Some(permissions()),
+            },
+        ),
         ("Drain", Request::Drain { broker: BrokerId(2), drain: Some(Drain::Copies) }),
         ("QueueCondition", Request::QueueCondition { queue: name("orders") }),
         ("ReplicaStatus", Request::ReplicaStatus { queue: name("orders"), count: true }),
@@ -284,6 +342,14 @@ pub fn responses() -> Vec<(&'static str, Response)> {
             )]),
         ),
         ("Settings", Response::Settings(vec![("heartbeat".into(), "20s".into())])),
+        (
+            "Users",
+            Response::Users(vec![UserSummary {
+                user: name("billing"),
+                tags: vec![UserTag::Monitoring],
+                permissions: vec![(VirtualHost::default(), permissions())],
+            }]),
+        ),
         ("ProducerAttached", Response::ProducerAttached),
         (
             "Plan",
@@ -417,7 +483,30 @@ pub fn broker_frames() -> Vec<(&'static str, BrokerFrame)> {
                 frame_bytes_max: 16_842_752,
                 message_bytes_max: 16_777_216,
                 brokers: vec![address(1), address(2)],
+                proof: None,
             }),
+        ),
+        (
+            "WelcomeWithProof",
+            BrokerFrame::Welcome(Welcome {
+                version: 1,
+                cluster: cluster(),
+                broker: BrokerId(1),
+                heartbeat_ms: 10_000,
+                frame_bytes_max: 16_842_752,
+                message_bytes_max: 16_777_216,
+                brokers: vec![address(1)],
+                proof: Some(LoginData::from(
+                    "v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=".to_owned(),
+                )),
+            }),
+        ),
+        (
+            "Challenge",
+            BrokerFrame::Challenge(LoginData::from(
+                "r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096"
+                    .to_owned(),
+            )),
         ),
         ("Failure", BrokerFrame::Failure { id: RequestId(7), error: not_leader() }),
         (

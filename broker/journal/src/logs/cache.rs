@@ -22,6 +22,11 @@ impl Cache {
         Cache { bytes_max, bytes: 0, tails: HashMap::new(), order: VecDeque::new() }
     }
 
+    /// What all batches cost.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     /// Adds a batch behind the last one of its log.
     pub fn push(&mut self, batch: Batch) {
         let queue = batch.queue();

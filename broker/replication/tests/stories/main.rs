@@ -5,6 +5,7 @@ mod elections;
 mod forced;
 mod given;
 mod moves;
+mod stalls;
 
 use std::time::Duration;
 

@@ -121,3 +121,43 @@ async fn a_stopping_broker_says_goodbye() {
     world.shutdown.cancel();
     assert_eq!(world.goodbye().await.code, ErrorCode::ShuttingDown);
 }
+
+/// Over real sockets: what a client that is turned away reads.
+#[tokio::test]
+async fn whoever_is_turned_away_hears_why_and_gets_in_when_there_is_room() {
+    let world = World::new().await;
+    let bounds = crate::config::Bounds { handshakes_max: 1, ..Default::default() };
+    let limits = Limits { bounds, ..Limits::default() };
+    let service = Service::new(
+        world.around.catalog.clone(),
+        Arc::clone(&world.around.shard) as Arc<dyn ShardGate>,
+        Arc::clone(&world.around.peers) as Arc<dyn PeerGate>,
+        Arc::default(),
+        limits,
+        &timing(),
+    );
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let serving = tokio::spawn(serve(listener, service, unchanging(), world.shutdown.clone()));
+    let connect = || async {
+        let socket = tokio::net::TcpStream::connect(address).await.unwrap();
+        Framed::new(socket, FrameCodec::<BrokerFrame>::new(FrameLimits::CLIENT))
+    };
+    let mut silent = connect().await;
+    let mut turned_away = connect().await;
+    turned_away.send(ClientFrame::Hello(hello())).await.unwrap();
+    match turned_away.next().await.unwrap().unwrap() {
+        BrokerFrame::Goodbye(error) => {
+            assert_eq!(error.code, ErrorCode::TooManyHandshakes);
+            assert!(error.code.is_worth_retrying() && error.message.contains("handshakes-max"));
+        }
+        other => panic!("{other:?}"),
+    }
+    silent.send(ClientFrame::Hello(hello())).await.unwrap();
+    assert!(matches!(silent.next().await.unwrap().unwrap(), BrokerFrame::Welcome(_)));
+    let mut next = connect().await;
+    next.send(ClientFrame::Hello(hello())).await.unwrap();
+    assert!(matches!(next.next().await.unwrap().unwrap(), BrokerFrame::Welcome(_)));
+    world.shutdown.cancel();
+    serving.await.unwrap();
+}

@@ -1,8 +1,11 @@
 //! Stories of a connection: over an in-memory pipe, with a shard that only takes notes.
 
 mod admission;
+mod bounds;
 mod deliveries;
+mod login;
 mod publishing;
+mod secured;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -28,6 +31,7 @@ use tokio_util::sync::CancellationToken;
 use super::*;
 use crate::catalog::doubles::{PATIENCE, Surroundings, host, life, queue};
 use crate::config::{Limits, Timing};
+use crate::login::Origin;
 use crate::shard::input::{
     AttachConsumer, ConsumerSink, Lease, Leases, Promises, QueuePublish, ShardInput,
 };
@@ -39,6 +43,8 @@ const CONSUMER: ConsumerHandle = ConsumerHandle(1);
 struct World {
     around: Surroundings,
     orders: QueueId,
+    metrics: Arc<Metrics>,
+    service: Arc<Service>,
     client: Framed<DuplexStream, FrameCodec<BrokerFrame>>,
     requests: u64,
     shutdown: CancellationToken,
@@ -51,6 +57,7 @@ fn hello() -> Hello {
         client_name: "test".to_owned(),
         heartbeat_ms: 0,
         virtual_host: VirtualHost::default(),
+        login: None,
     }
 }
 
@@ -76,21 +83,32 @@ impl World {
     }
 
     async fn before_hello(timing: Timing, limits: Limits) -> World {
+        World::at_the_door(timing, limits, false, Origin::default()).await
+    }
+
+    async fn at_the_door(
+        timing: Timing,
+        limits: Limits,
+        login_required: bool,
+        origin: Origin,
+    ) -> World {
         let around = Surroundings::new().await;
         let orders = around.declare("orders").await;
+        let metrics: Arc<Metrics> = Arc::default();
         let service = Service::new(
             around.catalog.clone(),
             Arc::clone(&around.shard) as Arc<dyn ShardGate>,
             Arc::clone(&around.peers) as Arc<dyn PeerGate>,
-            Arc::default(),
+            Arc::clone(&metrics),
             limits,
             &timing,
         );
+        let service = Arc::new(service.with_login(login_required));
         let (ours, theirs) = tokio::io::duplex(256 * 1024);
         let shutdown = CancellationToken::new();
-        tokio::spawn(serve_connection(theirs, Arc::new(service), shutdown.clone()));
+        tokio::spawn(serve_connection(theirs, origin, Arc::clone(&service), shutdown.clone()));
         let client = Framed::new(ours, FrameCodec::new(FrameLimits::CLIENT));
-        World { around, orders, client, requests: 0, shutdown }
+        World { around, orders, metrics, service, client, requests: 0, shutdown }
     }
 
     async fn send(&mut self, frame: ClientFrame) {
@@ -219,6 +237,14 @@ fn attached() -> ConsumerAttached {
         held: Vec::new(),
         settled: Vec::new(),
     }
+}
+
+/// A configuration that stays as it is.
+fn unchanging() -> tokio::sync::watch::Receiver<Arc<crate::config::BrokerConfig>> {
+    let addresses = crate::config::Addresses { client: String::new(), peer: String::new() };
+    let id = bellwether_protocol::ids::BrokerId(1);
+    let config = crate::config::BrokerConfig::new(id, "unused".into(), addresses);
+    tokio::sync::watch::channel(Arc::new(config)).1
 }
 
 fn attach_consumer(name: &str) -> Request {

@@ -3,6 +3,7 @@
 mod evidence;
 mod exchange;
 mod lanes;
+mod secured;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -18,6 +19,7 @@ use bellwether_protocol::message::MessageBlock;
 use bellwether_protocol::names::{ExchangeName, RoutingKey};
 use bellwether_protocol::peer::{AppendRun, PeerHello, Purpose, Subscription};
 use bytes::Bytes;
+use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
@@ -94,6 +96,16 @@ impl Broker {
         cluster: ClusterId,
         outbox_bytes_max: usize,
     ) -> Broker {
+        Broker::secured(broker, shards, cluster, outbox_bytes_max, None).await
+    }
+
+    async fn secured(
+        broker: u32,
+        shards: usize,
+        cluster: ClusterId,
+        outbox_bytes_max: usize,
+        tls: Option<Arc<PeerTls>>,
+    ) -> Broker {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (me, mine) = watch::channel(Some(Me { life: life(broker, 1), ready: true }));
@@ -104,6 +116,7 @@ impl Broker {
             cluster,
             store: store(broker),
             promise: PROMISE,
+            tls,
             outbox_bytes_max,
             snapshot_bytes_per_second: 64 * 1024 * 1024,
         };
@@ -230,7 +243,7 @@ impl Played {
     async fn accepts(listener: &TcpListener, hello: &PeerHello) -> Played {
         let (stream, _) = listener.accept().await.unwrap();
         let mut framed = Framed::new(stream);
-        hello::welcome(&mut framed, hello).await.unwrap();
+        hello::welcome(&mut framed, hello, None).await.unwrap();
         Played { framed }
     }
 

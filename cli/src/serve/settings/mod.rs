@@ -2,6 +2,10 @@
 //! configuration file, and printed back by `--print-config`.
 
 pub mod docs;
+
+mod bounds;
+mod login;
+mod tls;
 mod watch;
 
 use std::path::PathBuf;
@@ -12,7 +16,10 @@ use bellwether_broker::config::{
 use bellwether_protocol::ids::BrokerId;
 use clap::Args;
 
+pub use tls::TlsSettings;
+
 use crate::values::{ByteSize, Span, SpanOrOff};
+pub use login::LoginSettings;
 
 /// What `serve` can be told. The name of a flag without its dashes is also the key in the
 /// configuration file, and in capitals behind BELLWETHER_ the environment variable.
@@ -61,6 +68,10 @@ pub struct Settings {
     #[command(flatten)]
     pub network: NetworkSettings,
     #[command(flatten)]
+    pub tls: TlsSettings,
+    #[command(flatten)]
+    pub login: LoginSettings,
+    #[command(flatten)]
     pub timing: TimingSettings,
     #[command(flatten)]
     pub storage: StorageSettings,
@@ -68,6 +79,8 @@ pub struct Settings {
     pub limits: LimitSettings,
     #[command(flatten)]
     pub watch: watch::WatchSettings,
+    #[command(flatten)]
+    pub bounds: bounds::BoundSettings,
 }
 
 /// Where this broker listens, and what others are told.
@@ -109,7 +122,7 @@ pub struct NetworkSettings {
     /// Needed for Prometheus and for probes.
     #[arg(long, value_name = "HOST:PORT", env = "BELLWETHER_ADMIN_LISTEN")]
     pub admin_listen: Option<String>,
-    /// Listen on other than loopback addresses, though there is no TLS and no login yet
+    /// Listen on other than loopback addresses without TLS, or without a login and without clients having to show certificates
     ///
     /// Whoever reaches those addresses may read and write everything.
     #[arg(long, env = "BELLWETHER_INSECURE", value_name = "BOOL", default_value = "false",
@@ -285,6 +298,8 @@ impl Settings {
         config.storage = self.storage.to_storage();
         config.limits = self.limits.to_limits();
         config.watch = self.watch.to_watch();
+        config.login_required = self.login.is_required(&self.network);
+        config.limits.bounds = self.bounds.to_bounds();
         if let Some(shards) = self.shards {
             config.shards = shards;
         }
@@ -339,6 +354,7 @@ impl LimitSettings {
             publish_bytes_in_flight_max: self.publish_bytes_in_flight_max.0,
             outbox_bytes_max: self.outbox_bytes_max.0,
             peer_window_bytes: self.peer_window_bytes.0,
+            ..Limits::default()
         }
     }
 }

@@ -1,0 +1,301 @@
+//! Who may connect: how many at once in all and from one address, how many that have not said hello, how many a second. What
+//! a stranger can take of the broker is decided here, before a byte of it is read.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bellwether_protocol::error::{ErrorBody, ErrorCode};
+use tokio::time::{Duration, Instant};
+
+use crate::config::Limits;
+use crate::memory::{Held, Pool};
+use crate::metrics::Metrics;
+
+/// A connection before its hello takes about so many bytes: its task, and a frame of the longest kind that is allowed then.
+const HANDSHAKE_BYTES: u64 = 8 * 1024;
+
+/// Connections that may be accepted at once after a pause, as a part of a second's worth.
+const BURST_PART: u32 = 4;
+
+/// Decides for all connections of a broker.
+#[derive(Debug)]
+pub struct Admission {
+    metrics: Arc<Metrics>,
+    present: Mutex<Present>,
+}
+
+#[derive(Debug)]
+struct Present {
+    most: Most,
+    all: Count,
+    /// Only addresses that are present.
+    by_address: HashMap<IpAddr, Count>,
+}
+
+/// What is allowed.
+#[derive(Clone, Copy, Debug)]
+struct Most {
+    connections: usize,
+    per_address: usize,
+    handshakes: usize,
+    handshakes_per_address: usize,
+}
+
+impl Most {
+    fn of(limits: &Limits) -> Most {
+        let per_address = limits.bounds.connections_per_address_max;
+        Most {
+            connections: limits.connections_max,
+            per_address: if per_address == 0 { usize::MAX } else { per_address },
+            handshakes: limits.bounds.handshakes_max,
+            handshakes_per_address: limits.bounds.handshakes_per_address_max,
+        }
+    }
+
+    fn check(&self, all: Count, here: Count, address: IpAddr) -> Result<(), ErrorBody> {
+        let refuse = |code, words| Err(ErrorBody::not_done(code, words));
+        if all.connections >= self.connections {
+            let most = self.connections;
+            let words = format!(
+                "this broker has {most} connections, the most that are allowed (connections-max); connect to another one"
+            );
+            return refuse(ErrorCode::TooManyConnections, words);
+        }
+        if here.connections >= self.per_address {
+            let most = self.per_address;
+            let words = format!(
+                "{address} has {most} connections to this broker, the most that are allowed from one address (connections-per-address-max); share them, or connect to another broker"
+            );
+            return refuse(ErrorCode::TooManyConnections, words);
+        }
+        if here.handshakes >= self.handshakes_per_address {
+            let most = self.handshakes_per_address;
+            let words = format!(
+                "{most} connections from {address} have not said hello, the most that are allowed from one address (handshakes-per-address-max); connect again in a moment"
+            );
+            return refuse(ErrorCode::TooManyHandshakes, words);
+        }
+        if all.handshakes >= self.handshakes {
+            let most = self.handshakes;
+            let words = format!(
+                "{most} connections to this broker have not said hello, the most that are allowed (handshakes-max); connect again in a moment"
+            );
+            return refuse(ErrorCode::TooManyHandshakes, words);
+        }
+        Ok(())
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Count {
+    connections: usize,
+    handshakes: usize,
+}
+
+impl Admission {
+    /// Nobody is present yet.
+    #[must_use]
+    pub fn new(limits: &Limits, metrics: Arc<Metrics>) -> Arc<Admission> {
+        let most = Most::of(limits);
+        let present = Present { most, all: Count::default(), by_address: HashMap::new() };
+        Arc::new(Admission { metrics, present: Mutex::new(present) })
+    }
+
+    /// For the next connections: those that are there stay.
+    pub fn reconfigure(&self, limits: &Limits) {
+        self.present().most = Most::of(limits);
+    }
+
+    fn present(&self) -> MutexGuard<'_, Present> {
+        self.present.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets a connection from `from` in, for as long as it holds what it gets.
+    ///
+    /// # Errors
+    /// What is used up and what is allowed, for the client to read.
+    pub fn admit(self: &Arc<Admission>, from: IpAddr) -> Result<Admitted, ErrorBody> {
+        let address = address_of(from);
+        let mut present = self.present();
+        let here = present.by_address.get(&address).copied().unwrap_or_default();
+        if let Err(refusal) = present.most.check(present.all, here, address) {
+            self.metrics.client_connections_refused.increment();
+            return Err(refusal);
+        }
+        present.all.add();
+        present.by_address.entry(address).or_default().add();
+        drop(present);
+        let held = Held::new(&self.metrics, Pool::Handshakes, HANDSHAKE_BYTES);
+        Ok(Admitted { admission: Arc::clone(self), address, handshake: Some(held) })
+    }
+
+    fn change(&self, address: IpAddr, change: impl Fn(&mut Count)) {
+        let mut present = self.present();
+        change(&mut present.all);
+        if let Some(here) = present.by_address.get_mut(&address) {
+            change(here);
+            // What is remembered of addresses is bounded by who is connected.
+            if here.connections == 0 {
+                present.by_address.remove(&address);
+            }
+        }
+    }
+}
+
+impl Count {
+    fn add(&mut self) {
+        self.connections += 1;
+        self.handshakes += 1;
+    }
+}
+
+/// The right to be connected. Given back when it is dropped.
+#[derive(Debug)]
+pub struct Admitted {
+    admission: Arc<Admission>,
+    address: IpAddr,
+    /// Until its hello.
+    handshake: Option<Held>,
+}
+
+impl Admitted {
+    /// It has said hello: it makes room for the next stranger.
+    pub fn greeted(&mut self) {
+        if self.handshake.take().is_some() {
+            self.admission.change(self.address, |count| count.handshakes -= 1);
+        }
+    }
+}
+
+impl Drop for Admitted {
+    fn drop(&mut self) {
+        self.greeted();
+        self.admission.change(self.address, |count| count.connections -= 1);
+    }
+}
+
+/// What counts as one address: of version 6 the network of 64 bits, of which whoever has one address has all.
+fn address_of(from: IpAddr) -> IpAddr {
+    match from.to_canonical() {
+        IpAddr::V6(address) if !address.is_loopback() => {
+            IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64))
+        }
+        address => address,
+    }
+}
+
+/// Spreads accepts over time: a bucket of tokens that fills at a rate.
+#[derive(Debug)]
+pub struct Pace {
+    per_second: u32,
+    tokens: f64,
+    at: Instant,
+}
+
+impl Pace {
+    /// A full bucket; 0: no limit.
+    #[must_use]
+    pub fn new(per_second: u32) -> Pace {
+        Pace { per_second, tokens: f64::from(burst(per_second)), at: Instant::now() }
+    }
+
+    /// When the next may be accepted, if not at once; takes a token.
+    pub fn next(&mut self) -> Option<Instant> {
+        if self.per_second == 0 {
+            return None;
+        }
+        let now = Instant::now();
+        let rate = f64::from(self.per_second);
+        let since = now.saturating_duration_since(self.at).as_secs_f64();
+        self.at = now;
+        self.tokens = (self.tokens + since * rate).min(f64::from(burst(self.per_second))) - 1.0;
+        (self.tokens < 0.0).then(|| now + Duration::from_secs_f64(-self.tokens / rate))
+    }
+}
+
+fn burst(per_second: u32) -> u32 {
+    per_second.div_ceil(BURST_PART)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Bounds;
+
+    const A: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1));
+    const B: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 2));
+
+    fn admission(connections_max: usize, bounds: Bounds) -> Arc<Admission> {
+        Admission::new(&Limits { connections_max, bounds, ..Limits::default() }, Arc::default())
+    }
+
+    fn refused(admission: &Arc<Admission>, from: IpAddr) -> ErrorBody {
+        admission.admit(from).expect_err("one too many")
+    }
+
+    #[test]
+    fn strangers_of_one_address_leave_room_for_those_of_another() {
+        let bounds =
+            Bounds { handshakes_max: 3, handshakes_per_address_max: 2, ..Bounds::default() };
+        let admission = admission(10, bounds);
+        let mut first = admission.admit(A).unwrap();
+        let _second = admission.admit(A).unwrap();
+        let error = refused(&admission, A);
+        assert_eq!(error.code, ErrorCode::TooManyHandshakes);
+        assert!(error.message.contains("2 connections from 10.0.0.1"), "{}", error.message);
+        let _third = admission.admit(B).unwrap();
+        assert!(refused(&admission, B).message.contains("handshakes-max"));
+        // Who says hello makes room for the next.
+        first.greeted();
+        let _fourth = admission.admit(B).unwrap();
+        assert_eq!(admission.metrics.memory.held(Pool::Handshakes).get(), 3 * HANDSHAKE_BYTES);
+        assert_eq!(admission.metrics.client_connections_refused.get(), 2);
+    }
+
+    #[test]
+    fn connections_are_counted_until_they_are_gone_and_nothing_is_remembered_of_them() {
+        let bounds = Bounds { connections_per_address_max: 2, ..Bounds::default() };
+        let admission = admission(3, bounds);
+        let mut held = vec![admission.admit(A).unwrap(), admission.admit(A).unwrap()];
+        held.iter_mut().for_each(Admitted::greeted);
+        let error = refused(&admission, A);
+        assert_eq!(error.code, ErrorCode::TooManyConnections);
+        assert!(error.message.contains("connections-per-address-max"), "{}", error.message);
+        held.push(admission.admit(B).unwrap());
+        assert!(refused(&admission, B).message.contains("has 3 connections"));
+        held.clear();
+        assert!(admission.present().by_address.is_empty());
+        assert_eq!(admission.metrics.memory.total(), 0);
+        admission.admit(A).unwrap();
+    }
+
+    #[test]
+    fn a_network_of_version_6_is_one_address_and_a_mapped_one_is_of_version_4() {
+        let of = |text: &str| address_of(text.parse().unwrap());
+        assert_eq!(of("2001:db8:1:2:3::4"), of("2001:db8:1:2::9"));
+        assert_ne!(of("2001:db8:1:2::9"), of("2001:db8:1:3::9"));
+        assert_eq!(of("::ffff:10.0.0.1"), A);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn accepts_come_in_a_burst_and_then_at_their_rate() {
+        let mut pace = Pace::new(100);
+        for _ in 0..25 {
+            assert_eq!(pace.next(), None);
+        }
+        let began = Instant::now();
+        for _ in 0..50 {
+            if let Some(at) = pace.next() {
+                tokio::time::sleep_until(at).await;
+            }
+        }
+        let took = began.elapsed();
+        assert!(
+            took >= Duration::from_millis(490) && took < Duration::from_millis(600),
+            "{took:?}"
+        );
+        let mut free = Pace::new(0);
+        assert!((0..10_000).all(|_| free.next().is_none()));
+    }
+}

@@ -1,0 +1,210 @@
+//! The settings of TLS: for clients, between brokers, and with ZooKeeper.
+
+use std::path::PathBuf;
+
+use bellwether_broker::tls::Tls;
+use bellwether_coordinator::zookeeper::ZooKeeperTls;
+use bellwether_protocol::ids::{BrokerId, ClusterId};
+use bellwether_tls::{ClientCertificates, Files};
+use clap::Args;
+use uuid::Uuid;
+
+use crate::outcome::Failure;
+
+/// Certificates and keys, all in PEM files. They are looked at every few seconds: new ones need no restart.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "TLS")]
+pub struct TlsSettings {
+    /// Certificate of the port for clients, with those that lead to its authority; clients then have to speak TLS
+    #[arg(long, value_name = "FILE", env = "BELLWETHER_TLS_CERT")]
+    pub tls_cert: Option<PathBuf>,
+    /// Its key
+    #[arg(long, value_name = "FILE", env = "BELLWETHER_TLS_KEY")]
+    pub tls_key: Option<PathBuf>,
+    /// Authorities of clients' certificates; clients are then asked for one
+    #[arg(long, value_name = "FILE", env = "BELLWETHER_TLS_CLIENT_CA")]
+    pub tls_client_ca: Option<PathBuf>,
+    /// Whether clients have to show a certificate [default: required with --tls-client-ca]
+    #[arg(long, value_name = "WHETHER", env = "BELLWETHER_TLS_CLIENT_CERT")]
+    pub tls_client_cert: Option<ClientCert>,
+    /// Certificate of this broker for other brokers: it names the broker and the cluster; brokers then have to speak TLS
+    #[arg(long, value_name = "FILE", env = "BELLWETHER_PEER_TLS_CERT")]
+    pub peer_tls_cert: Option<PathBuf>,
+    /// Its key
+    #[arg(long, value_name = "FILE", env = "BELLWETHER_PEER_TLS_KEY")]
+    pub peer_tls_key: Option<PathBuf>,
+    /// Authorities of brokers' certificates
+    #[arg(long, value_name = "FILE", env = "BELLWETHER_PEER_TLS_CA")]
+    pub peer_tls_ca: Option<PathBuf>,
+    /// The cluster's id: it is founded with it, and another one is refused [default: as in --peer-tls-cert, or any]
+    #[arg(long, value_name = "UUID", env = "BELLWETHER_CLUSTER_ID")]
+    pub cluster_id: Option<Uuid>,
+    /// Authorities of the ZooKeeper servers' certificates; ZooKeeper then has to speak TLS
+    #[arg(long, value_name = "FILE", env = "BELLWETHER_ZOOKEEPER_TLS_CA")]
+    pub zookeeper_tls_ca: Option<PathBuf>,
+    /// Certificate to show to ZooKeeper
+    #[arg(long, value_name = "FILE", env = "BELLWETHER_ZOOKEEPER_TLS_CERT")]
+    pub zookeeper_tls_cert: Option<PathBuf>,
+    /// Its key
+    #[arg(long, value_name = "FILE", env = "BELLWETHER_ZOOKEEPER_TLS_KEY")]
+    pub zookeeper_tls_key: Option<PathBuf>,
+}
+
+/// Whether clients have to show a certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum ClientCert {
+    /// Nobody is taken without.
+    Required,
+    /// Who shows one has to show a good one.
+    Optional,
+}
+
+impl TlsSettings {
+    /// What clients are asked for.
+    pub fn client_certificates(&self) -> ClientCertificates {
+        match (&self.tls_client_ca, self.tls_client_cert) {
+            (None, _) => ClientCertificates::Ignored,
+            (Some(_), Some(ClientCert::Optional)) => ClientCertificates::Optional,
+            (Some(_), Some(ClientCert::Required) | None) => ClientCertificates::Required,
+        }
+    }
+
+    /// Reads the certificates of both ports.
+    pub fn open(&self, broker: BrokerId) -> Result<Tls, Failure> {
+        let mut tls = Tls::default();
+        let client = [("--tls-cert", &self.tls_cert), ("--tls-key", &self.tls_key)];
+        match together(client)? {
+            Some([certificate, key]) => {
+                let files = Files { certificate, key, ca: self.tls_client_ca.clone() };
+                let certificates = self.client_certificates();
+                tls = tls.with_client(files, certificates).map_err(|error| of("--tls-…", error))?;
+            }
+            None if self.tls_client_ca.is_some() => {
+                return Err(Failure::usage(
+                    "--tls-client-ca asks for clients' certificates, which needs TLS: give --tls-cert FILE and --tls-key FILE too",
+                ));
+            }
+            None => {}
+        }
+        if self.tls_client_cert.is_some() && self.tls_client_ca.is_none() {
+            return Err(Failure::usage(
+                "--tls-client-cert says whether clients have to show a certificate, and --tls-client-ca FILE, whose certificates those are, is missing",
+            ));
+        }
+        let peer = [
+            ("--peer-tls-cert", &self.peer_tls_cert),
+            ("--peer-tls-key", &self.peer_tls_key),
+            ("--peer-tls-ca", &self.peer_tls_ca),
+        ];
+        if let Some([certificate, key, ca]) = together(peer)? {
+            let files = Files { certificate, key, ca: Some(ca) };
+            tls = tls.with_peer(files, broker).map_err(|error| of("--peer-tls-…", error))?;
+        }
+        Ok(tls)
+    }
+
+    /// The cluster that this broker is to be of: what was said, and what its certificate says.
+    pub fn cluster(&self, tls: &Tls) -> Result<Option<ClusterId>, Failure> {
+        match (self.cluster_id.map(ClusterId), tls.cluster()) {
+            (Some(said), Some(certified)) if said != certified => Err(Failure::usage(format!(
+                "--cluster-id is {said}, and the certificate of --peer-tls-cert is for cluster {certified}: give the one or the other"
+            ))),
+            (said, certified) => Ok(said.or(certified)),
+        }
+    }
+
+    /// How ZooKeeper is spoken to.
+    pub fn zookeeper(&self) -> Result<Option<ZooKeeperTls>, Failure> {
+        let identity = [
+            ("--zookeeper-tls-cert", &self.zookeeper_tls_cert),
+            ("--zookeeper-tls-key", &self.zookeeper_tls_key),
+        ];
+        let identity = together(identity)?.map(|[certificate, key]| (certificate, key));
+        match (&self.zookeeper_tls_ca, identity) {
+            (None, None) => Ok(None),
+            (None, Some(_)) => Err(Failure::usage(
+                "--zookeeper-tls-cert needs --zookeeper-tls-ca FILE, the authorities of the ZooKeeper servers' certificates",
+            )),
+            (Some(ca), identity) => ZooKeeperTls::open(ca.clone(), identity)
+                .map(Some)
+                .map_err(|error| of("--zookeeper-tls-…", error)),
+        }
+    }
+}
+
+fn of(flags: &str, error: impl std::fmt::Display) -> Failure {
+    Failure::usage(format!("{flags}: {error}"))
+}
+
+/// Settings that only work together: all of them, or none.
+fn together<const N: usize>(
+    settings: [(&str, &Option<PathBuf>); N],
+) -> Result<Option<[PathBuf; N]>, Failure> {
+    let given = settings.iter().filter(|(_, path)| path.is_some()).count();
+    if given != 0 && given != N {
+        let missing: Vec<String> = settings
+            .iter()
+            .filter(|(_, path)| path.is_none())
+            .map(|(flag, _)| format!("{flag} FILE"))
+            .collect();
+        let (there, _) = settings.iter().find(|(_, path)| path.is_some()).expect("one is given");
+        return Err(Failure::usage(format!("{there} needs {} too", missing.join(" and "))));
+    }
+    if given == 0 {
+        return Ok(None);
+    }
+    Ok(Some(settings.map(|(_, path)| path.clone().unwrap_or_default())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn usage<T: std::fmt::Debug>(failed: Result<T, Failure>) -> String {
+        match failed {
+            Err(Failure::Usage(words)) => words,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_is_given_by_halves_is_refused_with_the_other_half_named() {
+        let file = || Some(PathBuf::from("x.pem"));
+        let open = |settings: TlsSettings| usage(settings.open(BrokerId(1)));
+        let default = TlsSettings::default;
+        let error = open(TlsSettings { tls_cert: file(), ..default() });
+        assert_eq!(error, "--tls-cert needs --tls-key FILE too");
+        let error = open(TlsSettings { peer_tls_key: file(), ..default() });
+        assert_eq!(error, "--peer-tls-key needs --peer-tls-cert FILE and --peer-tls-ca FILE too");
+        let error = open(TlsSettings { tls_client_ca: file(), ..default() });
+        assert!(error.contains("--tls-cert FILE"), "{error}");
+        let optional = Some(ClientCert::Optional);
+        let error = open(TlsSettings { tls_client_cert: optional, ..default() });
+        assert!(error.contains("--tls-client-ca FILE"), "{error}");
+        let error = usage(
+            TlsSettings { zookeeper_tls_cert: file(), zookeeper_tls_key: file(), ..default() }
+                .zookeeper(),
+        );
+        assert!(error.contains("--zookeeper-tls-ca FILE"), "{error}");
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_is_named() {
+        let file = || Some(PathBuf::from("/nowhere/x.pem"));
+        let settings = TlsSettings { tls_cert: file(), tls_key: file(), ..TlsSettings::default() };
+        let error = usage(settings.open(BrokerId(1)));
+        assert!(error.contains("--tls-") && error.contains("/nowhere/x.pem"), "{error}");
+    }
+
+    #[test]
+    fn clients_have_to_show_a_certificate_once_there_is_an_authority_unless_it_is_optional() {
+        let ca = Some(PathBuf::from("ca.pem"));
+        let with = |tls_client_ca, tls_client_cert| {
+            TlsSettings { tls_client_ca, tls_client_cert, ..TlsSettings::default() }
+                .client_certificates()
+        };
+        assert_eq!(with(None, None), ClientCertificates::Ignored);
+        assert_eq!(with(ca.clone(), None), ClientCertificates::Required);
+        assert_eq!(with(ca, Some(ClientCert::Optional)), ClientCertificates::Optional);
+    }
+}

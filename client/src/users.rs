@@ -1,0 +1,88 @@
+//! What administrators do with users.
+
+use bellwether_protocol::client::{Permissions, Request, Response, UserSummary, UserTag};
+use bellwether_protocol::names::{UserName, VirtualHost};
+use bellwether_protocol::scram::{Credentials, Password};
+
+use crate::client::{Client, unexpected};
+use crate::error::{QueryError, Trouble, UserError};
+
+impl Client {
+    /// Makes a user who may do nothing yet. The password stays here: what is sent can check it and not make it.
+    ///
+    /// # Errors
+    /// [`UserError`].
+    pub async fn add_user(
+        &self,
+        user: &UserName,
+        password: &Password,
+        tags: Vec<UserTag>,
+    ) -> Result<(), UserError> {
+        let (user, credentials) = (user.clone(), derive(password).await?);
+        self.done(Request::AddUser { user, credentials, tags }).await
+    }
+
+    /// Gives a user another password. Connections by the old one end.
+    ///
+    /// # Errors
+    /// [`UserError`].
+    pub async fn set_password(
+        &self,
+        user: &UserName,
+        password: &Password,
+    ) -> Result<(), UserError> {
+        let (user, credentials) = (user.clone(), derive(password).await?);
+        self.done(Request::SetPassword { user, credentials }).await
+    }
+
+    /// Deletes a user. Its connections end.
+    ///
+    /// # Errors
+    /// [`UserError`].
+    pub async fn delete_user(&self, user: &UserName) -> Result<(), UserError> {
+        // Asked again after a lost answer it would be "no such user".
+        match self.ask_once(Request::DeleteUser { user: user.clone() }).await? {
+            Response::Done => Ok(()),
+            other => Err(unexpected(&other).into()),
+        }
+    }
+
+    /// All users, in order of name.
+    ///
+    /// # Errors
+    /// [`QueryError`].
+    pub async fn users(&self) -> Result<Vec<UserSummary>, QueryError> {
+        match self.ask(Request::ListUsers).await? {
+            Response::Users(users) => Ok(users),
+            other => Err(unexpected(&other).into()),
+        }
+    }
+
+    /// Says what a user may do in a virtual host; `None`: nothing. Holds for connections that are open, too.
+    ///
+    /// # Errors
+    /// [`UserError`].
+    pub async fn set_permissions(
+        &self,
+        user: &UserName,
+        virtual_host: &VirtualHost,
+        permissions: Option<Permissions>,
+    ) -> Result<(), UserError> {
+        let (user, virtual_host) = (user.clone(), virtual_host.clone());
+        self.done(Request::SetPermissions { user, virtual_host, permissions }).await
+    }
+
+    async fn done(&self, request: Request) -> Result<(), UserError> {
+        match self.ask(request).await? {
+            Response::Done => Ok(()),
+            other => Err(unexpected(&other).into()),
+        }
+    }
+}
+
+async fn derive(password: &Password) -> Result<Credentials, UserError> {
+    let password = password.clone();
+    let derived =
+        tokio::task::spawn_blocking(move || Credentials::derive(&password, rand::random()));
+    derived.await.map_err(|error| Trouble::Unknown(error.to_string()).into())
+}

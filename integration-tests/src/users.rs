@@ -1,0 +1,25 @@
+//! Users made with the command line, directly at the ensemble: how the first ones of a cluster are.
+
+use anyhow::{Context, Result, ensure};
+use tokio::process::Command;
+
+use crate::binary;
+
+/// Runs `bellwether user` with these arguments; gives what it says. A password goes in by standard input.
+pub async fn user(arguments: &[&str], password: Option<&str>) -> Result<String> {
+    let mut command = Command::new(binary::bellwether()?);
+    command.arg("user").args(arguments).env_remove("BELLWETHER_BIN").kill_on_drop(true);
+    command.stdin(std::process::Stdio::piped());
+    command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+    let mut child = command.spawn()?;
+    let mut stdin = child.stdin.take().context("standard input is a pipe")?;
+    if let Some(password) = password {
+        tokio::io::AsyncWriteExt::write_all(&mut stdin, format!("{password}\n").as_bytes()).await?;
+    }
+    drop(stdin);
+    let output = child.wait_with_output().await?;
+    let (said, errors) =
+        (String::from_utf8(output.stdout)?, String::from_utf8_lossy(&output.stderr).into_owned());
+    ensure!(output.status.success(), "user {arguments:?}: {}: {said}{errors}", output.status);
+    Ok(said)
+}

@@ -1,0 +1,143 @@
+//! A cluster that speaks TLS everywhere: with clients, between brokers, and with ZooKeeper.
+
+use std::time::Duration;
+
+use bellwether_client::{Client, ConnectError, TlsOptions};
+use bellwether_integration_tests::broker::BrokerOptions;
+use bellwether_integration_tests::certificates::{A_DAY, Certificates};
+use bellwether_integration_tests::cluster::{Cluster, Setup};
+use bellwether_integration_tests::eventually::eventually;
+
+use super::story::{PATIENCE, Story, body};
+
+async fn secured(certificates: &Certificates) -> Story {
+    let arguments = certificates.flags();
+    let setup = Setup {
+        options: BrokerOptions { arguments, ..BrokerOptions::default() },
+        tls: Some(certificates.client()),
+        zookeeper_tls: Some((certificates.path("zookeeper.pem"), certificates.path("ca.crt"))),
+        servers: 1,
+        ..Setup::default()
+    };
+    let cluster = Cluster::start_with(setup).await.unwrap();
+    let driver = cluster.driver().await.unwrap();
+    Story { cluster, driver }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_tls_on_every_port_a_killed_leader_loses_nothing_that_was_confirmed() {
+    let certificates = Certificates::for_brokers(3).unwrap();
+    let mut story = secured(&certificates).await;
+    story.queue("orders").await;
+    let confirmed = story.publish("orders", 2_000).await;
+    let killed = story.cluster.kill_leader_of("orders").await.unwrap();
+    story.led_by_another("orders", killed).await;
+    assert_eq!(story.drain("orders").await, confirmed);
+    story.cluster.start_brokers().await.unwrap();
+    story.cluster.whole(&["orders"]).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn certificates_replaced_under_load_drop_no_connection_and_bad_ones_are_kept_out() {
+    let certificates = Certificates::for_brokers(3).unwrap();
+    let mut story = secured(&certificates).await;
+    story.queue("orders").await;
+    let opened = async |story: &mut Story| {
+        let mut sum = 0.0;
+        for broker in story.cluster.brokers() {
+            sum += broker.metric("bellwether_client_connections_opened_total").await.unwrap();
+        }
+        sum
+    };
+    let addresses = story.cluster.addresses();
+    let mut before = Vec::new();
+    for address in &addresses {
+        before.push(certificates.serial_at(address).await.unwrap());
+    }
+    let sender = story.driver.producer("renewal", "", "orders", 100).await.unwrap();
+    sender.confirm(body(0)).await.unwrap();
+    let links = opened(&mut story).await;
+
+    for broker in 1..=3 {
+        certificates.renew_broker(broker, A_DAY).unwrap();
+    }
+    for (address, before) in addresses.iter().zip(&before) {
+        let renewed = eventually("the new certificate", PATIENCE, async || {
+            sender.confirm(body(1)).await.map_err(|failure| anyhow::anyhow!(failure.why))?;
+            anyhow::ensure!(certificates.serial_at(address).await? != *before, "still the old one");
+            Ok(())
+        });
+        renewed.await.unwrap();
+    }
+    sender.confirm(body(2)).await.unwrap();
+    assert_eq!(opened(&mut story).await, links, "a client had to connect again");
+
+    std::fs::write(certificates.path("broker-1.crt"), "no certificate").unwrap();
+    let kept = certificates.serial_at(&addresses[0]).await.unwrap();
+    let refused = eventually("the bad file to be noticed", PATIENCE, async || {
+        let failed = story.cluster.broker(1).metric("bellwether_tls_reload_failed").await?;
+        anyhow::ensure!(failed == 1.0, "not yet");
+        Ok(())
+    });
+    refused.await.unwrap();
+    assert!(story.cluster.broker(1).logged().unwrap().contains("BEGIN CERTIFICATE"));
+    assert_eq!(certificates.serial_at(&addresses[0]).await.unwrap(), kept);
+    sender.confirm(body(3)).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_hears_what_is_wrong_with_its_connection() {
+    let certificates = Certificates::for_brokers(3).unwrap();
+    let stranger = Certificates::for_brokers(1).unwrap();
+    let mut story = secured(&certificates).await;
+    let address = story.cluster.broker(1).address();
+
+    let plain = refused(&address, None).await;
+    assert!(plain.contains("speaks TLS") && plain.contains("610"), "{plain}");
+    let untrusting = refused(&address, Some(stranger.client())).await;
+    assert!(untrusting.contains("--tls-ca FILE"), "{untrusting}");
+    let anonymous = refused(&address, Some(certificates.anonymous())).await;
+    assert!(anonymous.contains("asks for a certificate"), "{anonymous}");
+    let untrusted =
+        certificates.anonymous().certificate(stranger.path("test.crt"), stranger.path("test.key"));
+    let untrusted = refused(&address, Some(untrusted)).await;
+    assert!(
+        untrusted.contains("does not trust") || untrusted.contains("does not accept"),
+        "{untrusted}"
+    );
+    let misnamed = certificates.client().server_name("elsewhere.example");
+    let misnamed = refused(&address, Some(misnamed)).await;
+    assert!(
+        misnamed.contains("--tls-server-name") && misnamed.contains("elsewhere.example"),
+        "{misnamed}"
+    );
+}
+
+/// Nothing is secured here, and TLS is expected.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_speaks_tls_hears_that_a_plain_port_does_not() {
+    let certificates = Certificates::for_brokers(1).unwrap();
+    let mut story = Story::begins().await;
+    let address = story.cluster.broker(1).address();
+    let words = refused(&address, Some(certificates.client())).await;
+    assert!(words.contains("does not answer in TLS"), "{words}");
+    let logged = eventually("the broker to say so", PATIENCE, async || {
+        let log = story.cluster.broker(1).logged()?;
+        anyhow::ensure!(log.contains("this port does not speak TLS"), "{log}");
+        Ok(())
+    });
+    logged.await.unwrap();
+}
+
+async fn refused(address: &str, tls: Option<TlsOptions>) -> String {
+    let mut builder = Client::builder().deadline(Duration::from_secs(20));
+    if let Some(tls) = tls {
+        builder = builder.tls(tls);
+    }
+    match builder.connect([address]).await {
+        Err(error @ (ConnectError::Insecure { .. } | ConnectError::Refused { .. })) => {
+            error.to_string()
+        }
+        other => panic!("{other:?}"),
+    }
+}
