@@ -13,7 +13,7 @@ use bellwether_broker::config::{
 use bellwether_protocol::ids::BrokerId;
 use clap::Args;
 
-pub use tls::TlsSettings;
+pub use tls::{TlsSettings, ZooKeeperTlsArgs};
 
 use crate::values::{ByteSize, Span, SpanOrOff};
 pub use login::LoginSettings;
@@ -91,7 +91,7 @@ pub struct NetworkSettings {
     /// Where /metrics, /healthz and /readyz are served [default: nowhere]
     #[arg(long, value_name = "HOST:PORT", env = "BELLWETHER_ADMIN_LISTEN")]
     pub admin_listen: Option<String>,
-    /// Listen on other than loopback addresses without TLS, or without clients having to show certificates
+    /// Listen on other than loopback addresses without TLS, or where clients need neither log in nor show certificates
     #[arg(long, env = "BELLWETHER_INSECURE", value_name = "BOOL", default_value = "false",
           default_missing_value = "true", num_args = 0..=1, require_equals = true, hide_possible_values = true)]
     pub insecure: bool,
