@@ -19,6 +19,7 @@ use super::login::new_password;
 use super::table::{listed, print_json, print_line, print_table, table};
 use crate::outcome::Failure;
 use crate::serve::coordination::digest;
+use crate::serve::settings::ZooKeeperTlsArgs;
 
 /// Session time-out asked of ZooKeeper: long enough for one change on a busy ensemble.
 const SESSION_TIMEOUT: Duration = Duration::from_secs(10);
@@ -40,6 +41,8 @@ pub struct UserArgs {
         hide_env_values = true
     )]
     zookeeper_auth: Option<String>,
+    #[command(flatten)]
+    zookeeper_tls: ZooKeeperTlsArgs,
     #[command(flatten)]
     client: ClientArgs,
 }
@@ -233,6 +236,10 @@ async fn session(args: &UserArgs) -> Result<Option<Arc<dyn Coordinator>>, Failur
         .map_err(|error| Failure::usage(format!("--zookeeper: {error}")))?;
     let config = match &args.zookeeper_auth {
         Some(auth) => config.with_digest(digest(auth)?),
+        None => config,
+    };
+    let config = match args.zookeeper_tls.open()? {
+        Some(tls) => config.with_tls(tls),
         None => config,
     };
     let connected =

@@ -142,7 +142,7 @@ fn resolve(flag: &'static str, given: &str) -> Result<SocketAddr, AddressError> 
 /// Checks all addresses, then binds them.
 pub async fn bind(settings: &Settings, tls: Tls) -> Result<(Listeners, Addresses), AddressError> {
     let certificates = settings.tls.client_certificates();
-    let login = settings.login.is_required(&settings.network);
+    let login = settings.login.is_required(&settings.network, settings.tls.tls_cert.is_some());
     let settings = &settings.network;
     let client = Door {
         flag: "--listen",

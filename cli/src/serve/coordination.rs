@@ -28,7 +28,7 @@ pub fn connector(args: &ServeArgs) -> Result<Arc<dyn Connector>, Failure> {
         Some(auth) => config.with_digest(digest(auth)?),
         None => config,
     };
-    let config = match args.settings.tls.zookeeper()? {
+    let config = match args.settings.tls.zookeeper.open()? {
         Some(tls) => config.with_tls(tls),
         None => config,
     };

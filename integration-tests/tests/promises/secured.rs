@@ -7,19 +7,24 @@ use bellwether_integration_tests::broker::BrokerOptions;
 use bellwether_integration_tests::certificates::{A_DAY, Certificates};
 use bellwether_integration_tests::cluster::{Cluster, Setup};
 use bellwether_integration_tests::eventually::eventually;
+use bellwether_integration_tests::users::user;
 
 use super::story::{PATIENCE, Story, body};
 
-async fn secured(certificates: &Certificates) -> Story {
-    let arguments = certificates.flags();
-    let setup = Setup {
+fn setup(certificates: &Certificates, more: &[&str]) -> Setup {
+    let mut arguments = certificates.flags();
+    arguments.extend(more.iter().map(|flag| (*flag).to_owned()));
+    Setup {
         options: BrokerOptions { arguments, ..BrokerOptions::default() },
         tls: Some(certificates.client()),
         zookeeper_tls: Some((certificates.path("zookeeper.pem"), certificates.path("ca.crt"))),
         servers: 1,
         ..Setup::default()
-    };
-    let cluster = Cluster::start_with(setup).await.unwrap();
+    }
+}
+
+async fn secured(certificates: &Certificates) -> Story {
+    let cluster = Cluster::start_with(setup(certificates, &[])).await.unwrap();
     let driver = cluster.driver().await.unwrap();
     Story { cluster, driver }
 }
@@ -111,6 +116,31 @@ async fn a_client_hears_what_is_wrong_with_its_connection() {
         misnamed.contains("--tls-server-name") && misnamed.contains("elsewhere.example"),
         "{misnamed}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_a_login_is_required_a_certificate_is_not_enough_and_the_first_user_is_made_over_tls()
+{
+    let certificates = Certificates::for_brokers(3).unwrap();
+    let setup = setup(&certificates, &["--login", "required"]);
+    let cluster = Cluster::start_with(setup).await.unwrap();
+    let address = cluster.addresses()[0].clone();
+    let anybody = refused(&address, Some(certificates.client())).await;
+    assert!(anybody.contains("log in with") && anybody.contains("108"), "{anybody}");
+
+    let path = |name| certificates.path(name).display().to_string();
+    let (ca, certificate, key) = (path("ca.crt"), path("test.crt"), path("test.key"));
+    let add = ["add", "root", "--tag", "administrator", "--zookeeper", &cluster.zookeeper()];
+    let tls = ["--zookeeper-tls-ca", &ca, "--zookeeper-tls-cert", &certificate];
+    let add = [&add[..], &tls[..], &["--zookeeper-tls-key", &key][..]].concat();
+    user(&add, Some("the first")).await.unwrap();
+
+    let root = eventually("root to be known", PATIENCE, async || {
+        let builder = Client::builder().tls(certificates.client()).login("root", "the first");
+        Ok(builder.deadline(PATIENCE).connect(cluster.addresses()).await?)
+    });
+    let users = root.await.unwrap().users().await.unwrap();
+    assert!(users.iter().any(|user| user.user.as_str() == "root"), "{users:?}");
 }
 
 /// Nothing is secured here, and TLS is expected.

@@ -1,5 +1,6 @@
 //! TLS in front of a connection: over real sockets, since what is looked at first is the first byte of a socket.
 
+use bellwether_protocol::client::{EXTERNAL, LoginStart};
 use bellwether_tls::make::{Authority, Pair};
 use bellwether_tls::rustls::ClientConfig;
 use bellwether_tls::tokio_rustls::TlsConnector;
@@ -32,6 +33,14 @@ impl Drop for Port {
 
 impl Port {
     async fn opens(certificates: Option<ClientCertificates>, timing: Timing) -> Port {
+        Port::opens_within(certificates, timing, Limits::default()).await
+    }
+
+    async fn opens_within(
+        certificates: Option<ClientCertificates>,
+        timing: Timing,
+        limits: Limits,
+    ) -> Port {
         let authority = Authority::new("test authority", LASTS).unwrap();
         let folder = TempDir::new().unwrap();
         std::fs::write(folder.path().join("ca.crt"), &authority.pair().certificate).unwrap();
@@ -47,7 +56,7 @@ impl Port {
             Arc::clone(&around.shard) as Arc<dyn ShardGate>,
             Arc::clone(&around.peers) as Arc<dyn PeerGate>,
             Arc::default(),
-            Limits::default(),
+            limits,
             &timing,
         );
         let service = service.with_tls(tls);
@@ -67,11 +76,19 @@ impl Port {
 
     /// What the broker says to a hello that comes over TLS.
     async fn greets(&self, config: Arc<ClientConfig>) -> Result<BrokerFrame, String> {
+        self.answers(config, hello()).await
+    }
+
+    async fn answers(
+        &self,
+        config: Arc<ClientConfig>,
+        hello: Hello,
+    ) -> Result<BrokerFrame, String> {
         let socket = TcpStream::connect(self.address).await.unwrap();
         let connecting =
             TlsConnector::from(config).connect("localhost".try_into().unwrap(), socket);
         let stream = connecting.await.map_err(|error| error.to_string())?;
-        greets(stream).await
+        answers(stream, hello).await
     }
 }
 
@@ -86,8 +103,15 @@ async fn greets<S>(stream: S) -> Result<BrokerFrame, String>
 where
     S: AsyncRead + tokio::io::AsyncWrite + Unpin,
 {
+    answers(stream, hello()).await
+}
+
+async fn answers<S>(stream: S, hello: Hello) -> Result<BrokerFrame, String>
+where
+    S: AsyncRead + tokio::io::AsyncWrite + Unpin,
+{
     let mut client = Framed::new(stream, FrameCodec::<BrokerFrame>::new(FrameLimits::CLIENT));
-    client.send(ClientFrame::Hello(hello())).await.map_err(|error| error.to_string())?;
+    client.send(ClientFrame::Hello(hello)).await.map_err(|error| error.to_string())?;
     let said = timeout(PATIENCE, client.next()).await.expect("the broker answers in time");
     said.ok_or_else(|| "closed".to_owned())?.map_err(|error| error.to_string())
 }
@@ -122,6 +146,39 @@ async fn where_a_certificate_is_required_nobody_is_taken_without() {
     let stranger = stranger.client("billing", LASTS).unwrap();
     let error = port.greets(port.client(Some(&stranger))).await.unwrap_err();
     assert!(error.contains("alert"), "{error}");
+}
+
+#[tokio::test]
+async fn a_login_by_certificate_takes_the_name_that_tls_has_verified() {
+    let port = Port::opens(Some(ClientCertificates::Optional), timing()).await;
+    let external =
+        LoginStart { mechanism: EXTERNAL.to_owned(), initial_response: String::new().into() };
+    let by = || Hello { login: Some(external.clone()), ..hello() };
+    let error = goodbye(port.answers(port.client(None), by()).await);
+    assert_eq!(error.code, ErrorCode::LoginRequired, "there is no certificate");
+    let known = port.authority.client("nobody", LASTS).unwrap();
+    let error = goodbye(port.answers(port.client(Some(&known)), by()).await);
+    assert_eq!(error.code, ErrorCode::LoginRefused, "there is one, and no such user");
+}
+
+/// A TLS handshake costs more than any frame before the hello: nobody gets one who was not admitted.
+#[tokio::test]
+async fn who_waits_in_the_tls_handshake_counts_and_who_is_one_too_many_hears_an_alert() {
+    let bounds = crate::config::Bounds { handshakes_max: 1, ..Default::default() };
+    let limits = Limits { bounds, ..Limits::default() };
+    let certificates = Some(ClientCertificates::Ignored);
+    let port = Port::opens_within(certificates, timing(), limits).await;
+    let silent = TcpStream::connect(port.address).await.unwrap();
+    let error = port.greets(port.client(None)).await.unwrap_err();
+    assert!(error.contains("InternalError"), "{error}");
+    assert_eq!(port.service.metrics.client_connections_refused.get(), 1);
+    drop(silent);
+    let again = async {
+        while !matches!(port.greets(port.client(None)).await, Ok(BrokerFrame::Welcome(_))) {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, again).await.expect("there is room again");
 }
 
 #[tokio::test]

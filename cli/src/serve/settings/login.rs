@@ -10,7 +10,10 @@ use super::NetworkSettings;
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Login")]
 pub struct LoginSettings {
-    /// Whether clients have to log in [default: off while --listen is a loopback address, or with --insecure; else required]
+    /// Whether clients have to log in [default: off while --listen is a loopback address, or with --insecure and without TLS; else required]
+    ///
+    /// `required`: who does not log in is turned away, also on loopback. `off`: who does not may do everything; on addresses other than
+    /// loopback only where clients have to show certificates, or with `insecure`.
     #[arg(long, value_name = "MODE", env = "BELLWETHER_LOGIN")]
     pub login: Option<LoginMode>,
 }
@@ -25,11 +28,12 @@ pub enum LoginMode {
 }
 
 impl LoginSettings {
-    /// Whether who does not log in is turned away.
-    pub fn is_required(&self, network: &NetworkSettings) -> bool {
+    /// Whether who does not log in is turned away. Where clients speak TLS, `insecure` was said for another port: it does not open
+    /// this one.
+    pub fn is_required(&self, network: &NetworkSettings, tls: bool) -> bool {
         match self.login {
             Some(mode) => mode == LoginMode::Required,
-            None => !network.insecure && !is_loopback(&network.listen),
+            None => (tls || !network.insecure) && !is_loopback(&network.listen),
         }
     }
 }
@@ -58,7 +62,7 @@ mod tests {
     }
 
     fn required(login: Option<LoginMode>, listen: &str, insecure: bool) -> bool {
-        LoginSettings { login }.is_required(&network(listen, insecure))
+        LoginSettings { login }.is_required(&network(listen, insecure), false)
     }
 
     #[test]
@@ -71,5 +75,13 @@ mod tests {
         assert!(!required(None, "0.0.0.0:7400", true));
         assert!(required(Some(LoginMode::Required), "127.0.0.1:7400", true));
         assert!(!required(Some(LoginMode::Off), "127.0.0.1:7400", false));
+    }
+
+    /// An open `--admin-listen` needs `--insecure`: that must not let everybody in at the port for clients.
+    #[test]
+    fn what_is_said_for_another_port_does_not_open_one_that_speaks_tls() {
+        let login = LoginSettings { login: None };
+        assert!(login.is_required(&network("0.0.0.0:7400", true), true));
+        assert!(!login.is_required(&network("127.0.0.1:7400", true), true));
     }
 }

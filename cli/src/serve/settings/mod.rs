@@ -16,7 +16,7 @@ use bellwether_broker::config::{
 use bellwether_protocol::ids::BrokerId;
 use clap::Args;
 
-pub use tls::TlsSettings;
+pub use tls::{TlsSettings, ZooKeeperTlsArgs};
 
 use crate::values::{ByteSize, Span, SpanOrOff};
 pub use login::LoginSettings;
@@ -122,7 +122,7 @@ pub struct NetworkSettings {
     /// Needed for Prometheus and for probes.
     #[arg(long, value_name = "HOST:PORT", env = "BELLWETHER_ADMIN_LISTEN")]
     pub admin_listen: Option<String>,
-    /// Listen on other than loopback addresses without TLS, or without a login and without clients having to show certificates
+    /// Listen on other than loopback addresses without TLS, or where clients need neither log in nor show certificates
     ///
     /// Whoever reaches those addresses may read and write everything.
     #[arg(long, env = "BELLWETHER_INSECURE", value_name = "BOOL", default_value = "false",
@@ -298,7 +298,7 @@ impl Settings {
         config.storage = self.storage.to_storage();
         config.limits = self.limits.to_limits();
         config.watch = self.watch.to_watch();
-        config.login_required = self.login.is_required(&self.network);
+        config.login_required = self.login.is_required(&self.network, self.tls.tls_cert.is_some());
         config.limits.bounds = self.bounds.to_bounds();
         if let Some(shards) = self.shards {
             config.shards = shards;

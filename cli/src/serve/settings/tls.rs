@@ -39,14 +39,22 @@ pub struct TlsSettings {
     /// The cluster's id: it is founded with it, and another one is refused [default: as in --peer-tls-cert, or any]
     #[arg(long, value_name = "UUID", env = "BELLWETHER_CLUSTER_ID")]
     pub cluster_id: Option<Uuid>,
+    #[command(flatten)]
+    pub zookeeper: ZooKeeperTlsArgs,
+}
+
+/// How ZooKeeper is spoken to, by brokers and by who looks after users.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "TLS")]
+pub struct ZooKeeperTlsArgs {
     /// Authorities of the ZooKeeper servers' certificates; ZooKeeper then has to speak TLS
-    #[arg(long, value_name = "FILE", env = "BELLWETHER_ZOOKEEPER_TLS_CA")]
+    #[arg(long, global = true, value_name = "FILE", env = "BELLWETHER_ZOOKEEPER_TLS_CA")]
     pub zookeeper_tls_ca: Option<PathBuf>,
     /// Certificate to show to ZooKeeper
-    #[arg(long, value_name = "FILE", env = "BELLWETHER_ZOOKEEPER_TLS_CERT")]
+    #[arg(long, global = true, value_name = "FILE", env = "BELLWETHER_ZOOKEEPER_TLS_CERT")]
     pub zookeeper_tls_cert: Option<PathBuf>,
     /// Its key
-    #[arg(long, value_name = "FILE", env = "BELLWETHER_ZOOKEEPER_TLS_KEY")]
+    #[arg(long, global = true, value_name = "FILE", env = "BELLWETHER_ZOOKEEPER_TLS_KEY")]
     pub zookeeper_tls_key: Option<PathBuf>,
 }
 
@@ -112,9 +120,11 @@ impl TlsSettings {
             (said, certified) => Ok(said.or(certified)),
         }
     }
+}
 
-    /// How ZooKeeper is spoken to.
-    pub fn zookeeper(&self) -> Result<Option<ZooKeeperTls>, Failure> {
+impl ZooKeeperTlsArgs {
+    /// What was said; `None`: nothing, and the connections are plain.
+    pub fn open(&self) -> Result<Option<ZooKeeperTls>, Failure> {
         let identity = [
             ("--zookeeper-tls-cert", &self.zookeeper_tls_cert),
             ("--zookeeper-tls-key", &self.zookeeper_tls_key),
@@ -182,8 +192,12 @@ mod tests {
         let error = open(TlsSettings { tls_client_cert: optional, ..default() });
         assert!(error.contains("--tls-client-ca FILE"), "{error}");
         let error = usage(
-            TlsSettings { zookeeper_tls_cert: file(), zookeeper_tls_key: file(), ..default() }
-                .zookeeper(),
+            ZooKeeperTlsArgs {
+                zookeeper_tls_ca: None,
+                zookeeper_tls_cert: file(),
+                zookeeper_tls_key: file(),
+            }
+            .open(),
         );
         assert!(error.contains("--zookeeper-tls-ca FILE"), "{error}");
     }
