@@ -16,27 +16,43 @@ use crate::outcome::Failure;
 #[command(next_help_heading = "TLS")]
 pub struct TlsSettings {
     /// Certificate of the port for clients, with those that lead to its authority; clients then have to speak TLS
+    ///
+    /// Without it clients speak plainly, and only loopback addresses are taken. It is read again when the file changes; open connections stay.
     #[arg(long, value_name = "FILE", env = "BELLWETHER_TLS_CERT")]
     pub tls_cert: Option<PathBuf>,
     /// Its key
+    ///
+    /// Not encrypted, and readable by the broker alone.
     #[arg(long, value_name = "FILE", env = "BELLWETHER_TLS_KEY")]
     pub tls_key: Option<PathBuf>,
     /// Authorities of clients' certificates; clients are then asked for one
+    ///
+    /// With it clients are asked for a certificate, whose name may then be their login.
     #[arg(long, value_name = "FILE", env = "BELLWETHER_TLS_CLIENT_CA")]
     pub tls_client_ca: Option<PathBuf>,
     /// Whether clients have to show a certificate [default: required with --tls-client-ca]
+    ///
+    /// `optional` where some clients log in with a password.
     #[arg(long, value_name = "WHETHER", env = "BELLWETHER_TLS_CLIENT_CERT")]
     pub tls_client_cert: Option<ClientCert>,
     /// Certificate of this broker for other brokers: it names the broker and the cluster; brokers then have to speak TLS
+    ///
+    /// It names the broker and the cluster, as `bellwether://<cluster id>/broker/<id>`. With it brokers speak TLS with each other, and take nobody else.
     #[arg(long, value_name = "FILE", env = "BELLWETHER_PEER_TLS_CERT")]
     pub peer_tls_cert: Option<PathBuf>,
     /// Its key
+    ///
+    /// Not encrypted, and readable by the broker alone.
     #[arg(long, value_name = "FILE", env = "BELLWETHER_PEER_TLS_KEY")]
     pub peer_tls_key: Option<PathBuf>,
     /// Authorities of brokers' certificates
+    ///
+    /// An authority of its own: whoever it certifies can be a broker.
     #[arg(long, value_name = "FILE", env = "BELLWETHER_PEER_TLS_CA")]
     pub peer_tls_ca: Option<PathBuf>,
     /// The cluster's id: it is founded with it, and another one is refused [default: as in --peer-tls-cert, or any]
+    ///
+    /// The first broker founds the cluster with it; a broker that finds another one does not start. Choose it to make certificates before the first start.
     #[arg(long, value_name = "UUID", env = "BELLWETHER_CLUSTER_ID")]
     pub cluster_id: Option<Uuid>,
     #[command(flatten)]
@@ -48,12 +64,18 @@ pub struct TlsSettings {
 #[command(next_help_heading = "TLS")]
 pub struct ZooKeeperTlsArgs {
     /// Authorities of the ZooKeeper servers' certificates; ZooKeeper then has to speak TLS
+    ///
+    /// With it every connection with ZooKeeper is TLS; the servers' certificates have to bear the names in `zookeeper`.
     #[arg(long, global = true, value_name = "FILE", env = "BELLWETHER_ZOOKEEPER_TLS_CA")]
     pub zookeeper_tls_ca: Option<PathBuf>,
     /// Certificate to show to ZooKeeper
+    ///
+    /// Where the ensemble wants to know who comes.
     #[arg(long, global = true, value_name = "FILE", env = "BELLWETHER_ZOOKEEPER_TLS_CERT")]
     pub zookeeper_tls_cert: Option<PathBuf>,
     /// Its key
+    ///
+    /// Not encrypted, and readable by the broker alone.
     #[arg(long, global = true, value_name = "FILE", env = "BELLWETHER_ZOOKEEPER_TLS_KEY")]
     pub zookeeper_tls_key: Option<PathBuf>,
 }
