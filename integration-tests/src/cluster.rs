@@ -9,7 +9,7 @@ use bellwether_client::TlsOptions;
 use tempfile::TempDir;
 
 use crate::broker::{Broker, BrokerOptions};
-use crate::driver::{Driver, QueueView};
+use crate::driver::{Driver, QueueView, Reach};
 use crate::eventually::eventually;
 use crate::zookeeper::Ensemble;
 
@@ -115,7 +115,13 @@ impl Cluster {
 
     /// A client of its own.
     pub async fn driver(&self) -> Result<Driver> {
-        Driver::connect_with(&self.addresses(), "test", self.tls.as_ref()).await
+        Driver::connect(&self.reach(), "test").await
+    }
+
+    /// What clients of its own need to connect.
+    #[must_use]
+    pub fn reach(&self) -> Reach {
+        Reach { addresses: self.addresses(), tls: self.tls.clone() }
     }
 
     /// The brokers, in order of their numbers.

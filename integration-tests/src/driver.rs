@@ -16,6 +16,23 @@ use crate::checker::{Counts, Outcome};
 /// How long any operation may take.
 pub const DEADLINE: Duration = Duration::from_secs(30);
 
+/// Where brokers are reached, and how.
+#[derive(Clone, Debug)]
+pub struct Reach {
+    /// `HOST:PORT` of each.
+    pub addresses: Vec<String>,
+    /// What is said in TLS; none: it is not spoken.
+    pub tls: Option<TlsOptions>,
+}
+
+impl Reach {
+    /// Without TLS.
+    #[must_use]
+    pub fn plain(addresses: Vec<String>) -> Reach {
+        Reach { addresses, tls: None }
+    }
+}
+
 /// A connected client.
 #[derive(Clone, Debug)]
 pub struct Driver {
@@ -48,22 +65,13 @@ impl QueueView {
 }
 
 impl Driver {
-    /// Connects to whichever of `addresses` answers.
-    pub async fn connect(addresses: &[String], name: &str) -> Result<Driver> {
-        Driver::connect_with(addresses, name, None).await
-    }
-
-    /// The same with TLS, or without.
-    pub async fn connect_with(
-        addresses: &[String],
-        name: &str,
-        tls: Option<&TlsOptions>,
-    ) -> Result<Driver> {
+    /// Connects to whichever of the brokers answers.
+    pub async fn connect(reach: &Reach, name: &str) -> Result<Driver> {
         let mut builder = Client::builder().name(name).deadline(DEADLINE);
-        if let Some(tls) = tls {
+        if let Some(tls) = &reach.tls {
             builder = builder.tls(tls.clone());
         }
-        Ok(Driver { client: builder.connect(addresses.iter()).await? })
+        Ok(Driver { client: builder.connect(reach.addresses.iter()).await? })
     }
 
     /// The client itself.

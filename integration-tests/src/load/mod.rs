@@ -15,7 +15,7 @@ pub use consume::ConsumerSpec;
 pub use produce::ProducerSpec;
 
 use crate::checker::{Consumers, Counts, QueueIndex, Verdict, Violation};
-use crate::driver::Driver;
+use crate::driver::{Driver, Reach};
 use crate::eventually::eventually;
 use crate::recorder::Recorder;
 
@@ -43,7 +43,7 @@ impl QueueSpec {
 pub struct Load {
     recorder: Arc<Recorder>,
     driver: Driver,
-    addresses: Vec<String>,
+    reach: Reach,
     queues: Vec<(QueueSpec, QueueIndex)>,
     producers: JoinSet<Result<()>>,
     consumers: JoinSet<Result<()>>,
@@ -55,15 +55,15 @@ impl Load {
     /// Starts a consumer for each that is listed, then the producers. Each has a connection of its own. `route` says to
     /// which of the queues (counted from zero) a producer's messages go.
     pub async fn start(
-        addresses: &[String],
+        reach: &Reach,
         recorder: Arc<Recorder>,
         queues: &[QueueSpec],
         producers: Vec<(ProducerSpec, Vec<usize>)>,
     ) -> Result<Load> {
         let mut load = Load {
-            driver: Driver::connect(addresses, "load").await?,
+            driver: Driver::connect(reach, "load").await?,
             recorder,
-            addresses: addresses.to_vec(),
+            reach: reach.clone(),
             queues: Vec::new(),
             producers: JoinSet::new(),
             consumers: JoinSet::new(),
@@ -127,7 +127,7 @@ impl Load {
 
     async fn start_consumers(&mut self, spec: &QueueSpec, queue: QueueIndex) -> Result<()> {
         for consumer in &spec.consumers {
-            let driver = Driver::connect(&self.addresses, "consumer").await?;
+            let driver = Driver::connect(&self.reach, "consumer").await?;
             let (recorder, stop) = (Arc::clone(&self.recorder), self.stop_consumers.clone());
             let (name, consumer) = (spec.name.clone(), consumer.clone());
             self.consumers.spawn(async move {
@@ -140,7 +140,7 @@ impl Load {
     async fn start_producer(&mut self, spec: ProducerSpec, routes: &[usize]) -> Result<()> {
         let routes: Vec<QueueIndex> = routes.iter().map(|&route| self.queues[route].1).collect();
         let producer = self.recorder.producer(&routes);
-        let driver = Driver::connect(&self.addresses, "producer").await?;
+        let driver = Driver::connect(&self.reach, "producer").await?;
         let (recorder, stop) = (Arc::clone(&self.recorder), self.stop_producers.clone());
         self.producers
             .spawn(async move { produce::run(driver, recorder, producer, spec, stop).await });

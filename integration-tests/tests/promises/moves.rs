@@ -1,10 +1,9 @@
 //! Brokers that come and go: copies and leaderships find their places by themselves.
 
 use bellwether_client::{BrokerId, ClusterStatus, Drain};
-use bellwether_integration_tests::checker::Verdict;
 use bellwether_integration_tests::eventually::eventually;
 
-use super::story::{PATIENCE, Story, felt};
+use super::story::{PATIENCE, Story, felt, no_client_saw_an_error};
 
 /// Leaderships move soon, so that a test need not wait for it.
 const SOON: [&str; 2] = ["--leader-settle", "300ms"];
@@ -97,6 +96,28 @@ async fn a_broker_that_stays_away_is_replaced_and_finds_that_it_holds_nothing_wh
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_third_of_five_brokers_loses_its_disk_and_has_its_share_again_under_load() {
+    let mut story = Story::of_brokers(5, &SOON).await;
+    let load = story.under_load("orders", 500).await;
+    story.twelve_queues().await;
+    let copies = u64::from(QUEUES) * 3;
+    story.status_until("five brokers hold and lead evenly", |status| is_even(status, copies)).await;
+    story.cluster.broker(3).kill().unwrap();
+    story.cluster.broker(3).wipe().unwrap();
+    load.goes_on(500).await;
+    story.cluster.broker(3).start().unwrap();
+    story.cluster.broker(3).ready().await.unwrap();
+    story.status_until("five brokers hold and lead evenly", |status| is_even(status, copies)).await;
+    // What it was given anew carries the queues that the others lose: two others at once would be a majority of some.
+    for broker in [1, 2, 4, 5] {
+        story.cluster.broker(broker).kill().unwrap();
+        load.goes_on(200).await;
+        comes_back(&mut story, broker).await;
+    }
+    load.ends_well().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn leaderships_leave_a_drained_broker_and_come_back_and_no_client_sees_an_error() {
     let story = Story::with_flags(&SOON).await;
     let load = story.under_load("orders", 500).await;
@@ -140,12 +161,6 @@ async fn comes_back(story: &mut Story, broker: u32) {
     story.cluster.broker(broker).start().unwrap();
     story.cluster.broker(broker).ready().await.unwrap();
     story.cluster.whole(&["orders"]).await.unwrap();
-}
-
-/// Nothing was refused or unknown, of publishes and settles. With a consumer that stays nothing came twice either.
-fn no_client_saw_an_error(verdict: &Verdict) {
-    let failed = (verdict.refused, verdict.unknown, verdict.settles_failed);
-    assert_eq!(failed, (0, 0, 0), "{verdict:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

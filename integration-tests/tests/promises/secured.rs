@@ -9,7 +9,7 @@ use bellwether_integration_tests::cluster::{Cluster, Setup};
 use bellwether_integration_tests::eventually::eventually;
 use bellwether_integration_tests::users::user;
 
-use super::story::{PATIENCE, Story, body};
+use super::story::{PATIENCE, Story, no_client_saw_an_error};
 
 fn setup(certificates: &Certificates, more: &[&str]) -> Setup {
     let mut arguments = certificates.flags();
@@ -24,9 +24,7 @@ fn setup(certificates: &Certificates, more: &[&str]) -> Setup {
 }
 
 async fn secured(certificates: &Certificates) -> Story {
-    let cluster = Cluster::start_with(setup(certificates, &[])).await.unwrap();
-    let driver = cluster.driver().await.unwrap();
-    Story { cluster, driver }
+    Story::set_up(setup(certificates, &[])).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -46,7 +44,7 @@ async fn with_tls_on_every_port_a_killed_leader_loses_nothing_that_was_confirmed
 async fn certificates_replaced_under_load_drop_no_connection_and_bad_ones_are_kept_out() {
     let certificates = Certificates::for_brokers(3).unwrap();
     let mut story = secured(&certificates).await;
-    story.queue("orders").await;
+    let load = story.under_load("orders", 500).await;
     let opened = async |story: &mut Story| {
         let mut sum = 0.0;
         for broker in story.cluster.brokers() {
@@ -59,8 +57,6 @@ async fn certificates_replaced_under_load_drop_no_connection_and_bad_ones_are_ke
     for address in &addresses {
         before.push(certificates.serial_at(address).await.unwrap());
     }
-    let sender = story.driver.producer("renewal", "", "orders", 100).await.unwrap();
-    sender.confirm(body(0)).await.unwrap();
     let links = opened(&mut story).await;
 
     for broker in 1..=3 {
@@ -68,13 +64,12 @@ async fn certificates_replaced_under_load_drop_no_connection_and_bad_ones_are_ke
     }
     for (address, before) in addresses.iter().zip(&before) {
         let renewed = eventually("the new certificate", PATIENCE, async || {
-            sender.confirm(body(1)).await.map_err(|failure| anyhow::anyhow!(failure.why))?;
             anyhow::ensure!(certificates.serial_at(address).await? != *before, "still the old one");
             Ok(())
         });
         renewed.await.unwrap();
     }
-    sender.confirm(body(2)).await.unwrap();
+    load.goes_on(500).await;
     assert_eq!(opened(&mut story).await, links, "a client had to connect again");
 
     std::fs::write(certificates.path("broker-1.crt"), "no certificate").unwrap();
@@ -87,7 +82,9 @@ async fn certificates_replaced_under_load_drop_no_connection_and_bad_ones_are_ke
     refused.await.unwrap();
     assert!(story.cluster.broker(1).logged().unwrap().contains("BEGIN CERTIFICATE"));
     assert_eq!(certificates.serial_at(&addresses[0]).await.unwrap(), kept);
-    sender.confirm(body(3)).await.unwrap();
+    load.goes_on(500).await;
+    assert_eq!(opened(&mut story).await, links, "a client had to connect again");
+    no_client_saw_an_error(&load.ends_well().await);
 }
 
 #[tokio::test(flavor = "multi_thread")]

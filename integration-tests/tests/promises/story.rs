@@ -43,8 +43,20 @@ impl Story {
         Story::with(BrokerOptions { arguments, ..BrokerOptions::default() }).await
     }
 
+    /// With so many brokers, started with these flags.
+    pub async fn of_brokers(brokers: u32, flags: &[&str]) -> Story {
+        let arguments = flags.iter().map(|flag| (*flag).to_owned()).collect();
+        let options = BrokerOptions { arguments, ..BrokerOptions::default() };
+        Story::set_up(Setup { brokers, options, ..Setup::default() }).await
+    }
+
     async fn with(options: BrokerOptions) -> Story {
-        let cluster = Cluster::start_with(Setup { options, ..Setup::default() }).await.unwrap();
+        Story::set_up(Setup { options, ..Setup::default() }).await
+    }
+
+    /// As this says.
+    pub async fn set_up(setup: Setup) -> Story {
+        let cluster = Cluster::start_with(setup).await.unwrap();
         let driver = cluster.driver().await.unwrap();
         Story { cluster, driver }
     }
@@ -136,11 +148,10 @@ impl Story {
         let recorder = Arc::new(Recorder::new(None).unwrap());
         let queues = [QueueSpec::new(queue, vec![ConsumerSpec::default()])];
         let producer = ProducerSpec { per_second, ..ProducerSpec::to_queue("load", queue) };
-        let addresses = self.cluster.addresses();
-        let load =
-            Load::start(&addresses, Arc::clone(&recorder), &queues, vec![(producer, vec![0])])
-                .await
-                .unwrap();
+        let reach = self.cluster.reach();
+        let load = Load::start(&reach, Arc::clone(&recorder), &queues, vec![(producer, vec![0])])
+            .await
+            .unwrap();
         let load = UnderLoad { load, recorder };
         load.flows().await;
         load
@@ -204,6 +215,12 @@ pub fn felt(fault: &str, gaps: Gaps) {
         "{fault}: {:?} without a confirm, {:?} without a delivery",
         gaps.confirms, gaps.deliveries
     );
+}
+
+/// Nothing was refused or unknown, of publishes and settles. With a consumer that stays nothing came twice either.
+pub fn no_client_saw_an_error(verdict: &Verdict) {
+    let failed = (verdict.refused, verdict.unknown, verdict.settles_failed);
+    assert_eq!(failed, (0, 0, 0), "{verdict:#?}");
 }
 
 pub fn body(number: u64) -> Bytes {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::ensure;
 use bellwether_client::Message;
 use bellwether_integration_tests::collector::{Collector, Span};
-use bellwether_integration_tests::driver::Driver;
+use bellwether_integration_tests::driver::{Driver, Reach};
 use bellwether_integration_tests::eventually::eventually;
 
 use super::story::{PATIENCE, Story, body};
@@ -33,7 +33,7 @@ async fn a_sampled_message_leaves_five_spans_of_one_trace_across_two_brokers() {
     // Published on a broker that does not lead the queue: it forwards. (To an exchange: a producer to one queue goes to its leader.)
     story.driver.declare_fanout("all").await.unwrap();
     story.driver.bind("all", QUEUE, "").await.unwrap();
-    let driver = Driver::connect(&[address], "traced").await.unwrap();
+    let driver = Driver::connect(&Reach::plain(vec![address]), "traced").await.unwrap();
     let producer = driver.client().producer().exchange("all").start().await.unwrap();
     producer.send_and_confirm(body(0)).await.unwrap();
     producer.send_and_confirm(message(1, UNSAMPLED, false)).await.unwrap();

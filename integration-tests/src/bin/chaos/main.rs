@@ -166,7 +166,7 @@ async fn start_load(
     scene::declare(&cluster.driver().await?).await?;
     let (queues, producers) =
         (scene::queues(seed), scene::producers(seed, options.rate, options.size));
-    Load::start(&cluster.addresses(), recorder, &queues, producers).await
+    Load::start(&cluster.reach(), recorder, &queues, producers).await
 }
 
 async fn inject_faults(

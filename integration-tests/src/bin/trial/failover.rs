@@ -68,9 +68,9 @@ pub async fn run(
         window: 1_000,
         ..ProducerSpec::to_queue("trial", QUEUE)
     };
-    let addresses = cluster.addresses();
+    let reach = cluster.reach();
     let load =
-        Load::start(&addresses, Arc::clone(&recorder), &[queue], vec![(producer, vec![0])]).await?;
+        Load::start(&reach, Arc::clone(&recorder), &[queue], vec![(producer, vec![0])]).await?;
     let mut all = Vec::new();
     for time in 1..=options.times {
         let gaps =

@@ -3,6 +3,7 @@
 
 mod backlog;
 mod failover;
+mod many;
 mod outage;
 mod throughput;
 
@@ -41,6 +42,8 @@ enum Trial {
     FreezeFollower(failover::Options),
     /// Kills the whole ensemble for a while under load
     EnsembleDown(outage::Options),
+    /// Kills a broker that leads thousands of queues
+    ManyQueues(many::Options),
     /// Messages a second from a producer to a consumer
     Throughput(throughput::Options),
     /// Memory and restart time with many messages waiting
@@ -83,6 +86,7 @@ async fn run(Options { folder, trial }: Options) -> Result<bool> {
             failover::run(cluster, recorder, failover::Case::FreezeFollower, &options).await
         }
         Trial::EnsembleDown(options) => outage::run(cluster, recorder, &options).await,
+        Trial::ManyQueues(options) => many::run(cluster, &options).await,
         Trial::Throughput(options) => throughput::run(cluster, &options).await,
         Trial::Backlog(options) => backlog::run(cluster, &options).await,
         Trial::Churn(options) => backlog::churn(cluster, &options).await,

@@ -43,9 +43,9 @@ pub async fn run(mut cluster: Cluster, recorder: Arc<Recorder>, options: &Option
         window: 1_000,
         ..ProducerSpec::to_queue("trial", QUEUE)
     };
-    let addresses = cluster.addresses();
+    let reach = cluster.reach();
     let load =
-        Load::start(&addresses, Arc::clone(&recorder), &[queue], vec![(producer, vec![0])]).await?;
+        Load::start(&reach, Arc::clone(&recorder), &[queue], vec![(producer, vec![0])]).await?;
 
     rates(&recorder, 5).await; // warming up
     let sums_before =

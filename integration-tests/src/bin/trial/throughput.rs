@@ -45,21 +45,21 @@ struct Flow {
 }
 
 pub async fn run(cluster: Cluster, options: &Options) -> Result<bool> {
-    let (addresses, flow) = (cluster.addresses(), Arc::new(Flow::default()));
+    let (reach, flow) = (cluster.reach(), Arc::new(Flow::default()));
     let driver = cluster.driver().await?;
     let mut consumers = JoinSet::new();
     for queue in 0..options.queues {
         let name = format!("trial-{queue}");
         driver.declare_queue(&name, 3, None).await?;
         let inbox =
-            Driver::connect(&addresses, "consumer").await?.consumer(&name, options.prefetch).await;
+            Driver::connect(&reach, "consumer").await?.consumer(&name, options.prefetch).await;
         let inbox = inbox.map_err(|failure| anyhow::anyhow!(failure.why))?;
         consumers.spawn(consume(inbox, Arc::clone(&flow)));
     }
     let mut producers = JoinSet::new();
     for number in 0..options.producers.max(options.queues.min(options.producers)) {
         let queue = format!("trial-{}", number % options.queues);
-        let driver = Driver::connect(&addresses, "producer").await?;
+        let driver = Driver::connect(&reach, "producer").await?;
         let sender =
             driver.producer(&format!("trial-{number}"), "", &queue, options.window).await?;
         producers.spawn(produce(sender, Arc::clone(&flow), options.size, options.window));
