@@ -1,6 +1,7 @@
 //! What released versions wrote to disks is kept under broker/fixtures, one folder a format, and opened here: a version that cannot read
 //! them would strand every data folder there is. A new format gets a folder of its own, and the old ones stay.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -131,13 +132,9 @@ fn settle(ranges: Vec<OffsetRange>) -> Record {
     Record::Settle { kind: SettleKind::Ack, ranges }
 }
 
-#[tokio::test]
-#[ignore = "writes the fixture of a new format; run it once, when FORMAT goes up"]
-async fn write_the_fixture_of_this_format() {
-    let dir = fixture(1);
-    assert!(!dir.exists(), "fixtures of released formats are never written over");
-    std::fs::create_dir_all(&dir).unwrap();
-    let mut opened = Opened::open(&dir);
+/// Writes what a fixture holds, as this version does.
+async fn write(dir: &Path) {
+    let mut opened = Opened::open(dir);
     // One with a checkpoint and records behind it, over more than one segment; its first part is settled.
     opened.logs.create(queue(1));
     let mut machine = Queue::new();
@@ -174,7 +171,7 @@ async fn write_the_fixture_of_this_format() {
     opened.logs.remove(queue(3));
     opened.logs.flush();
     opened.thread.stop();
-    for entry in std::fs::read_dir(&dir).unwrap() {
+    for entry in std::fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_str().unwrap();
         // Made anew at every start, and nothing but zeros.
@@ -194,12 +191,19 @@ fn copied(from: &Path) -> tempfile::TempDir {
     to
 }
 
-#[tokio::test]
-async fn a_data_folder_of_format_1_is_opened_with_every_message_that_was_not_settled() {
-    let dir = copied(&fixture(1));
+/// Its files and their sizes.
+fn files(dir: &Path) -> BTreeMap<String, u64> {
+    let entries = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap());
+    let file = |entry: std::fs::DirEntry| {
+        (entry.file_name().into_string().unwrap(), entry.metadata().unwrap().len())
+    };
+    entries.map(file).collect()
+}
+
+async fn opens_with_every_message_that_was_not_settled(dir: &Path) {
     // Twice: what the first opening wrote is of this version.
     for _ in 0..2 {
-        let mut opened = Opened::open(dir.path());
+        let mut opened = Opened::open(dir);
         let ids: Vec<QueueId> = opened.machines.iter().map(|(id, _)| *id).collect();
         assert_eq!(ids, [queue(1), queue(2)], "the deleted queue does not come back");
         let unsettled: Vec<OffsetRange> = opened.machine(1).unsettled().collect();
@@ -213,4 +217,23 @@ async fn a_data_folder_of_format_1_is_opened_with_every_message_that_was_not_set
         opened.durable(2).await;
         opened.thread.stop();
     }
+}
+
+#[tokio::test]
+async fn a_data_folder_of_format_1_is_opened_with_every_message_that_was_not_settled() {
+    let dir = copied(&fixture(1));
+    opens_with_every_message_that_was_not_settled(dir.path()).await;
+}
+
+/// When this fails for a change of the format, the format's number has to go up. The fixture of the new one is made by this test too:
+/// with `KEEP_FIXTURE=FOLDER` it leaves there what it wrote.
+#[tokio::test]
+async fn what_this_version_writes_is_of_the_newest_format_that_is_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path()).await;
+    assert_eq!(files(dir.path()), files(&fixture(1)));
+    if let Some(keep) = std::env::var_os("KEEP_FIXTURE") {
+        std::fs::rename(copied(dir.path()).keep(), keep).unwrap();
+    }
+    opens_with_every_message_that_was_not_settled(dir.path()).await;
 }
