@@ -5,7 +5,7 @@ use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use bellwether_protocol::Frame;
@@ -20,7 +20,7 @@ use super::chunks::{Aside, Chunk, Pending};
 use super::consumers::Outlet;
 use super::inbox::Inbox;
 use super::outbox::{Delivery, Item, Outbox};
-use crate::shard::input::ShardInput;
+use crate::shard::input::{Lease, ShardInput};
 
 /// Pieces handed to one write call.
 const SLICES_MAX: usize = 64;
@@ -47,6 +47,8 @@ pub(super) struct Writer<W> {
     /// How often the client wants to hear something.
     heartbeat: Option<Duration>,
     chunks: VecDeque<Chunk>,
+    /// Of deliveries that the socket has taken and may keep to itself: TLS does, until it is flushed.
+    unflushed: Vec<Lease>,
     aside: Aside,
     /// Of all chunks since the last flush.
     chunk_bytes: usize,
@@ -68,6 +70,7 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
             inbox,
             heartbeat,
             chunks: VecDeque::new(),
+            unflushed: Vec::new(),
             aside: Aside::default(),
             chunk_bytes: 0,
             encoded: BytesMut::new(),
@@ -80,9 +83,12 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
         if let Err(error) = ended {
             tracing::debug!(%error, "a client connection could not be written to");
         }
-        // The other side may be gone already: there is nobody left to tell.
-        let _closed =
-            timeout(self.service.limits.bounds.write_timeout, self.socket.shutdown()).await;
+        // What the socket keeps to itself goes out with its end, so where a delivery may not go any more it gets none.
+        if self.unflushed.iter().all(|lease| lease.holds(Instant::now())) {
+            // The other side may be gone already: there is nobody left to tell.
+            let _closed =
+                timeout(self.service.limits.bounds.write_timeout, self.socket.shutdown()).await;
+        }
         self.inbox.add(|news| news.writer_gone = true);
     }
 
@@ -179,18 +185,21 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
         self.chunk_bytes = 0;
         self.take_up();
         let mut paused = Duration::ZERO;
-        while !self.chunks.is_empty() {
+        loop {
             let patience = self.service.limits.bounds.write_timeout;
             let step = timeout(patience, poll_fn(|cx| self.poll_write(cx))).await;
             let step = step.map_err(|_| {
                 io::Error::new(io::ErrorKind::TimedOut, "the client does not read")
             })??;
             match step {
-                Step::Wrote(bytes) => {
+                Step::Wrote { bytes, flushed } => {
                     self.advance(bytes);
+                    if flushed {
+                        self.unflushed.clear();
+                    }
                     paused = Duration::ZERO;
                 }
-                Step::NothingLeft => {}
+                Step::NothingLeft => return Ok(()),
                 Step::Paused if paused < BEGUN_PATIENCE => {
                     tokio::time::sleep(LEASE_LOOK).await;
                     paused += LEASE_LOOK;
@@ -198,12 +207,21 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
                 Step::Paused => return Err(lease_lost()),
             }
         }
-        self.socket.flush().await
     }
 
     /// The check stands in the poll, so that it is made again after every wait for the socket.
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Step>> {
         let now = Instant::now();
+        // Taken by the socket is not on its way. A successor that delivers sooner, and lets somebody settle, would be followed by
+        // these: promise G3.
+        if self.unflushed.iter().any(Lease::is_over) {
+            return Poll::Ready(Err(lease_lost()));
+        }
+        if !self.unflushed.iter().all(|lease| lease.holds(now)) {
+            return Poll::Ready(Ok(Step::Paused));
+        }
+        ready!(Pin::new(&mut self.socket).poll_flush(cx))?;
+        self.unflushed.clear();
         if let Some(Chunk { delivery: Some(pending), begun: true, .. }) = self.chunks.front() {
             // Half a delivery cannot be taken back, but its rest can be kept back: without it, it is none.
             if pending.lease.is_over() {
@@ -223,13 +241,13 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
             *slice = IoSlice::new(&chunk.bytes);
             count += 1;
         }
-        Pin::new(&mut self.socket).poll_write_vectored(cx, &slices[..count]).map(|written| {
-            match written {
-                Ok(0) => Err(io::ErrorKind::WriteZero.into()),
-                Ok(bytes) => Ok(Step::Wrote(bytes)),
-                Err(error) => Err(error),
-            }
-        })
+        let mut socket = Pin::new(&mut self.socket);
+        let bytes = ready!(socket.as_mut().poll_write_vectored(cx, &slices[..count]))?;
+        if bytes == 0 {
+            return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+        }
+        let flushed = socket.poll_flush(cx)?.is_ready();
+        Poll::Ready(Ok(Step::Wrote { bytes, flushed }))
     }
 
     /// Of what is written next, sets aside the deliveries that their lease does not cover for the moment, and all of the same
@@ -276,6 +294,11 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
     fn advance(&mut self, mut bytes: usize) {
         while bytes > 0 {
             let Some(chunk) = self.chunks.front_mut() else { return };
+            if let Some(Pending { lease, .. }) = &chunk.delivery
+                && !self.unflushed.iter().any(|known| known.is(lease))
+            {
+                self.unflushed.push(lease.clone());
+            }
             if bytes < chunk.bytes.len() {
                 chunk.bytes = chunk.bytes.slice(bytes..);
                 chunk.begun = true;
@@ -304,7 +327,8 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
 
 /// What one attempt to write came to.
 enum Step {
-    Wrote(usize),
+    /// So many bytes were taken, and whether the socket keeps none of them to itself.
+    Wrote { bytes: usize, flushed: bool },
     /// All that was to be written was set aside or dropped.
     NothingLeft,
     /// A delivery of which a part is written is not covered for the moment.

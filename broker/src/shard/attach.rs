@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use bellwether_journal::Read;
 use bellwether_log::EpochHistory;
 use bellwether_protocol::client::{Claim, ConsumerAttached};
-use bellwether_protocol::ids::{Offset, OffsetRange};
+use bellwether_protocol::ids::{Offset, OffsetRange, QueueId};
 
 use super::deliver::Consumer;
 use super::input::AttachConsumer;
@@ -27,6 +28,7 @@ impl LocalQueue {
             return;
         }
         self.machine.attach(attach.consumer.0, attach.prefetch);
+        let mut consumer = Consumer::new(Arc::clone(&attach.sink), attach.prefetch_bytes);
         let mut attached = ConsumerAttached {
             epoch: leader.epoch,
             queue: self.id,
@@ -36,10 +38,14 @@ impl LocalQueue {
         // A forced leader's log need not be the one that it was delivered from: an offset may stand for another message there.
         let forced = self.replica.forced_in();
         let is_same_log = |claim: &Claim| claim.queue == self.id && claim.epoch >= forced;
-        if let Some(claim) = attach.claim.filter(is_same_log) {
-            let ranges = as_delivered(&claim, tools.logs.epochs(self.id));
+        let claimed = attach.claim.filter(is_same_log);
+        let ranges = claimed.map(|claim| as_delivered(&claim, tools.logs.epochs(self.id)));
+        if let Some(ranges) = ranges.filter(|ranges| !ranges.is_empty()) {
             match self.machine.claim(attach.consumer.0, &ranges) {
                 Ok(claimed) => {
+                    let messages = claimed.held.iter().map(|range| range.count()).sum();
+                    let bytes = bytes_of(tools, self.id, &claimed.held, attach.prefetch_bytes);
+                    consumer.holds(messages, bytes);
                     attached.held = claimed.held;
                     attached.settled = claimed.settled;
                 }
@@ -50,12 +56,12 @@ impl LocalQueue {
                 }
             }
         }
-        let consumer = Consumer::new(Arc::clone(&attach.sink), attach.prefetch_bytes);
         if let Some(leader) = &mut self.leader {
             leader.consumers.insert(attach.consumer, consumer);
         }
         attach.sink.attached(attached);
         answer(attach.reply, Ok(()));
+        self.regulate(attach.consumer);
         tools.touch(self.id);
     }
 
@@ -71,6 +77,19 @@ impl LocalQueue {
     }
 }
 
+/// About how many bytes these messages take, as far as it matters where so many at most may be held; nothing is read from the disk.
+fn bytes_of(tools: &Tools, queue: QueueId, ranges: &[OffsetRange], prefetch_bytes: u64) -> u64 {
+    if prefetch_bytes == 0 {
+        return 0;
+    }
+    let most = usize::try_from(prefetch_bytes).unwrap_or(usize::MAX);
+    match tools.logs.read_live(queue, ranges, most) {
+        Read::Ready(batches) => batches.iter().map(|batch| batch.bytes().len() as u64).sum(),
+        Read::OnDisk(request) => request.bytes(),
+        Read::Gone => 0,
+    }
+}
+
 /// The part of a claim whose offsets still stand for the messages that were delivered: below the first epoch behind the one
 /// they were delivered in. After a forced election others may stand at the same offsets, and nobody has seen those.
 fn as_delivered(claim: &Claim, epochs: &EpochHistory) -> Vec<OffsetRange> {
@@ -82,7 +101,7 @@ fn as_delivered(claim: &Claim, epochs: &EpochHistory) -> Vec<OffsetRange> {
 
 #[cfg(test)]
 mod tests {
-    use bellwether_protocol::ids::{Epoch, QueueId};
+    use bellwether_protocol::ids::Epoch;
 
     use super::*;
 

@@ -11,7 +11,7 @@ use bellwether_replication::Event;
 use tokio::sync::oneshot;
 
 use super::input::{ConsumerKey, ConsumerSettle, Deletable, QueuePublish};
-use super::queue::{HeldSettle, LocalQueue, Settling, Waiter, Waiting, answer, handed_over};
+use super::queue::{LocalQueue, Settling, Waiter, Waiting, answer};
 use super::tools::Tools;
 
 impl LocalQueue {
@@ -152,10 +152,8 @@ impl LocalQueue {
     pub fn detach(&mut self, tools: &mut Tools, consumer: ConsumerKey) {
         let Some(leader) = &mut self.leader else { return };
         leader.held_attaches.retain(|attach| attach.consumer != consumer);
-        // Behind what it has settled.
-        let leaves = leader.deleting || self.replica.leads().is_none();
-        if leaves && leader.hold_settle(HeldSettle::Detach(consumer)).is_none() {
-            return;
+        if leader.deleting || self.replica.leads().is_none() {
+            return leader.hold_detach(consumer);
         }
         if leader.consumers.remove(&consumer).is_none() {
             return;
@@ -181,19 +179,10 @@ impl LocalQueue {
     /// Checks a settle and gathers it: all of a turn become one record each.
     pub fn settle(&mut self, tools: &mut Tools, settle: ConsumerSettle) {
         let Some(leader) = &mut self.leader else { return };
-        let mut settle = settle;
-        let leaves = leader.deleting || self.replica.leads().is_none();
-        if leaves {
-            match leader.hold_settle(HeldSettle::Settle(settle)) {
-                Some(HeldSettle::Settle(back)) => settle = back,
-                Some(HeldSettle::Detach(_)) | None => return,
-            }
+        if leader.deleting || self.replica.leads().is_none() {
+            return leader.hold_settle(settle, &self.definition.name);
         }
         let Some(consumer) = leader.consumers.get_mut(&settle.consumer) else { return };
-        if leaves {
-            let error = handed_over(&self.definition.name);
-            return consumer.sink.settle_failed(settle.number, error);
-        }
         match self.machine.settle(settle.consumer.0, settle.epoch, &settle.ranges) {
             Ok(ranges) => {
                 let messages = ranges.iter().map(|range| range.count()).sum();

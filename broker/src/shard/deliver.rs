@@ -28,6 +28,8 @@ pub(crate) struct Consumer {
     pub sink: Arc<dyn ConsumerSink>,
     /// Its outbox is full: nothing more until it is drained.
     pub held_back: bool,
+    /// It is detached as soon as it is known whether this broker goes on leading.
+    pub leaving: bool,
     /// Dispatched, not handed over: in order. While the first is being read the others wait.
     pending: std::collections::VecDeque<Delivery>,
     reading: bool,
@@ -44,6 +46,7 @@ impl Consumer {
         Consumer {
             sink,
             held_back: false,
+            leaving: false,
             pending: std::collections::VecDeque::new(),
             reading: false,
             settled: 0,
@@ -52,6 +55,12 @@ impl Consumer {
             held_messages: 0,
             held_bytes: 0,
         }
+    }
+
+    /// It has these already, of so many bytes, from the leader before this one.
+    pub fn holds(&mut self, messages: u64, bytes: u64) {
+        self.held_messages += messages;
+        self.held_bytes += bytes;
     }
 
     /// So many messages were settled: their bytes, at the average of what it holds, are free again.

@@ -26,7 +26,7 @@ use super::trace::Traced;
 
 /// Publishes that wait for a new leader to serve. Each waits for one round of its followers; beyond it they are refused, to be tried again.
 const HELD_PUBLISHES_MAX: usize = 4096;
-/// Settles that wait while the leadership is about to move; beyond it they are refused, and what they were for comes again.
+/// Settles that wait while the leadership is about to move; beyond it their consumers are closed, and claim at the next leader.
 const HELD_SETTLES_MAX: usize = 4096;
 
 /// How long a new leader waits with handing out for the consumers of its predecessor: one that is there claims what it holds, and
@@ -168,12 +168,26 @@ impl Leader {
         Some(publish)
     }
 
-    pub fn hold_settle(&mut self, held: HeldSettle) -> Option<HeldSettle> {
-        if self.held_settles.len() < HELD_SETTLES_MAX {
-            self.held_settles.push(held);
-            return None;
+    /// Keeps a settle until it is known who leads. A consumer for whose settles there is no room is closed, and not refused: the
+    /// answers to its later ones would seem to be about this one too.
+    pub fn hold_settle(&mut self, settle: ConsumerSettle, queue: &QueueName) {
+        let Some(consumer) = self.consumers.get(&settle.consumer) else { return };
+        if consumer.leaving {
+            return;
         }
-        Some(held)
+        if self.held_settles.len() < HELD_SETTLES_MAX {
+            return self.held_settles.push(HeldSettle::Settle(settle));
+        }
+        consumer.sink.closed(handed_over(queue));
+        self.hold_detach(settle.consumer);
+    }
+
+    /// The same for one that leaves: behind what it has settled. One for each consumer at most.
+    pub fn hold_detach(&mut self, key: ConsumerKey) {
+        if let Some(consumer) = self.consumers.get_mut(&key).filter(|consumer| !consumer.leaving) {
+            consumer.leaving = true;
+            self.held_settles.push(HeldSettle::Detach(key));
+        }
     }
 }
 
@@ -232,7 +246,10 @@ impl LocalQueue {
 
     /// The leadership stays here after all.
     pub fn take_held(&mut self, tools: &mut Tools) {
-        let Some(leader) = &mut self.leader else { return };
+        let Some(leader) = self.leader.as_mut().filter(|leader| !leader.deleting) else { return };
+        if self.replica.leads().is_none() {
+            return;
+        }
         let publishes = std::mem::take(&mut leader.held_publishes);
         let settles = std::mem::take(&mut leader.held_settles);
         for publish in publishes {
@@ -380,5 +397,81 @@ impl LocalQueue {
 pub(crate) fn answer<T>(reply: oneshot::Sender<T>, value: T) {
     if reply.send(value).is_err() {
         tracing::trace!("nobody waits for this answer any more");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use bellwether_protocol::client::{ConsumerAttached, DeliveredRun};
+
+    use super::*;
+    use crate::shard::input::ConsumerSink;
+
+    /// Counts how often it was closed.
+    #[derive(Default)]
+    struct Sink {
+        closed: AtomicU32,
+    }
+
+    impl ConsumerSink for Sink {
+        fn attached(&self, _attached: ConsumerAttached) {}
+        fn deliver(&self, _epoch: Epoch, _lease: Lease, _runs: Vec<DeliveredRun>) -> bool {
+            true
+        }
+        fn settled(&self, up_to: u64) {
+            panic!("settles up to {up_to} are held, not done");
+        }
+        fn settle_failed(&self, number: u64, _error: ErrorBody) {
+            panic!("settle {number} must not be told apart from its neighbours");
+        }
+        fn closed(&self, error: ErrorBody) {
+            assert_eq!(error.code, ErrorCode::NotLeader);
+            self.closed.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn settle(key: u64, number: u64) -> ConsumerSettle {
+        ConsumerSettle {
+            queue: QueueId(uuid::Uuid::from_u128(1)),
+            consumer: ConsumerKey(key),
+            number,
+            epoch: Epoch(1),
+            settlement: Settlement::Ack,
+            ranges: vec![OffsetRange::new(Offset(number), Offset(number + 1))],
+        }
+    }
+
+    /// While a move is undecided more settles come than are held. If it is given up, a later settle of the same consumer is
+    /// confirmed with "everything up to this": one in between that was only refused would seem settled as well (promise G3).
+    #[test]
+    fn a_consumer_whose_settles_find_no_room_is_closed_and_none_of_its_later_ones_is_taken() {
+        let queue = QueueName::new("orders").unwrap();
+        let mut leader = Leader::new(Epoch(1), Instant::now());
+        let sinks: [Arc<Sink>; 2] = Default::default();
+        for (key, sink) in (0..).zip(&sinks) {
+            let sink = Arc::clone(sink) as Arc<dyn ConsumerSink>;
+            leader.consumers.insert(ConsumerKey(key), Consumer::new(sink, 0));
+        }
+        for number in 0..HELD_SETTLES_MAX as u64 {
+            leader.hold_settle(settle(0, number), &queue);
+        }
+        leader.hold_detach(ConsumerKey(0));
+        for number in 0..3 {
+            leader.hold_settle(settle(1, number), &queue);
+        }
+        leader.hold_detach(ConsumerKey(1));
+        let closed = sinks.each_ref().map(|sink| sink.closed.load(Ordering::Relaxed));
+        assert_eq!(closed, [0, 1]);
+        let detached = |held: &HeldSettle| match held {
+            HeldSettle::Detach(key) => Some(key.0),
+            HeldSettle::Settle(settle) => {
+                assert_eq!(settle.consumer.0, 0);
+                None
+            }
+        };
+        let detached: Vec<u64> = leader.held_settles.iter().filter_map(detached).collect();
+        assert_eq!((leader.held_settles.len(), detached), (HELD_SETTLES_MAX + 2, vec![0, 1]));
     }
 }

@@ -4,6 +4,7 @@
 use bellwether_protocol::ids::{Offset, OffsetRange};
 
 use super::ranges::Ranges;
+use super::settles::one;
 
 /// Counts attachments of one consumer: which one a delivery came on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -47,9 +48,15 @@ impl Holds {
         removed
     }
 
-    /// Takes everything up to and with this one out, whenever it came; nothing when what came with this one is not held any more.
+    fn has(&self, serial: Serial, offset: Offset) -> bool {
+        let earlier = || self.earlier.iter().find(|(of, _)| *of == serial).map(|(_, kept)| kept);
+        let came_with = if serial == self.serial { Some(&self.present) } else { earlier() };
+        came_with.is_some_and(|ranges| ranges.within(one(offset)).next().is_some())
+    }
+
+    /// Takes everything up to and with this one out, whenever it came; nothing when this one is not held any more.
     pub(crate) fn take_up_to(&mut self, serial: Serial, offset: Offset) -> Vec<OffsetRange> {
-        if serial != self.serial && self.earlier.iter().all(|(of, _)| *of != serial) {
+        if !self.has(serial, offset) {
             return Vec::new();
         }
         let end = offset.plus(1);
@@ -92,5 +99,39 @@ impl Holds {
     pub(crate) fn clear(&mut self) {
         self.present.clear();
         self.earlier.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn range(first: u64, end: u64) -> OffsetRange {
+        OffsetRange::new(Offset(first), Offset(end))
+    }
+
+    /// 10 and 50 came from a leader that was lost. The next one lets this consumer keep 10; 50 is another's. "Everything up to 50"
+    /// must not settle 10 and say that 50 was.
+    #[test]
+    fn nothing_is_taken_up_to_a_delivery_that_is_another_consumers_now() {
+        let mut holds = Holds::default();
+        let before = holds.serial();
+        holds.insert(range(10, 11));
+        holds.insert(range(50, 51));
+        holds.attachment_over();
+        holds.keep(&[range(10, 11)].into_iter().collect());
+        assert_eq!(holds.take_up_to(before, Offset(50)), []);
+        assert_eq!(holds.take_up_to(before, Offset(10)), [range(10, 11)]);
+    }
+
+    #[test]
+    fn what_came_before_and_now_is_taken_together() {
+        let mut holds = Holds::default();
+        holds.insert(range(10, 12));
+        holds.attachment_over();
+        holds.keep(&[range(10, 12)].into_iter().collect());
+        holds.insert(range(12, 20));
+        assert_eq!(holds.take_up_to(holds.serial(), Offset(14)), [range(10, 15)]);
+        assert_eq!(holds.count(), 5);
     }
 }

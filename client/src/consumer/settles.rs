@@ -15,6 +15,11 @@ use crate::error::SettleError;
 /// Ranges that one frame carries at most: far below any frame limit.
 const RANGES_MAX: usize = 4096;
 
+/// A settle was sent and not answered, and the next leader neither has it nor lets this consumer settle again.
+const LOST_ON_ITS_WAY: &str = "the leader was lost before it answered, and its successor does not say that the settle is done; the message may come again";
+/// The same of one that was not sent.
+const TAKEN_AWAY: &str = "the leader was lost, and another consumer has the message or will get it";
+
 /// Names a frame of settles, over the life of a consumer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Ticket(u64);
@@ -49,11 +54,15 @@ struct Gathering {
     ticket: Ticket,
     settlement: Settlement,
     ranges: Ranges,
+    /// It was sent to a leader that is gone: that one may have settled it.
+    sent: bool,
 }
 
 #[derive(Debug, Default)]
 struct Open {
     progress: Progress,
+    /// The leader did not settle it, or is gone before it knew: the next one decides.
+    doubtful: bool,
     receipts: u32,
     wakers: Vec<Waker>,
 }
@@ -80,8 +89,6 @@ pub(crate) struct Verdict {
     pub(crate) held: Ranges,
     /// These are settled.
     pub(crate) settled: Ranges,
-    /// The leader is the one that was there before: what is in neither may still be on its way there.
-    pub(crate) same_leader: bool,
 }
 
 #[derive(Debug)]
@@ -110,7 +117,8 @@ impl Settles {
         self.issued += 1;
         let ticket = Ticket(self.issued);
         self.open.push_back(Open::default());
-        self.gathering.push(Gathering { ticket, settlement, ranges: Ranges::default() });
+        let ranges = Ranges::default();
+        self.gathering.push(Gathering { ticket, settlement, ranges, sent: false });
         self.gathering.len() - 1
     }
 
@@ -151,8 +159,10 @@ impl Settles {
             if ticket > last || matches!(open.progress, Progress::Gathered) {
                 break;
             }
-            open.progress = Progress::Resolved;
-            wake.append(&mut open.wakers);
+            if !open.doubtful {
+                open.progress = Progress::Resolved;
+                wake.append(&mut open.wakers);
+            }
             ticket = Ticket(ticket.0 + 1);
         }
         self.trim();
@@ -162,6 +172,14 @@ impl Settles {
     pub(crate) fn failed(&mut self, number: u64, error: SettleError, wake: &mut Vec<Waker>) {
         self.fail(Ticket(self.before.saturating_add(number)), error, wake);
         self.trim();
+    }
+
+    /// One frame of this attachment was not settled there, and the next leader may know more: nothing that this one still says is
+    /// about it.
+    pub(crate) fn doubted(&mut self, number: u64) {
+        if let Some(open) = self.open_mut(Ticket(self.before.saturating_add(number))) {
+            open.doubtful = true;
+        }
     }
 
     fn fail(&mut self, ticket: Ticket, error: SettleError, wake: &mut Vec<Waker>) {
@@ -174,37 +192,46 @@ impl Settles {
         }
     }
 
-    /// What is on its way: settled by the application, and not known to be done.
+    /// What is on its way: settled by the application, and not known to be done. Returns are left out: what nobody claims goes back.
     pub(crate) fn pending(&self) -> impl Iterator<Item = OffsetRange> + '_ {
         let sent = self.open.iter().flat_map(|open| match &open.progress {
-            Progress::Sent(_, ranges) => ranges.as_slice(),
-            Progress::Gathered | Progress::Resolved => &[],
+            Progress::Sent(Settlement::Ack | Settlement::Reject, ranges) => ranges.as_slice(),
+            Progress::Sent(Settlement::Return, _) | Progress::Gathered | Progress::Resolved => &[],
         });
-        let unsent = self.full.iter().chain(&self.gathering).flat_map(|frame| frame.ranges.iter());
-        sent.copied().chain(unsent)
+        let unsent = self.full.iter().chain(&self.gathering);
+        let unsent = unsent.filter(|frame| frame.settlement != Settlement::Return);
+        sent.copied().chain(unsent.flat_map(|frame| frame.ranges.iter()))
     }
 
     /// A leader has said what it makes of all that was pending: what this consumer holds there is sent again, what is settled is
-    /// done, and what somebody else has comes again.
+    /// done, and what is neither comes again.
     pub(crate) fn decided(&mut self, verdict: &Verdict, wake: &mut Vec<Waker>) {
         let unsent: Vec<Gathering> = self.full.drain(..).chain(self.gathering.drain(..)).collect();
         let sent = (self.lowest().0..).map(Ticket).zip(&mut self.open);
-        let sent = sent.filter_map(|(ticket, open)| match std::mem::take(&mut open.progress) {
-            Progress::Sent(settlement, ranges) => {
-                let ranges = ranges.into_iter().collect();
-                Some((true, Gathering { ticket, settlement, ranges }))
-            }
-            progress => {
-                open.progress = progress;
-                None
+        let sent = sent.filter_map(|(ticket, open)| {
+            open.doubtful = false;
+            match std::mem::take(&mut open.progress) {
+                Progress::Sent(settlement, ranges) => {
+                    let ranges = ranges.into_iter().collect();
+                    Some(Gathering { ticket, settlement, ranges, sent: true })
+                }
+                progress => {
+                    open.progress = progress;
+                    None
+                }
             }
         });
-        let mut frames: Vec<_> =
-            sent.chain(unsent.into_iter().map(|frame| (false, frame))).collect();
-        frames.sort_by_key(|(_, frame)| frame.ticket);
+        let mut frames: Vec<Gathering> = sent.chain(unsent).collect();
+        frames.sort_by_key(|frame| frame.ticket);
         let mut rest = Vec::new();
-        for (sent, frame) in frames {
-            rest.extend(self.decide(verdict, sent, frame, wake));
+        for frame in frames {
+            match frame.settlement {
+                // Who does not claim a message has returned it.
+                Settlement::Return => self.resolve(frame.ticket, wake),
+                Settlement::Ack | Settlement::Reject => {
+                    rest.extend(self.decide(verdict, frame, wake));
+                }
+            }
         }
         for (settlement, ranges) in rest {
             // Behind all others, so that numbers go out in order.
@@ -220,11 +247,10 @@ impl Settles {
     fn decide(
         &mut self,
         verdict: &Verdict,
-        sent: bool,
         frame: Gathering,
         wake: &mut Vec<Waker>,
     ) -> Option<(Settlement, Ranges)> {
-        let Gathering { ticket, settlement, ranges } = frame;
+        let Gathering { ticket, settlement, ranges, sent } = frame;
         let held: Ranges = ranges.iter().flat_map(|range| verdict.held.within(range)).collect();
         let settled: u64 = ranges
             .iter()
@@ -233,28 +259,37 @@ impl Settles {
             .sum();
         let lost = ranges.count().saturating_sub(held.count() + settled);
         if lost > 0 {
-            let message = "the leader was lost, and another consumer has the message".to_owned();
-            let error = match sent && verdict.same_leader {
-                true => SettleError::Unsettled { message },
-                false => SettleError::Stale { stale: lost, message },
+            // The leader that it was sent to may have settled it all the same: this one need not have been asked about all of it, or
+            // may have said nothing to a claim from before a forced election.
+            let error = match sent {
+                true => SettleError::Unsettled { message: LOST_ON_ITS_WAY.to_owned() },
+                false => SettleError::Stale { stale: lost, message: TAKEN_AWAY.to_owned() },
             };
             self.fail(ticket, error, wake);
             return (held.len() > 0).then_some((settlement, held));
         }
         if held.len() > 0 {
-            self.full.push_back(Gathering { ticket, settlement, ranges: held });
-        } else if let Some(open) = self.open_mut(ticket) {
+            self.full.push_back(Gathering { ticket, settlement, ranges: held, sent });
+        } else {
+            self.resolve(ticket, wake);
+        }
+        None
+    }
+
+    fn resolve(&mut self, ticket: Ticket, wake: &mut Vec<Waker>) {
+        if let Some(open) = self.open_mut(ticket) {
             open.progress = Progress::Resolved;
             wake.append(&mut open.wakers);
         }
-        None
     }
 
     /// There will be no other leader: what was sent may be done, what was not is stale.
     pub(crate) fn lost(&mut self, why: &str, wake: &mut Vec<Waker>) {
         let unsent = std::mem::take(&mut self.full).into_iter().chain(self.gathering.drain(..));
-        let unsent: HashMap<Ticket, u64> =
-            unsent.map(|frame| (frame.ticket, frame.ranges.count())).collect();
+        let unsent: HashMap<Ticket, u64> = unsent
+            .filter(|frame| !frame.sent)
+            .map(|frame| (frame.ticket, frame.ranges.count()))
+            .collect();
         for ticket in (self.lowest().0..=self.issued).map(Ticket) {
             let message = why.to_owned();
             let error = match unsent.get(&ticket) {
@@ -380,7 +415,7 @@ mod tests {
                 .map(|(first, end)| OffsetRange::new(Offset(*first), Offset(*end)))
                 .collect()
         };
-        Verdict { held: ranges(held), settled: ranges(settled), same_leader: false }
+        Verdict { held: ranges(held), settled: ranges(settled) }
     }
 
     #[test]
@@ -433,13 +468,80 @@ mod tests {
         let later = ack(&mut settles, 9);
         settles.decided(&verdict(&[(0, 1), (9, 10)], &[]), &mut wake);
         let lost = outcome(&mut settles, ticket);
-        assert!(matches!(lost, Poll::Ready(Err(SettleError::Stale { stale: 1, .. }))), "{lost:?}");
+        assert!(matches!(lost, Poll::Ready(Err(SettleError::Unsettled { .. }))), "{lost:?}");
         let orders = [settles.next_order().unwrap(), settles.next_order().unwrap()];
         assert_eq!(orders.each_ref().map(|order| order.ranges[0].first.0), [9, 0]);
         assert!(orders[0].number < orders[1].number);
         settles.settled(orders[1].number, &mut wake);
         assert_eq!(outcome(&mut settles, later), Poll::Ready(Ok(())));
         assert!(settles.is_empty());
+    }
+
+    /// L1 appended the ack of 0 and was lost before its answer. Its successor says nothing of it: it may have been elected by force
+    /// with that very record in its log, or have been asked about less. "Not done" could be wrong (promise G11); of what was never
+    /// sent it is right.
+    #[test]
+    fn what_was_sent_and_is_neither_held_nor_settled_is_unknown_and_what_was_not_sent_is_stale() {
+        let mut settles = Settles::default();
+        let mut wake = Vec::new();
+        let sent = ack(&mut settles, 0);
+        settles.next_order().unwrap();
+        let unsent = ack(&mut settles, 1);
+        settles.decided(&verdict(&[(5, 6)], &[]), &mut wake);
+        let lost = outcome(&mut settles, sent);
+        assert!(matches!(lost, Poll::Ready(Err(SettleError::Unsettled { .. }))), "{lost:?}");
+        let lost = outcome(&mut settles, unsent);
+        assert!(matches!(lost, Poll::Ready(Err(SettleError::Stale { stale: 1, .. }))), "{lost:?}");
+    }
+
+    /// The second leader lets it be settled again and is lost before that is sent: the first may still have done it.
+    #[test]
+    fn what_was_sent_to_any_leader_stays_unknown() {
+        let mut settles = Settles::default();
+        let mut wake = Vec::new();
+        let ticket = ack(&mut settles, 0);
+        settles.next_order().unwrap();
+        settles.decided(&verdict(&[(0, 1)], &[]), &mut wake);
+        settles.decided(&verdict(&[], &[]), &mut wake);
+        let lost = outcome(&mut settles, ticket);
+        assert!(matches!(lost, Poll::Ready(Err(SettleError::Unsettled { .. }))), "{lost:?}");
+    }
+
+    /// Leader and consumer: a settle found no room while a move was undecided, the move was given up, and a later settle was
+    /// confirmed. The first one is not done.
+    #[test]
+    fn a_later_confirm_says_nothing_of_a_settle_that_is_in_doubt() {
+        let mut settles = Settles::default();
+        let mut wake = Vec::new();
+        let doubtful = ack(&mut settles, 0);
+        settles.next_order().unwrap();
+        let later = ack(&mut settles, 1);
+        settles.next_order().unwrap();
+        settles.doubted(1);
+        settles.settled(2, &mut wake);
+        assert!(outcome(&mut settles, doubtful).is_pending());
+        assert_eq!(outcome(&mut settles, later), Poll::Ready(Ok(())));
+        assert_eq!(settles.pending().collect::<Vec<_>>(), [one(Offset(0))]);
+        settles.decided(&verdict(&[(0, 1)], &[]), &mut wake);
+        let order = settles.next_order().unwrap();
+        settles.settled(order.number, &mut wake);
+        assert_eq!(outcome(&mut settles, doubtful), Poll::Ready(Ok(())));
+    }
+
+    /// Claimed, it could be taken from who has got it meanwhile.
+    #[test]
+    fn what_was_returned_is_not_claimed_and_needs_no_other_leader() {
+        let mut settles = Settles::default();
+        let sent = settles.add(Settlement::Return, one(Offset(0)));
+        settles.receipt(sent);
+        settles.next_order().unwrap();
+        let unsent = settles.add(Settlement::Return, one(Offset(1)));
+        settles.receipt(unsent);
+        assert_eq!(settles.pending().count(), 0);
+        settles.decided(&verdict(&[], &[]), &mut Vec::new());
+        assert_eq!(outcome(&mut settles, sent), Poll::Ready(Ok(())));
+        assert_eq!(outcome(&mut settles, unsent), Poll::Ready(Ok(())));
+        assert!(settles.is_empty() && settles.next_order().is_none());
     }
 
     #[test]

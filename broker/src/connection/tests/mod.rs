@@ -3,6 +3,7 @@
 mod admission;
 mod bounds;
 mod deliveries;
+mod keeping;
 mod login;
 mod publishing;
 mod secured;
@@ -23,7 +24,7 @@ use bellwether_protocol::names::{ExchangeName, ProducerName, RoutingKey, Virtual
 use bellwether_protocol::{Frame, FrameCodec, Limits as FrameLimits};
 use bytes::{Bytes, BytesMut};
 use futures::{SinkExt, StreamExt};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
 use tokio::time::timeout;
 use tokio_util::codec::Framed;
 use tokio_util::sync::CancellationToken;
@@ -92,6 +93,17 @@ impl World {
         login_required: bool,
         origin: Origin,
     ) -> World {
+        World::over(timing, limits, login_required, origin, |socket| socket).await
+    }
+
+    /// Over a socket made of the broker's end of the pipe.
+    async fn over<S: AsyncRead + AsyncWrite + Unpin + Send + Sync + 'static>(
+        timing: Timing,
+        limits: Limits,
+        login_required: bool,
+        origin: Origin,
+        socket: impl FnOnce(DuplexStream) -> S,
+    ) -> World {
         let around = Surroundings::new().await;
         let orders = around.declare("orders").await;
         let metrics: Arc<Metrics> = Arc::default();
@@ -106,7 +118,12 @@ impl World {
         let service = Arc::new(service.with_login(login_required));
         let (ours, theirs) = tokio::io::duplex(256 * 1024);
         let shutdown = CancellationToken::new();
-        tokio::spawn(serve_connection(theirs, origin, Arc::clone(&service), shutdown.clone()));
+        tokio::spawn(serve_connection(
+            socket(theirs),
+            origin,
+            Arc::clone(&service),
+            shutdown.clone(),
+        ));
         let client = Framed::new(ours, FrameCodec::new(FrameLimits::CLIENT));
         World { around, orders, metrics, service, client, requests: 0, shutdown }
     }

@@ -91,9 +91,9 @@ impl Inbox {
         let mut state = self.state.lock();
         if state.is_attached(link, handle) {
             tracing::debug!(error.code = error.code.number(), %error.message, "a settle failed");
-            // The next leader will say what became of it.
-            if !matches!(error.code, ErrorCode::NotLeader | ErrorCode::Unsettled) {
-                state.settles.failed(number, SettleError::refused(error), &mut wake);
+            match error.code {
+                ErrorCode::NotLeader | ErrorCode::Unsettled => state.settles.doubted(number),
+                _ => state.settles.failed(number, SettleError::refused(error), &mut wake),
             }
         }
         self.wake_after(state, wake);

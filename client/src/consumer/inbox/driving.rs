@@ -50,7 +50,13 @@ impl Inbox {
     pub(in crate::consumer) fn claim(&self) -> Option<Claim> {
         let state = self.state.lock();
         let (queue, epoch) = state.known?;
-        let all: Ranges = state.held.earlier().chain(state.settles.pending()).collect();
+        let mut all: Ranges = state.settles.pending().collect();
+        for range in state.held.earlier() {
+            if all.len() == SETTLE_RANGES_MAX {
+                break;
+            }
+            all.insert(range);
+        }
         let mut ranges = all.into_vec();
         // What lies beyond comes again.
         ranges.truncate(SETTLE_RANGES_MAX);
@@ -73,11 +79,8 @@ impl Inbox {
             self.lose(state, &why);
             return Attached::Done;
         }
-        let verdict = Verdict {
-            held: held.into_iter().collect(),
-            settled: settled.into_iter().collect(),
-            same_leader: state.known.is_some_and(|(_, before)| before == epoch),
-        };
+        let verdict =
+            Verdict { held: held.into_iter().collect(), settled: settled.into_iter().collect() };
         let mut wake = Vec::new();
         state.held.keep(&verdict.held);
         state.settles.decided(&verdict, &mut wake);
