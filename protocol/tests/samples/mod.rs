@@ -12,7 +12,6 @@ use bellwether_protocol::headers::{HeaderValue, Headers};
 use bellwether_protocol::ids::*;
 use bellwether_protocol::message::MessageBlock;
 use bellwether_protocol::names::*;
-use bellwether_protocol::peer::*;
 use bellwether_protocol::scram::{Credentials, Password};
 use bytes::Bytes;
 use uuid::Uuid;
