@@ -218,8 +218,11 @@ async fn empty(
             "there is no broker {broker}: none is live, and no queue counts on it"
         )));
     };
-    let holders =
-        status.brokers.iter().filter(|one| one.address.broker.0 != broker && one.drain.is_none());
+    // One that only leads nothing can take a copy.
+    let holders = status
+        .brokers
+        .iter()
+        .filter(|one| one.address.broker.0 != broker && one.drain != Some(Drain::Copies));
     if before.copies > 0 && holders.count() == 0 {
         return Err(Failure::NotDone(format!(
             "there is no other broker that could take the copies of broker {broker}: start one first"
