@@ -14,10 +14,13 @@ pub struct BrokerLoad {
     pub replicas: u32,
     /// Queues whose replica set names it first.
     pub leaders: u32,
+    /// It may lead. Not if it is being drained of its leaderships: it goes on holding copies.
+    pub may_lead: bool,
 }
 
 /// Chooses up to `replicas` of the live brokers for `queue`; fewer when there are fewer. The first is preferred as leader, the
-/// others follow in the order in which they would stand for election.
+/// others follow in the order in which they would stand for election. One that may not lead comes after all that may, and is the
+/// first only where nobody else is left.
 #[must_use]
 pub fn place(queue: QueueId, live: &[BrokerLoad], replicas: u8) -> Vec<BrokerId> {
     let mut left: Vec<&BrokerLoad> = live.iter().collect();
@@ -28,14 +31,17 @@ pub fn place(queue: QueueId, live: &[BrokerLoad], replicas: u8) -> Vec<BrokerId>
         // all the copies does not.
         let key = |load: &BrokerLoad| {
             let taken = load.rack.as_deref().is_some_and(|rack| racks.contains(rack));
-            (taken, load.replicas, load.leaders, lot(queue, load.broker))
+            // Of the chosen one at least is to lead.
+            let leads_not = chosen.is_empty() && !load.may_lead;
+            (leads_not, taken, load.replicas, load.leaders, lot(queue, load.broker))
         };
         let Some(best) = (0..left.len()).min_by_key(|at| key(left[*at])) else { break };
         let best = left.swap_remove(best);
         racks.extend(best.rack.as_deref());
         chosen.push(best);
     }
-    chosen.sort_by_key(|load| (load.leaders, load.replicas, lot(queue, load.broker)));
+    chosen
+        .sort_by_key(|load| (!load.may_lead, load.leaders, load.replicas, lot(queue, load.broker)));
     chosen.into_iter().map(|load| load.broker).collect()
 }
 
@@ -58,7 +64,11 @@ mod tests {
     use super::*;
 
     fn idle(broker: u32) -> BrokerLoad {
-        BrokerLoad { broker: BrokerId(broker), rack: None, replicas: 0, leaders: 0 }
+        BrokerLoad { broker: BrokerId(broker), rack: None, replicas: 0, leaders: 0, may_lead: true }
+    }
+
+    fn only_follows(broker: u32) -> BrokerLoad {
+        BrokerLoad { may_lead: false, ..idle(broker) }
     }
 
     fn in_rack(broker: u32, rack: &str, replicas: u32) -> BrokerLoad {
@@ -101,6 +111,28 @@ mod tests {
         chosen.sort();
         assert!(chosen.contains(&BrokerId(3)) && chosen.contains(&BrokerId(4)), "{chosen:?}");
         assert_eq!(place(id(1), &live, 4).len(), 4, "racks are a wish, not a condition");
+    }
+
+    #[test]
+    fn a_broker_drained_of_leaderships_holds_copies_and_leads_only_where_nobody_else_can() {
+        let busy = |broker| BrokerLoad { replicas: 90, leaders: 90, ..idle(broker) };
+        for n in 0..30 {
+            let live = [only_follows(1), busy(2), only_follows(3)];
+            let chosen = place(id(n), &live, 3);
+            assert_eq!((chosen.len(), chosen[0]), (3, BrokerId(2)), "{chosen:?}");
+            // However few copies there are to be, and however much it has already.
+            assert_eq!(place(id(n), &live, 1), [BrokerId(2)]);
+            assert_eq!(place(id(n), &live, 2)[0], BrokerId(2));
+            let live = [only_follows(1), idle(2), idle(3)];
+            let chosen = place(id(n), &live, 3);
+            assert_eq!(chosen[2], BrokerId(1), "it stands last: {chosen:?}");
+            assert_eq!(place(id(n), &[only_follows(1), only_follows(3)], 2).len(), 2);
+        }
+        // Nor does a rack of its own make it the leader.
+        let apart = BrokerLoad { may_lead: false, ..in_rack(1, "b", 0) };
+        let live = [apart, in_rack(2, "a", 5), in_rack(3, "a", 5)];
+        let chosen = place(id(1), &live, 2);
+        assert!(chosen[0] != BrokerId(1) && chosen[1] == BrokerId(1), "{chosen:?}");
     }
 
     #[test]

@@ -128,8 +128,8 @@ pub struct Replica {
     stopped_answering: Option<Epoch>,
     /// An epoch that it stopped answering to stand, in a session that is over, and what had been stopped before.
     abandoned: Option<(Epoch, Option<Epoch>)>,
-    /// It gave its leadership up for a reason that concerns this copy alone: while the state names it, it resigns.
-    resigns: bool,
+    /// It gave its leadership up for this reason, which concerns this copy alone: while the state names it, it resigns.
+    resigns: Option<String>,
     /// No sync returns here: it neither stands nor leads, if there are others.
     stalls: bool,
     trust: Trust,
@@ -186,7 +186,7 @@ impl Replica {
             verified: false,
             stopped_answering: None,
             abandoned: None,
-            resigns: false,
+            resigns: None,
             stalls: false,
             trust: Trust::Sound,
             renewed: false,
@@ -365,7 +365,7 @@ impl Replica {
     /// Whether what stopped it concerns this copy alone: the others may well lead.
     #[must_use]
     pub fn stopped_alone(&self) -> bool {
-        matches!(self.role, Role::Stopped { .. }) && self.resigns
+        matches!(self.role, Role::Stopped { .. }) && self.resigns.is_some()
     }
 
     /// Where this log ends, for members that stand. None while nothing may be answered.
@@ -396,7 +396,7 @@ impl Replica {
         self.leave_role(now, effects);
         self.life = life;
         self.verified = false;
-        self.resigns = false;
+        self.resigns = None;
         self.candidacy = None;
         self.early.clear();
         if life.is_some() {
@@ -490,7 +490,7 @@ impl Replica {
         outcome: CasOutcome,
         effects: &mut Vec<Effect>,
     ) {
-        if self.resigns && outcome != CasOutcome::NotSent {
+        if self.resigns.is_some() && outcome != CasOutcome::NotSent {
             effects.push(Effect::ReadState);
         }
         // An answer to what was asked for in a role or a life that was left since means nothing: what is read decides.

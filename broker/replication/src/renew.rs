@@ -59,7 +59,7 @@ impl Replica {
         }
         self.trust = Trust::Fetched;
         self.renewed = true;
-        self.resigns = false;
+        self.resigns = None;
         self.identity.member.store = store;
         // As after a restart: what the old member promised is kept by waiting.
         self.identity.started = now;

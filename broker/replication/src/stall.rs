@@ -6,6 +6,11 @@ use std::time::Instant;
 
 use crate::{Effect, Replica, Role};
 
+/// What the state remembers of a leader that resigned, for people.
+const STALLS: &str = "its disk stalls: no write or sync returns";
+/// The same of one that was elected or named, and never led.
+const DECLINES: &str = "its disk stalls: it was to lead, and declined";
+
 impl Replica {
     /// The disk here stalls, or has been fine for long enough. Said again and again while it lasts, so that a leader whom nobody
     /// could follow at first resigns once somebody can.
@@ -34,7 +39,7 @@ impl Replica {
     // returns in between, what a successor that is elected at once does not have (promise G2), or deliver beside it (G3).
     fn give_up_leading(&mut self, now: Instant, effects: &mut Vec<Effect>) {
         self.leave_role(now, effects);
-        self.resigns = true;
+        self.resigns = Some(STALLS.to_owned());
         self.resign(now, effects);
     }
 
@@ -49,20 +54,20 @@ impl Replica {
         self.stop_answering(now, epoch);
         // The leader before may deliver until what was promised to it has passed, and the next one asks nobody.
         self.deliver_from = Some(now + self.timing.promise);
-        self.resigns = true;
+        self.resigns = Some(DECLINES.to_owned());
         self.resign(now, effects);
         true
     }
 
     /// A state was read: what it asked for is done when it is named no more, and is asked for again when it still is.
     pub(crate) fn resignation_read(&mut self, now: Instant, effects: &mut Vec<Effect>) {
-        if matches!(self.role, Role::Stopped { .. }) || !self.resigns {
+        if matches!(self.role, Role::Stopped { .. }) || self.resigns.is_none() {
             return;
         }
         if self.is_named_and_resigns() {
             self.resign(now, effects);
         } else {
-            self.resigns = false;
+            self.resigns = None;
         }
     }
 }

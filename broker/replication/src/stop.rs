@@ -13,8 +13,8 @@ impl Replica {
     /// The store failed, or invariants of this copy are broken; the other copies may well be sound, and one of them should lead.
     pub(crate) fn stop_and_resign(&mut self, now: Instant, why: String, effects: &mut Vec<Effect>) {
         self.leave_role(now, effects);
-        self.stop(why, effects);
-        self.resigns = true;
+        self.stop(why.clone(), effects);
+        self.resigns = Some(why);
         self.resign(now, effects);
     }
 
@@ -66,16 +66,15 @@ impl Replica {
         {
             return;
         }
-        if let Some(seen) = &self.seen {
+        if let (Some(seen), Some(why)) = (&self.seen, &self.resigns) {
             self.reread_after = Some(now + self.timing.retry * 8);
-            let why = self.stopped().unwrap_or_default();
             effects.push(Effect::Cas { version: seen.version, state: resigned(&seen.state, why) });
         }
     }
 
     pub(crate) fn is_named_and_resigns(&self) -> bool {
         let named = self.seen.as_ref().and_then(|seen| seen.state.leader);
-        self.resigns && named.is_some() && named == self.life
+        self.resigns.is_some() && named.is_some() && named == self.life
     }
 
     pub(crate) fn stop(&mut self, why: String, effects: &mut Vec<Effect>) {

@@ -9,7 +9,7 @@ use bellwether_coordinator::paths;
 use bellwether_coordinator::records::{Election, QueueDefinition, QueueState};
 use bellwether_protocol::client::{
     Attention, CommittedNote, ElectionReport, LiveBroker, QueueCondition, QueueSummary, Recover,
-    Resigned, TaintNote, Troubled,
+    Resigned, TaintNote,
 };
 use bellwether_protocol::error::{ErrorBody, ErrorCode};
 use bellwether_protocol::ids::{BrokerLife, Epoch, QueueId};
@@ -98,17 +98,7 @@ impl Catalog {
     pub fn attention(&self, limit: u32) -> Attention {
         let limit = usize::try_from(limit).unwrap_or(PAGE_MAX).min(PAGE_MAX);
         let tree = self.shared.tree();
-        let mut attention = Attention {
-            broker: self.me(),
-            store_failed: false,
-            disk_full: false,
-            stopped: Vec::new(),
-            stopped_count: 0,
-            without_leader: Troubled::default(),
-            tainted: Troubled::default(),
-            below_min_isr: Troubled::default(),
-            under_replicated: Troubled::default(),
-        };
+        let mut attention = Attention::calm(self.me());
         let mut hosts: Vec<_> = tree.names.iter().collect();
         hosts.sort_unstable_by_key(|(host, _)| *host);
         for (host, name, id) in hosts

@@ -11,6 +11,7 @@ pub(crate) mod doubles;
 mod duties;
 mod explain;
 mod feed;
+mod placing;
 mod queues;
 mod settings;
 #[cfg(test)]

@@ -5,13 +5,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use bellwether_coordinator::coordinator::{Conflict, Coordinator, Path, ReadError, Write};
 use bellwether_coordinator::paths;
-use bellwether_coordinator::placement::place;
-use bellwether_coordinator::records::{
-    BrokerRecord, Election, NameRecord, Past, QueueDefinition, QueueState, Trigger, UnknownFields,
-};
+use bellwether_coordinator::records::{NameRecord, QueueDefinition, QueueState, UnknownFields};
 use bellwether_protocol::client::{QueueOptions, Response};
 use bellwether_protocol::error::{ErrorBody, ErrorCode};
-use bellwether_protocol::ids::{Epoch, Member, QueueId};
+use bellwether_protocol::ids::QueueId;
 use bellwether_protocol::names::{QueueName, VirtualHost};
 use tokio::time::Instant;
 use tracing::info;
@@ -19,6 +16,7 @@ use uuid::Uuid;
 
 use super::Catalog;
 use super::answers::summary;
+use super::placing::min_isr;
 use super::writes::{Decision, REQUEST_FOR};
 use crate::publish::Leadership;
 
@@ -27,13 +25,6 @@ pub const REPLICAS_MAX: u8 = 7;
 
 /// Attempts at a declaration that others race with; each means that somebody else got ahead.
 pub(super) const RACES_MAX: usize = 20;
-
-/// A queue about to be made.
-struct Plan {
-    definition: QueueDefinition,
-    state: QueueState,
-    warning: Option<String>,
-}
 
 impl Catalog {
     /// Makes a queue, or finds it as it was asked for.
@@ -92,60 +83,6 @@ impl Catalog {
         deadline: Instant,
     ) -> Result<Option<Existing>, ErrorBody> {
         self.reading(deadline, |session| async move { existing(&*session, host, name).await }).await
-    }
-
-    /// Where the copies go, and how many there can be.
-    fn plan(
-        &self,
-        id: QueueId,
-        host: &VirtualHost,
-        name: &QueueName,
-        options: QueueOptions,
-    ) -> Result<Plan, ErrorBody> {
-        let tree = self.shared.tree();
-        let chosen = place(id, &tree.live_loads(), options.replicas);
-        let records: Vec<&Arc<BrokerRecord>> =
-            chosen.iter().filter_map(|broker| tree.broker_by_id(*broker)).collect();
-        let found = u8::try_from(records.len()).expect("at most REPLICAS_MAX were asked for");
-        let min_isr = min_isr(options);
-        let warning = fewer_brokers(options, found)?;
-        let Some(first) = records.first() else {
-            return Err(ErrorBody::not_done(
-                ErrorCode::TooFewBrokers,
-                "no live broker is known yet; try again shortly",
-            ));
-        };
-        let definition = QueueDefinition {
-            queue: id,
-            virtual_host: host.clone(),
-            name: name.clone(),
-            replicas_wanted: options.replicas,
-            min_isr,
-            unknown: UnknownFields::new(),
-        };
-        let state = QueueState {
-            epoch: Epoch(1),
-            leader: Some(first.life),
-            isr: records
-                .iter()
-                .map(|record| Member { broker: record.life.broker, store: record.store })
-                .collect(),
-            // Of fewer copies than wanted a majority of the wanted ones would be too many to do without.
-            min_isr: options.min_isr.unwrap_or(majority(found)),
-            replicas: chosen,
-            given_up: Vec::new(),
-            past: Box::new(Past::default().with(Election {
-                epoch: Epoch(1),
-                at_ms: now_ms(),
-                from: None,
-                to: first.life,
-                trigger: Trigger::Declared,
-                why: None,
-                took_ms: 0,
-            })),
-            unknown: UnknownFields::new(),
-        };
-        Ok(Plan { definition, state, warning })
     }
 
     /// The queue of that name, if this broker leads it.
@@ -266,38 +203,6 @@ fn check_options(options: QueueOptions) -> Result<(), ErrorBody> {
             options.replicas
         )),
         _ => Ok(()),
-    }
-}
-
-/// As asked for, or a majority of the replicas.
-fn min_isr(options: QueueOptions) -> u8 {
-    options.min_isr.unwrap_or(majority(options.replicas))
-}
-
-fn majority(replicas: u8) -> u8 {
-    replicas / 2 + 1
-}
-
-/// What to say when there are fewer brokers than replicas wanted.
-fn fewer_brokers(options: QueueOptions, found: u8) -> Result<Option<String>, ErrorBody> {
-    if found >= options.replicas {
-        return Ok(None);
-    }
-    let too_few = |words: String| Err(ErrorBody::not_done(ErrorCode::TooFewBrokers, words));
-    let wanted = options.replicas;
-    let live = if found == 1 { "1 broker is".to_owned() } else { format!("{found} brokers are") };
-    if options.strict {
-        return too_few(format!(
-            "{wanted} replicas were asked for, and {live} live: start more brokers, ask for fewer replicas, or declare it without strict"
-        ));
-    }
-    match options.min_isr {
-        Some(min_isr) if min_isr > found => too_few(format!(
-            "min_isr {min_isr} was asked for, and {live} live: the queue could confirm nothing; start more brokers, or ask for less"
-        )),
-        _ => Ok(Some(format!(
-            "{wanted} replicas were asked for, and {live} live: the queue is kept on {found}"
-        ))),
     }
 }
 

@@ -117,14 +117,20 @@ async fn of_fewer_copies_than_wanted_one_can_still_be_lost() {
     }
 }
 
-#[tokio::test]
-async fn nothing_new_is_placed_on_a_broker_that_is_drained_until_that_is_taken_back() {
+/// A cluster of three live brokers, of which 1 is real.
+async fn three_brokers() -> Surroundings {
     let world = Surroundings::new().await;
     for broker in [2, 3] {
         register(&*world.session, life(broker)).await;
     }
     world.until("three brokers are live", |catalog| catalog.addresses().len() == 3).await;
-    for (drain, copies) in [(Some(Drain::Leaderships), 2), (Some(Drain::Copies), 2), (None, 3)] {
+    world
+}
+
+#[tokio::test]
+async fn a_broker_drained_of_its_copies_gets_none_of_a_new_queue_until_that_is_taken_back() {
+    let world = three_brokers().await;
+    for (drain, copies) in [(Some(Drain::Leaderships), 3), (Some(Drain::Copies), 2), (None, 3)] {
         world.catalog.drain(BrokerId(2), drain).await.unwrap();
         // Said again it is no error.
         world.catalog.drain(BrokerId(2), drain).await.unwrap();
@@ -132,11 +138,66 @@ async fn nothing_new_is_placed_on_a_broker_that_is_drained_until_that_is_taken_b
         let declared = world.catalog.declare_queue(&host(), &name, options(3)).await;
         let Ok(Response::Declared { queue, .. }) = declared else { panic!("{declared:?}") };
         assert_eq!(queue.replicas.len(), copies, "{drain:?}");
-        assert!(drain.is_none() || !queue.replicas.contains(&BrokerId(2)));
+        assert_eq!(queue.replicas.contains(&BrokerId(2)), copies == 3);
         assert_eq!(world.catalog.status().brokers[1].drain, drain);
     }
     let error = world.catalog.drain(BrokerId(9), Some(Drain::Copies)).await.unwrap_err();
     assert!(error.message.contains("live are 1, 2, 3"), "{}", error.message);
+}
+
+/// Two brokers of three were drained for work on them, and a strict declare failed with "1 broker is live".
+#[tokio::test]
+async fn brokers_drained_of_leaderships_hold_copies_of_new_queues_and_lead_none() {
+    let world = three_brokers().await;
+    for broker in [1, 3] {
+        world.catalog.drain(BrokerId(broker), Some(Drain::Leaderships)).await.unwrap();
+    }
+    for n in 0..8 {
+        let strict = QueueOptions { strict: true, ..options(3) };
+        let name = queue(&format!("q{n}"));
+        match world.catalog.declare_queue(&host(), &name, strict).await.unwrap() {
+            Response::Declared { queue, warning: None, .. } => {
+                assert_eq!((queue.replicas.len(), queue.min_isr), (3, 2));
+                assert_eq!((queue.leader, queue.replicas[0]), (Some(BrokerId(2)), BrokerId(2)));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    // Somebody has to.
+    world.catalog.drain(BrokerId(2), Some(Drain::Leaderships)).await.unwrap();
+    let declared = world.catalog.declare_queue(&host(), &queue("last"), options(3)).await;
+    assert!(
+        matches!(&declared, Ok(Response::Declared { queue, .. }) if queue.leader.is_some()),
+        "{declared:?}"
+    );
+}
+
+#[tokio::test]
+async fn too_few_brokers_are_counted_and_the_drained_ones_named_with_the_way_back() {
+    let world = three_brokers().await;
+    let declare = |options| {
+        let name = queue("orders");
+        let world = &world;
+        async move { world.catalog.declare_queue(&host(), &name, options).await }
+    };
+    world.catalog.drain(BrokerId(3), Some(Drain::Copies)).await.unwrap();
+    let strict = QueueOptions { strict: true, ..options(3) };
+    let error = declare(strict).await.unwrap_err();
+    assert_eq!(error.code, ErrorCode::TooFewBrokers);
+    assert_eq!(
+        error.message,
+        "3 replicas were asked for, and 3 brokers are live, of which broker 3 is being drained of its copies: start more brokers, \
+         or end a drain (bellwether cluster drain 3 --undo), ask for fewer replicas, or declare it without strict"
+    );
+    world.catalog.drain(BrokerId(2), Some(Drain::Copies)).await.unwrap();
+    let error = declare(QueueOptions { min_isr: Some(2), ..options(3) }).await.unwrap_err();
+    let words = &error.message;
+    assert!(words.contains("of which brokers 2, 3 are being drained of their copies"), "{words}");
+    world.catalog.drain(BrokerId(1), Some(Drain::Copies)).await.unwrap();
+    let error = declare(options(1)).await.unwrap_err();
+    assert_eq!(error.code, ErrorCode::TooFewBrokers);
+    let words = &error.message;
+    assert!(words.starts_with("nobody can hold a copy: 3 brokers are live, of which"), "{words}");
 }
 
 #[tokio::test]

@@ -80,6 +80,15 @@ struct Load {
     copies: u32,
 }
 
+/// The live brokers, as a new queue finds them.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Room {
+    /// Those that can hold a copy.
+    pub brokers: Vec<BrokerLoad>,
+    /// Those that are to hold nothing: an operator drains them of their copies, or retires them.
+    pub emptied: Vec<BrokerId>,
+}
+
 impl Tree {
     /// Enters what was read at `path`; `synced`: after a sync on its session.
     pub fn enter(
@@ -413,24 +422,31 @@ impl Tree {
         self.loads.get(&broker).map_or(0, |load| load.copies)
     }
 
-    /// What the live brokers carry that are not being drained, for placing a new queue.
-    pub fn live_loads(&self) -> Vec<BrokerLoad> {
-        let load = |record: &Arc<BrokerRecord>| {
-            let load = self.loads.get(&record.life.broker).copied().unwrap_or_default();
-            BrokerLoad {
-                broker: record.life.broker,
+    /// Who can be given copies of a new queue. A broker that is drained of its leaderships still holds copies.
+    pub fn room(&self) -> Room {
+        let mut room = Room::default();
+        let mut seen = HashSet::new();
+        for record in self.brokers.values() {
+            let broker = record.life.broker;
+            // Two lives of one broker may show for a moment.
+            if !seen.insert(broker) {
+                continue;
+            }
+            let drain = self.drained.get(&broker);
+            if drain == Some(&Drain::Copies) {
+                room.emptied.push(broker);
+                continue;
+            }
+            let load = self.loads.get(&broker).copied().unwrap_or_default();
+            room.brokers.push(BrokerLoad {
+                broker,
                 rack: record.rack.clone(),
                 replicas: load.replicas,
                 leaders: load.leaders,
-            }
-        };
-        let undrained =
-            |record: &&Arc<BrokerRecord>| !self.drained.contains_key(&record.life.broker);
-        let mut loads: Vec<BrokerLoad> =
-            self.brokers.values().filter(undrained).map(load).collect();
-        // Two lives of one broker may show for a moment.
-        loads.dedup_by_key(|load| load.broker);
-        loads
+                may_lead: drain.is_none(),
+            });
+        }
+        room
     }
 
     /// Who leads a queue.

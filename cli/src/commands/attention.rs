@@ -50,43 +50,75 @@ fn asked<'a>(
         .collect()
 }
 
-/// Lines, worst first; none when all is well.
-pub fn worst_first(status: &ClusterStatus, answers: &[Answered]) -> Vec<String> {
-    let heard: Vec<&Attention> = answers.iter().filter_map(|(_, answer)| answer.as_ref()).collect();
-    let mut lines = Vec::new();
-    if !status.coordinator_connected {
-        lines.push("The coordinator cannot be reached: no elections, no declarations, and what follows is what was last heard.".to_owned());
+/// The cluster as all brokers together see it. What is shown, the verdict and the numbers, is of this one view: each broker is a moment
+/// ahead of or behind the others, and "all is well" beside a number that is not zero would be believed.
+pub struct View<'a> {
+    status: &'a ClusterStatus,
+    answers: &'a [Answered],
+    /// Of each kind, what the broker says that knows of most.
+    pub without_leader: Troubled,
+    pub tainted: Troubled,
+    pub below_min_isr: Troubled,
+    pub under_replicated: Troubled,
+}
+
+impl<'a> View<'a> {
+    /// The worst of what all say.
+    pub fn new(status: &'a ClusterStatus, answers: &'a [Answered]) -> View<'a> {
+        let worst = |counted: u64, kind: fn(&Attention) -> &Troubled| {
+            let said = answers.iter().filter_map(|(_, answer)| answer.as_ref()).map(kind);
+            let mut worst = said.rev().max_by_key(|said| said.count).cloned().unwrap_or_default();
+            worst.count = worst.count.max(counted);
+            worst
+        };
+        View {
+            status,
+            answers,
+            without_leader: worst(status.queues_without_leader, |said| &said.without_leader),
+            tainted: worst(0, |said| &said.tainted),
+            below_min_isr: worst(0, |said| &said.below_min_isr),
+            under_replicated: worst(status.queues_under_replicated, |said| &said.under_replicated),
+        }
     }
-    // All brokers watch the same; one of them may be a moment behind.
-    if let Some(seen) = heard.first() {
-        lines.extend(queues("without a leader", &seen.without_leader, "explain"));
+
+    /// Lines, worst first; none when all is well.
+    pub fn worst_first(&self) -> Vec<String> {
+        let heard: Vec<&Attention> =
+            self.answers.iter().filter_map(|(_, answer)| answer.as_ref()).collect();
+        let mut lines = Vec::new();
+        if !self.status.coordinator_connected {
+            lines.push("The coordinator cannot be reached: no elections, no declarations, and what follows is what was last heard.".to_owned());
+        }
+        lines.extend(queues("without a leader", &self.without_leader, "explain"));
+        lines.extend(stopped(&heard));
+        lines.extend(which(
+            &heard,
+            |one| one.store_failed,
+            "has a disk that failed: replace it and restart the broker",
+        ));
+        lines.extend(queues("tainted (a leader was forced on them)", &self.tainted, "explain"));
+        lines.extend(queues("below min-isr: they confirm nothing", &self.below_min_isr, "explain"));
+        lines.extend(queues("under-replicated", &self.under_replicated, "explain"));
+        let absent: Vec<BrokerId> = self.status.absent.iter().map(|absent| absent.broker).collect();
+        if !absent.is_empty() {
+            lines.push(format!("Not live: {}.", brokers(&absent)));
+        }
+        let silent: Vec<BrokerId> = self
+            .answers
+            .iter()
+            .filter(|(_, answer)| answer.is_none())
+            .map(|(broker, _)| *broker)
+            .collect();
+        if !silent.is_empty() {
+            lines.push(format!("Live, but silent: {}.", brokers(&silent)));
+        }
+        lines.extend(which(
+            &heard,
+            |one| one.disk_full,
+            "has a disk that is nearly full: publishes are refused there",
+        ));
+        lines
     }
-    lines.extend(stopped(&heard));
-    lines.extend(which(
-        &heard,
-        |one| one.store_failed,
-        "has a disk that failed: replace it and restart the broker",
-    ));
-    if let Some(seen) = heard.first() {
-        lines.extend(queues("tainted (a leader was forced on them)", &seen.tainted, "explain"));
-        lines.extend(queues("below min-isr: they confirm nothing", &seen.below_min_isr, "explain"));
-        lines.extend(queues("under-replicated", &seen.under_replicated, "explain"));
-    }
-    let absent: Vec<BrokerId> = status.absent.iter().map(|absent| absent.broker).collect();
-    if !absent.is_empty() {
-        lines.push(format!("Not live: {}.", brokers(&absent)));
-    }
-    let silent: Vec<BrokerId> =
-        answers.iter().filter(|(_, answer)| answer.is_none()).map(|(broker, _)| *broker).collect();
-    if !silent.is_empty() {
-        lines.push(format!("Live, but silent: {}.", brokers(&silent)));
-    }
-    lines.extend(which(
-        &heard,
-        |one| one.disk_full,
-        "has a disk that is nearly full: publishes are refused there",
-    ));
-    lines
 }
 
 fn queues(what: &str, troubled: &Troubled, ask: &str) -> Option<String> {
@@ -146,17 +178,7 @@ mod tests {
     }
 
     fn calm(broker: u32) -> Attention {
-        Attention {
-            broker: BrokerId(broker),
-            store_failed: false,
-            disk_full: false,
-            stopped: Vec::new(),
-            stopped_count: 0,
-            without_leader: Troubled::default(),
-            tainted: Troubled::default(),
-            below_min_isr: Troubled::default(),
-            under_replicated: Troubled::default(),
-        }
+        Attention::calm(BrokerId(broker))
     }
 
     fn status(absent: Vec<AbsentBroker>) -> ClusterStatus {
@@ -184,7 +206,38 @@ mod tests {
     #[test]
     fn nothing_is_said_of_a_cluster_that_is_well() {
         let answers = [1, 2].map(|id| (BrokerId(id), Some(calm(id))));
-        assert_eq!(worst_first(&status(Vec::new()), &answers), Vec::<String>::new());
+        assert_eq!(View::new(&status(Vec::new()), &answers).worst_first(), Vec::<String>::new());
+    }
+
+    /// "All is well." stood above "under-replicated 1": the lines were of one broker, the numbers of another.
+    #[test]
+    fn all_is_well_only_where_every_number_that_is_shown_is_zero() {
+        let calm_answers = [1, 2].map(|id| (BrokerId(id), Some(calm(id))));
+        let counts = |view: &View<'_>| (view.without_leader.count, view.under_replicated.count);
+
+        let behind = ClusterStatus { queues_under_replicated: 1, ..status(Vec::new()) };
+        let view = View::new(&behind, &calm_answers);
+        assert_eq!(counts(&view), (0, 1));
+        let lines = view.worst_first();
+        assert!(
+            lines[0].contains("under-replicated: 1 — `bellwether queue explain NAME`"),
+            "{lines:?}"
+        );
+
+        // Whichever broker says so, and however calm the first one is.
+        let mut answers = calm_answers.clone();
+        answers[1].1.as_mut().unwrap().without_leader = troubled("a");
+        let well = status(Vec::new());
+        let view = View::new(&well, &answers);
+        assert_eq!(counts(&view), (1, 0));
+        assert!(view.worst_first()[0].contains("without a leader: 1 (a)"));
+
+        // Names of the broker that knows most, the number of whoever counts most.
+        answers[0].1.as_mut().unwrap().without_leader = Troubled { count: 2, ..troubled("b") };
+        let worse = ClusterStatus { queues_without_leader: 3, ..status(Vec::new()) };
+        let view = View::new(&worse, &answers);
+        assert_eq!(counts(&view), (3, 0));
+        assert!(view.worst_first()[0].contains("without a leader: 3 (b, …)"));
     }
 
     #[test]
@@ -203,7 +256,8 @@ mod tests {
         }];
         let away = vec![AbsentBroker { broker: BrokerId(3), copies: 4, drain: None }];
         let answers = [(BrokerId(1), Some(one)), (BrokerId(2), None)];
-        let lines = worst_first(&status(away), &answers);
+        let status = status(away);
+        let lines = View::new(&status, &answers).worst_first();
         let expected = [
             "without a leader: 1 (a)",
             "stopped themselves: 1 (e on broker 1)",

@@ -101,8 +101,8 @@ pub async fn run(args: ClusterArgs) -> Result<(), Failure> {
         ClusterCommand::Status => {
             let status = client.cluster_status().await?;
             let answers = attention::ask(&client, &status, attention::NAMED_MAX).await;
-            let troubles = attention::worst_first(&status, &answers);
-            if json { print_json(&as_json(&status, &troubles)) } else { print(&status, &troubles) }
+            let view = attention::View::new(&status, &answers);
+            if json { print_json(&as_json(&status, &view)) } else { print(&status, &view) }
         }
         ClusterCommand::Config { command } => configure(&client, json, command).await,
         ClusterCommand::Drain { broker, undo: true, how, .. } => {
@@ -218,8 +218,11 @@ async fn empty(
             "there is no broker {broker}: none is live, and no queue counts on it"
         )));
     };
-    let holders =
-        status.brokers.iter().filter(|one| one.address.broker.0 != broker && one.drain.is_none());
+    // One that only leads nothing can take a copy.
+    let holders = status
+        .brokers
+        .iter()
+        .filter(|one| one.address.broker.0 != broker && one.drain != Some(Drain::Copies));
     if before.copies > 0 && holders.count() == 0 {
         return Err(Failure::NotDone(format!(
             "there is no other broker that could take the copies of broker {broker}: start one first"
@@ -302,7 +305,7 @@ fn drain_name(drain: Option<Drain>) -> Option<&'static str> {
     })
 }
 
-fn as_json(status: &ClusterStatus, troubles: &[String]) -> serde_json::Value {
+fn as_json(status: &ClusterStatus, view: &attention::View<'_>) -> serde_json::Value {
     let brokers = status.brokers.iter().map(|broker| {
         json!({
             "id": broker.address.broker.0,
@@ -323,24 +326,25 @@ fn as_json(status: &ClusterStatus, troubles: &[String]) -> serde_json::Value {
     });
     json!({
         "cluster": status.cluster.to_string(),
-        "attention": troubles,
+        "attention": view.worst_first(),
         "brokers": brokers.collect::<Vec<_>>(),
         "absent": absent.collect::<Vec<_>>(),
         "controller": status.controller.map(|broker| broker.0),
         "coordinator_connected": status.coordinator_connected,
         "session_timeout_ms": status.session_timeout_ms,
         "queues": status.queues,
-        "queues_without_leader": status.queues_without_leader,
-        "queues_under_replicated": status.queues_under_replicated,
+        "queues_without_leader": view.without_leader.count,
+        "queues_under_replicated": view.under_replicated.count,
     })
 }
 
-fn print(status: &ClusterStatus, troubles: &[String]) -> Result<(), Failure> {
-    match troubles {
+fn print(status: &ClusterStatus, view: &attention::View<'_>) -> Result<(), Failure> {
+    let troubles = view.worst_first();
+    match troubles[..] {
         [] => print_line("All is well.\n")?,
         _ => print_line("Needs a person, worst first:")?,
     }
-    for line in troubles {
+    for line in &troubles {
         print_line(&format!("  - {line}"))?;
     }
     if !troubles.is_empty() {
@@ -358,8 +362,8 @@ fn print(status: &ClusterStatus, troubles: &[String]) -> Result<(), Failure> {
     print_line(&format!(
         "Queues: {}, without a leader {}, under-replicated {}\n",
         grouped(status.queues),
-        grouped(status.queues_without_leader),
-        grouped(status.queues_under_replicated),
+        grouped(view.without_leader.count),
+        grouped(view.under_replicated.count),
     ))?;
     let mut rows =
         table(&["broker", "address", "leads", "copies", "drain", "version", "incarnation"]);

@@ -225,6 +225,24 @@ pub struct Attention {
     pub under_replicated: Troubled,
 }
 
+impl Attention {
+    /// Of a broker that knows of nothing that needs anybody.
+    #[must_use]
+    pub fn calm(broker: BrokerId) -> Attention {
+        Attention {
+            broker,
+            store_failed: false,
+            disk_full: false,
+            stopped: Vec::new(),
+            stopped_count: 0,
+            without_leader: Troubled::default(),
+            tainted: Troubled::default(),
+            below_min_isr: Troubled::default(),
+            under_replicated: Troubled::default(),
+        }
+    }
+}
+
 /// A copy that takes no part any more.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoppedCopy {

@@ -2,10 +2,32 @@
 
 use std::time::Duration;
 
+use bellwether_coordinator::records::{QueueState, Trigger};
 use bellwether_protocol::ids::{Epoch, Offset};
 use bellwether_replication::{CasOutcome, Effect, Event};
 
 use crate::given::*;
+
+/// What a state remembers of the leader that resigned, for people.
+fn why(state: &QueueState) -> &str {
+    &state.past.resignation.as_ref().expect("somebody resigned").why
+}
+
+/// "Resigned", and no word why: what `bellwether elections` showed of a disk that stalled.
+#[test]
+fn the_election_after_a_stalled_disk_tells_why_the_leader_resigned() {
+    let mut one = Given::leader_of_three();
+    one.happens(Event::DiskStalls(true));
+    let resigned = one.cas().unwrap().1;
+    let mut two = Given::follower_of_three(2);
+    two.reads(resigned, 1);
+    two.positions_agree(&[1, 3]);
+    two.later(Duration::from_secs(1));
+    let elected = two.cas().expect("it is the next in turn").1;
+    let last = elected.past.elections.last().unwrap();
+    assert_eq!((&last.trigger, last.from), (&Trigger::Resigned, Some(life(1))));
+    assert_eq!(last.why.as_deref(), Some("its disk stalls: no write or sync returns"));
+}
 
 #[test]
 fn a_leader_whose_disk_stalls_resigns_and_confirms_nothing_when_the_sync_returns_after_all() {
@@ -22,6 +44,7 @@ fn a_leader_whose_disk_stalls_resigns_and_confirms_nothing_when_the_sync_returns
     let resigns = one.cas().unwrap();
     assert_eq!((resigns.1.leader, resigns.1.epoch), (None, Epoch(1)));
     assert_eq!(brokers(&resigns.1.isr), [1, 2, 3], "who is in sync stays as it was");
+    assert_eq!(why(&resigns.1), "its disk stalls: no write or sync returns");
     // The sync returns before anybody has read that: a successor may lack what it would confirm (promise G2).
     one.durable_here();
     assert_eq!(one.high_watermark(), Offset(1));
@@ -53,6 +76,7 @@ fn a_resignation_that_crossed_a_change_of_the_in_sync_set_is_asked_for_again() {
     let again = one.cas().expect("as long as it is named nobody else may stand");
     assert_eq!((again.0, again.1.leader, brokers(&again.1.isr)), (version(1), None, vec![1, 2]));
     assert_eq!(one.leads(), None, "an epoch that was left is never led again");
+    assert_eq!(why(&again.1), why(&resigns.1), "and it says why every time");
     one.answers(&again, CasOutcome::Undecided);
     one.reads(state(1, None, &[1, 2]), 2);
     one.take_effects();
@@ -84,6 +108,7 @@ fn one_that_is_named_while_its_disk_stalls_declines_not_before_an_older_leader_d
     two.later(Duration::from_millis(500));
     let declines = two.cas().expect("another one should lead");
     assert_eq!((declines.1.leader, declines.1.epoch), (None, Epoch(2)));
+    assert_eq!(why(&declines.1), "its disk stalls: it was to lead, and declined");
     assert_eq!(two.leads(), None);
 }
 
