@@ -4,8 +4,10 @@ use bellwether_coordinator::records::QueueState;
 use bellwether_protocol::ids::{BrokerId, BrokerLife};
 
 use crate::disk::Disk;
-use crate::process::{Input, Process};
-use crate::world::{Happening, World};
+use crate::happenings::Happening;
+use crate::ports::Input;
+use crate::process::Process;
+use crate::world::World;
 
 impl World {
     /// One fault, drawn by chance, and the time of the next.
@@ -232,7 +234,7 @@ impl World {
         let kept = |state: &QueueState| {
             (0..self.nodes.len()).any(|other| {
                 let it = &self.nodes[other];
-                let member = crate::world::member_of(other, &it.disk);
+                let member = crate::nodes::member_of(other, &it.disk);
                 other != node && !it.store_failed && state.isr.contains(&member)
             })
         };

@@ -8,7 +8,8 @@ use bellwether_queue::Queue;
 use bellwether_replication::Event;
 
 use crate::disk::{Checkpoint, Disk, Image, Write};
-use crate::process::{Output, Process};
+use crate::ports::Output;
+use crate::process::Process;
 
 impl Process {
     pub(crate) fn synced(&mut self, disk: &mut Disk) {

@@ -7,19 +7,24 @@
 //!
 //! *Invariant:* no clock, file, socket or hash order has a say in what happens.
 
+mod carrying;
 pub mod clients;
 pub mod coordinator;
 pub mod disk;
 mod faults;
 mod forcing;
+pub mod happenings;
 mod hosting;
 mod keeping;
 mod links;
 pub mod network;
+pub mod nodes;
+pub mod ports;
 pub mod process;
 pub mod random;
 pub mod schedule;
 mod serving;
+mod streaming;
 mod visits;
 pub mod witness;
 pub mod words;
