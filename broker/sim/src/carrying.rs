@@ -3,6 +3,7 @@
 use bellwether_protocol::ids::Member;
 use bellwether_protocol::peer::PeerFrame;
 
+use crate::counts::Guard;
 use crate::happenings::Happening;
 use crate::ports::{Fact, Input, Output};
 use crate::process::STORE_FAILED;
@@ -57,11 +58,7 @@ impl World {
                     self.later(to, 20_000, Input::Snapshot { epoch, fetch, image });
                 }
             }
-            Output::Sync => {
-                let is_slow = self.nodes[node].disk_slow_until_us > self.schedule.now_us();
-                let takes = if is_slow || self.random.chance(2) { 100_000 } else { 300 };
-                self.later(node, takes, Input::Synced);
-            }
+            Output::Sync => self.sync_begins(node),
             Output::Reply { client, reply } => {
                 let index = client.0 as usize;
                 if self.clients[index].broker == Some(node) {
@@ -97,6 +94,12 @@ impl World {
                 self.witness.delivers(life, epoch, run, &batches, redelivered);
             }
             Fact::Stopped { why } if why == STORE_FAILED => {}
+            Fact::Guarded(guard) => {
+                if let Guard::Resigned(epoch) = guard {
+                    self.witness.resigned(epoch);
+                }
+                self.counts.guarded(guard);
+            }
             Fact::Stopped { why } => self.witness.stopped(life, &why),
         }
     }

@@ -96,6 +96,9 @@ pub enum Happening {
     Resume {
         node: usize,
     },
+    StallEnds {
+        node: usize,
+    },
     Reconnect {
         node: usize,
     },
@@ -158,6 +161,7 @@ impl World {
             Happening::Terminate { node, generation } => self.terminate(node, generation),
             Happening::Replace { node, generation } => self.replace_disk(node, generation),
             Happening::Resume { node } => self.resume(node),
+            Happening::StallEnds { node } => self.stall_ends(node),
             Happening::Reconnect { node } => self.reconnect(node),
             Happening::ReconnectAll => self.ensemble_returns(),
         }

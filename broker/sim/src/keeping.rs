@@ -13,6 +13,7 @@ use crate::process::Process;
 
 impl Process {
     pub(crate) fn synced(&mut self, disk: &mut Disk) {
+        self.disk_answered();
         for write in disk.end_sync() {
             // One of a copy that was given up meanwhile is nothing to this one.
             if let Write::Replace(image, store) = write

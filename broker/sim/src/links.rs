@@ -233,8 +233,10 @@ impl World {
             }
             return;
         }
+        let before = self.ensemble.state().clone();
         let won = self.ensemble.apply(&cas);
         if won.is_some() {
+            self.count(&before, &cas.state);
             self.notice_force(node, &cas);
             self.tell(|| format!("ensemble: version {} is {:?}", self_version(&won), cas.state));
             self.ensemble_changed();

@@ -11,6 +11,7 @@ use crate::disk::Disk;
 use crate::happenings::Happening;
 use crate::ports::Input;
 use crate::process::{Process, QUEUE};
+use crate::stalling::Stall;
 use crate::world::World;
 
 /// A broker: its disk, and its process if it runs.
@@ -27,6 +28,7 @@ pub struct Node {
     /// CASes sent whose answer has not come.
     pub(crate) open_cas: Vec<Cas>,
     pub(crate) disk_slow_until_us: u64,
+    pub(crate) stall: Option<Stall>,
     /// A sync failed: the disk counts as lost.
     pub(crate) store_failed: bool,
     /// Stopped by a signal: what arrives waits here.
@@ -111,6 +113,7 @@ impl Node {
             link: 0,
             open_cas: Vec::new(),
             disk_slow_until_us: 0,
+            stall: None,
             store_failed: false,
             paused: false,
             backlog: VecDeque::new(),

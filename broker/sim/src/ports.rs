@@ -7,6 +7,7 @@ use bellwether_protocol::ids::{BrokerId, BrokerLife, Epoch, Offset, OffsetRange,
 use bellwether_protocol::peer::PeerFrame;
 use bellwether_replication::{CasOutcome, Force};
 
+use crate::counts::Guard;
 use crate::disk::Image;
 use crate::words::{ClientId, Reply, Request};
 
@@ -155,4 +156,6 @@ pub enum Fact {
     Stopped {
         why: String,
     },
+    /// It did something about its disk.
+    Guarded(Guard),
 }

@@ -15,6 +15,7 @@ use bellwether_replication::{CasOutcome, Effect, Event, Identity, LogFacts, Repl
 use crate::disk::{Disk, Image, Write};
 use crate::ports::{Fact, Input, Output, Side};
 use crate::serving::Leader;
+use crate::stalling::Attention;
 
 /// The one queue of the simulation.
 pub const QUEUE: QueueId = QueueId(uuid::Uuid::from_u128(7));
@@ -46,6 +47,7 @@ pub struct Process {
     /// The last fetch of a snapshot.
     pub(crate) fetch: u64,
     pub(crate) timing: Timing,
+    pub(crate) attention: Attention,
     pub(crate) now: Instant,
     last_tick: Instant,
     pub(crate) out: Vec<Output>,
@@ -94,6 +96,7 @@ impl Process {
             installing: false,
             fetch: 0,
             timing,
+            attention: Attention::begins(now),
             now,
             last_tick: now,
             out: Vec::new(),
@@ -188,7 +191,12 @@ impl Process {
         let (dialed, accepted) = (Side::Dialed, Side::Accepted);
         match effect {
             Effect::ReadState => self.out.push(Output::ReadState),
-            Effect::Cas { version, state } => self.out.push(Output::Cas { version, state }),
+            Effect::Cas { version, state } => {
+                if state.leader.is_none() {
+                    self.asks_for_no_leader(state.epoch);
+                }
+                self.out.push(Output::Cas { version, state });
+            }
             Effect::Subscribe { leader, subscription } => {
                 self.send(leader, dialed, PeerFrame::Subscribe(vec![subscription]));
             }
@@ -242,6 +250,7 @@ impl Process {
             }
             Effect::Lead { epoch } => {
                 self.leader = Some(Leader::new(epoch));
+                self.begins_to_lead(epoch);
                 self.out.push(Output::Fact(Fact::Leads { epoch }));
             }
             Effect::Serve { epoch, deliver_from } => self.serve(disk, epoch, deliver_from),
@@ -290,6 +299,7 @@ impl Process {
             self.step(disk, Event::Paused);
         }
         self.last_tick = self.now;
+        self.look_at_disk(disk);
         if self.now >= self.ask_again_at {
             self.ask_again_at = self.now + self.timing.promise / 6;
             let peers: Vec<BrokerLife> = self.promised.keys().copied().collect();
@@ -323,6 +333,7 @@ impl Process {
         self.stream();
         self.deliver();
         if disk.begin_sync() {
+            self.attention.syncing_since = Some(self.now);
             self.out.push(Output::Sync);
         }
     }

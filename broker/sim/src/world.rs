@@ -8,6 +8,7 @@ use bellwether_protocol::names::ProducerName;
 
 use crate::clients::{Client, Consumer, Kind, Numbers, Producer};
 use crate::coordinator::{Cas, Ensemble};
+use crate::counts::Counts;
 use crate::happenings::Happening;
 use crate::network::Connection;
 use crate::nodes::{Node, member_of};
@@ -58,6 +59,7 @@ pub struct World {
     pub(crate) next_incarnation: u64,
     pub(crate) next_store: u128,
     pub witness: Witness,
+    pub counts: Counts,
     /// Faults are over: producers begin nothing new, consumers settle everything.
     pub(crate) quiet: bool,
     /// What happened, if it is kept.
@@ -105,6 +107,7 @@ impl World {
             next_incarnation: 0,
             next_store: 100,
             witness: Witness::default(),
+            counts: Counts::default(),
             quiet: false,
             story: keep_story.then(Vec::new),
             happened: 0,
