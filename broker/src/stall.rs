@@ -2,10 +2,10 @@
 //! broker give its leaderships up while it still can, and take none until its disk has been fine for three times as long.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bellwether_journal::JournalMetrics;
-use tokio::time::Instant;
+use bellwether_replication::{DiskNews, DiskWatch};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -38,8 +38,9 @@ pub(crate) async fn watch(
     session_timeout: Duration,
     stop: CancellationToken,
 ) {
-    let mut watch = Watch::new(session_timeout);
-    let mut every = tokio::time::interval(watch.limit / LOOKS);
+    let limit = limit_in(session_timeout);
+    let mut watch = DiskWatch::new(limit);
+    let mut every = tokio::time::interval(limit / LOOKS);
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
@@ -48,16 +49,16 @@ pub(crate) async fn watch(
         }
         let busy = surroundings.journal.busy_for();
         if let Some(told) = watch.look(Instant::now(), busy) {
-            surroundings.tell(told, busy, watch.limit).await;
+            surroundings.tell(told, busy, limit).await;
         }
     }
 }
 
 impl Surroundings {
-    async fn tell(&self, told: Told, busy: Option<Duration>, limit: Duration) {
+    async fn tell(&self, told: DiskNews, busy: Option<Duration>, limit: Duration) {
         let trouble = Trouble::DiskStalls;
         match told {
-            Told::Stalls => {
+            DiskNews::Stalls => {
                 warn!(
                     ?busy,
                     ?limit,
@@ -67,105 +68,31 @@ impl Surroundings {
                 self.metrics.disk_stalls.increment();
                 self.health.raise(trouble);
             }
-            Told::StillStalls => {}
-            Told::Fine => {
+            DiskNews::StillStalls => {}
+            DiskNews::Fine => {
                 info!("the disk has been fine for a while: leaderships are taken again");
                 self.metrics.disk_stalled.set(0);
                 self.health.clear(&trouble);
             }
         }
-        let stalls = told != Told::Fine;
+        let stalls = told != DiskNews::Fine;
         for shard in self.shards.all() {
             shard.send(ShardInput::DiskStalls(stalls)).await;
         }
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Told {
-    Stalls,
-    /// Said again, for queues that could not act on it before.
-    StillStalls,
-    Fine,
-}
-
-/// When a disk stalls and when it is fine again.
-struct Watch {
-    limit: Duration,
-    /// How long it has to be fine.
-    calm: Duration,
-    /// The last time that it was not, while it counts as stalling.
-    last_bad: Option<Instant>,
-}
-
-impl Watch {
-    fn new(session_timeout: Duration) -> Watch {
-        let limit = (session_timeout / STALLS_AFTER).max(STALLS_AFTER_MIN);
-        Watch { limit, calm: limit * STALLS_AFTER, last_bad: None }
-    }
-
-    /// `busy`: since when the journal's thread has been at what it is at.
-    fn look(&mut self, now: Instant, busy: Option<Duration>) -> Option<Told> {
-        let busy = busy.unwrap_or(Duration::ZERO);
-        match self.last_bad {
-            None if busy >= self.limit => {
-                self.last_bad = Some(now);
-                Some(Told::Stalls)
-            }
-            None => None,
-            // One that comes and goes by half is not fine: its leaderships would go to and fro.
-            Some(_) if busy >= self.limit / 2 => {
-                self.last_bad = Some(now);
-                Some(Told::StillStalls)
-            }
-            Some(bad) if now.duration_since(bad) >= self.calm => {
-                self.last_bad = None;
-                Some(Told::Fine)
-            }
-            Some(_) => None,
-        }
-    }
+fn limit_in(session_timeout: Duration) -> Duration {
+    (session_timeout / STALLS_AFTER).max(STALLS_AFTER_MIN)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const SESSION: Duration = Duration::from_secs(6);
-    const fn ms(ms: u64) -> Duration {
-        Duration::from_millis(ms)
-    }
-
     #[test]
-    fn a_disk_stalls_after_a_third_of_the_session_and_is_fine_only_after_a_whole_one() {
-        let mut watch = Watch::new(SESSION);
-        let start = Instant::now();
-        assert_eq!(watch.look(start, Some(ms(1_999))), None, "a long sync is no stall");
-        assert_eq!(watch.look(start, Some(ms(2_000))), Some(Told::Stalls));
-        assert_eq!(watch.look(start + ms(250), Some(ms(2_250))), Some(Told::StillStalls));
-        assert_eq!(watch.look(start + ms(500), None), None, "it returned; for how long?");
-        assert_eq!(watch.look(start + ms(6_000), Some(ms(10))), None);
-        assert_eq!(watch.look(start + ms(6_250), None), Some(Told::Fine));
-        assert_eq!(watch.look(start + ms(6_500), None), None);
-    }
-
-    #[test]
-    fn with_a_short_session_a_slow_sync_is_no_stall() {
-        let mut watch = Watch::new(ms(400));
-        assert_eq!(watch.look(Instant::now(), Some(ms(1_900))), None);
-        assert_eq!(watch.look(Instant::now(), Some(ms(2_000))), Some(Told::Stalls));
-    }
-
-    #[test]
-    fn a_disk_that_comes_and_goes_stalls_all_the_while() {
-        let mut watch = Watch::new(SESSION);
-        let mut now = Instant::now();
-        assert_eq!(watch.look(now, Some(ms(3_000))), Some(Told::Stalls));
-        for _ in 0..10 {
-            now += ms(5_000);
-            assert_eq!(watch.look(now, None), None);
-            now += ms(900);
-            assert_eq!(watch.look(now, Some(ms(1_000))), Some(Told::StillStalls));
-        }
+    fn a_third_of_the_session_is_a_stall_but_with_a_short_session_a_slow_sync_is_none() {
+        assert_eq!(limit_in(Duration::from_secs(18)), Duration::from_secs(6));
+        assert_eq!(limit_in(Duration::from_millis(400)), Duration::from_secs(2));
     }
 }

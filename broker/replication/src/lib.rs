@@ -3,6 +3,7 @@
 //! A pure machine: events and the time go in, effects come out. It owns no log; it is told how far
 //! the local one goes ([`Replica::log`]) and says what to append and where to cut.
 
+mod disk_watch;
 mod event;
 mod follow;
 mod force;
@@ -25,6 +26,7 @@ use bellwether_log::EpochHistory;
 use bellwether_protocol::ids::{BrokerLife, Epoch, Member, Offset, QueueId};
 use bellwether_protocol::peer::{Position, Subscription};
 
+pub use disk_watch::{DiskNews, DiskWatch};
 pub use event::{CasOutcome, Effect, Event};
 pub use follow::Admit;
 pub use force::{Force, NotForced};

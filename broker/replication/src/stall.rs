@@ -25,14 +25,14 @@ impl Replica {
     }
 
     /// Whether another in-sync member is there to be elected: without one, resigning would only end what may go on when the
-    /// sync returns after all (promise G10).
+    /// sync returns after all (promise G10). While the epoch start is not synced nobody is answered, and who asks counts.
     fn could_be_followed(&self) -> bool {
         let Role::Leading(leading) = &self.role else { return false };
-        self.connected
-            && leading
-                .others
-                .iter()
-                .any(|other| other.subscribed && leading.committed.contains(&other.member))
+        let subscribed = leading.others.iter().filter(|other| other.subscribed);
+        let asking = self.early.iter().filter(|(_, asked)| asked.epoch == leading.epoch);
+        let mut there =
+            subscribed.map(|other| other.member).chain(asking.map(|(_, asked)| asked.member));
+        self.connected && there.any(|member| leading.committed.contains(&member))
     }
 
     // First it stops, then it says so: a leader that went on until its resignation was written could confirm, when the sync

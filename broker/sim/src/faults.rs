@@ -4,8 +4,10 @@ use bellwether_coordinator::records::QueueState;
 use bellwether_protocol::ids::{BrokerId, BrokerLife};
 
 use crate::disk::Disk;
-use crate::process::{Input, Process};
-use crate::world::{Happening, World};
+use crate::happenings::Happening;
+use crate::ports::Input;
+use crate::process::Process;
+use crate::world::World;
 
 impl World {
     /// One fault, drawn by chance, and the time of the next.
@@ -19,7 +21,7 @@ impl World {
         if self.shape.spares > 0 && self.random.chance(10) {
             return self.move_copies();
         }
-        match self.random.between(0, 99) {
+        match self.random.between(0, 106) {
             0..7 => self.kill_for_a_while(node),
             7..15 => self.isolate_leader(),
             15..18 => self.slow_down(node),
@@ -43,13 +45,17 @@ impl World {
             69..75 => self.expire(node),
             75..82 => self.wrong_evidence(node),
             82..86 => self.wipe(node),
-            86..88 => self.fail_store(node),
+            86..88 => {
+                self.fail_store(node);
+            }
             88..93 => self.hand_over(node),
             93..95 => self.damage(node),
             95 => self.leader_goes_on_alone(),
             98 => self.leave_one_behind(),
             96..98 => self.move_copies(),
-            _ => self.give(node, Input::Clean),
+            99 => self.give(node, Input::Clean),
+            100..103 => self.stall(node),
+            _ => self.stall_leader(),
         }
     }
 
@@ -232,7 +238,7 @@ impl World {
         let kept = |state: &QueueState| {
             (0..self.nodes.len()).any(|other| {
                 let it = &self.nodes[other];
-                let member = crate::world::member_of(other, &it.disk);
+                let member = crate::nodes::member_of(other, &it.disk);
                 other != node && !it.store_failed && state.isr.contains(&member)
             })
         };
@@ -258,11 +264,11 @@ impl World {
         self.nodes[node].store_failed = false;
     }
 
-    /// A sync fails, and after a while an operator gives the broker another disk.
-    fn fail_store(&mut self, node: usize) {
+    /// A sync fails, and after a while an operator gives the broker another disk. `false`: not with this one, or not now.
+    pub(crate) fn fail_store(&mut self, node: usize) -> bool {
         let it = &self.nodes[node];
         if it.process.is_none() || it.paused || it.store_failed || !self.may_lose_disk(node) {
-            return;
+            return false;
         }
         self.tell(|| format!("fault: a sync of b{} fails", node + 1));
         self.nodes[node].store_failed = true;
@@ -270,6 +276,7 @@ impl World {
         let generation = self.nodes[node].generation;
         let delay = self.random.between(10_000, 4_000_000);
         self.schedule.after(delay, Happening::Replace { node, generation });
+        true
     }
 
     /// Other brokers are to hold the copies, or the same in another order. With spares it happens often.
@@ -283,6 +290,7 @@ impl World {
             let at = self.random.between(0, all.len() as u64 - 1) as usize;
             replicas.push(BrokerId(all.swap_remove(at)));
         }
+        self.counts.moves += 1;
         self.tell(|| format!("the copies are to be on {replicas:?}"));
         self.ensemble.move_to(replicas);
         self.ensemble_changed();
@@ -346,6 +354,7 @@ impl World {
         self.ensemble_returns();
         for node in 0..self.nodes.len() {
             self.nodes[node].disk_slow_until_us = 0;
+            self.stall_ends(node);
             self.resume(node);
             let delay = self.random.between(1_000, 500_000);
             self.schedule.after(delay, Happening::Restart { node });

@@ -6,8 +6,10 @@ use bellwether_replication::Force;
 
 use crate::clients::Kind;
 use crate::coordinator::Cas;
-use crate::process::Input;
-use crate::world::{Happening, SESSION_TIMEOUT_US, World, member_of};
+use crate::happenings::Happening;
+use crate::nodes::member_of;
+use crate::ports::Input;
+use crate::world::{SESSION_TIMEOUT_US, World};
 
 impl World {
     /// The rest of the in-sync set is given up; the leader has everything. It refuses as long as enough of them are there.

@@ -8,10 +8,12 @@ use bellwether_queue::Queue;
 use bellwether_replication::Event;
 
 use crate::disk::{Checkpoint, Disk, Image, Write};
-use crate::process::{Output, Process};
+use crate::ports::Output;
+use crate::process::Process;
 
 impl Process {
     pub(crate) fn synced(&mut self, disk: &mut Disk) {
+        self.disk_answered();
         for write in disk.end_sync() {
             // One of a copy that was given up meanwhile is nothing to this one.
             if let Write::Replace(image, store) = write

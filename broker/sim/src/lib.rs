@@ -1,30 +1,38 @@
 //! A simulator: the machines that ship, in a cluster where chance decides what fails and when. One seed is
 //! one history, the same on every machine. Nothing in it waits: seconds of simulated time take milliseconds.
 //!
-//! What is real: the replication machine, the queue machine, the log. What is simulated: disks that lose what was
+//! What is real: the replication machine, the queue machine, the log. What is simulated: disks that stall, fail, and lose what was
 //! not synced, connections that delay, freeze and break, an ensemble that loses answers and ends sessions, processes
 //! that are killed, stopped and started, clients. A [`witness::Witness`] holds all of it against the promises.
 //!
 //! *Invariant:* no clock, file, socket or hash order has a say in what happens.
 
+mod carrying;
 pub mod clients;
 pub mod coordinator;
+pub mod counts;
 pub mod disk;
 mod faults;
 mod forcing;
+pub mod happenings;
 mod hosting;
 mod keeping;
 mod links;
 pub mod network;
+pub mod nodes;
+pub mod ports;
 pub mod process;
 pub mod random;
 pub mod schedule;
 mod serving;
+mod stalling;
+mod streaming;
 mod visits;
 pub mod witness;
 pub mod words;
 pub mod world;
 
+use counts::Counts;
 use witness::Violation;
 use world::{Shape, World};
 
@@ -52,6 +60,8 @@ pub struct Outcome {
     /// Leaders forced by an operator, and confirmed messages that were given up with that.
     pub forced: u64,
     pub lost: u64,
+    /// What it exercised.
+    pub counts: Counts,
     /// From the end of faults until everything was drained, in microseconds.
     pub drained_after_us: u64,
     pub violation: Option<Violation>,
@@ -110,6 +120,7 @@ fn outcome(world: &World, drained_after_us: u64) -> Outcome {
         claims: world.witness.claims,
         forced: world.witness.forced,
         lost: world.witness.lost,
+        counts: world.counts.clone(),
         drained_after_us,
         violation: world.witness.violation.clone(),
     }

@@ -7,9 +7,10 @@ use bellwether_protocol::peer::PeerFrame;
 use bellwether_replication::CasOutcome;
 
 use crate::coordinator::Cas;
-use crate::network::other;
-use crate::process::{Input, Side};
-use crate::world::{Happening, SESSION_TIMEOUT_US, World};
+use crate::happenings::Happening;
+use crate::network::{Connection, other};
+use crate::ports::{Input, Side};
+use crate::world::{SESSION_TIMEOUT_US, World};
 
 impl World {
     /// Every broker dials every other, again and again.
@@ -30,7 +31,7 @@ impl World {
     fn dial(&mut self, dialer: usize, acceptor: usize) {
         let from = &self.nodes[dialer];
         let lives =
-            |node: &crate::world::Node| node.process.as_ref().and_then(|process| process.life);
+            |node: &crate::nodes::Node| node.process.as_ref().and_then(|process| process.life);
         let (Some(me), false) = (lives(from), from.paused) else { return };
         let to = &self.nodes[acceptor];
         let known = from.known.get(&acceptor).copied();
@@ -57,6 +58,19 @@ impl World {
             self.give(dialer, Input::Dead(old));
         }
         self.add_connection(dialer, acceptor);
+    }
+
+    pub(crate) fn add_connection(&mut self, dialer: usize, acceptor: usize) {
+        let (Some(from), Some(to)) = (self.nodes[dialer].life, self.nodes[acceptor].life) else {
+            return;
+        };
+        let number = self.next_connection;
+        self.next_connection += 1;
+        self.connections.insert(number, Connection::new((dialer, from), (acceptor, to)));
+        let (first, second) = (self.random.delay(300), self.random.delay(300));
+        self.schedule.after(first, Happening::Up { connection: number, side: Side::Accepted });
+        self.schedule
+            .after(first + second, Happening::Up { connection: number, side: Side::Dialed });
     }
 
     pub(crate) fn connection_up(&mut self, number: u64, side: Side) {
@@ -96,7 +110,7 @@ impl World {
 
     /// All connections of a node break at once.
     pub(crate) fn cut_all(&mut self, node: usize) {
-        let ends = |c: &crate::network::Connection| c.dialer.0 == node || c.acceptor.0 == node;
+        let ends = |c: &Connection| c.dialer.0 == node || c.acceptor.0 == node;
         let theirs = self.connections.iter().filter(|(_, connection)| ends(connection));
         let theirs: Vec<u64> = theirs.map(|(number, _)| *number).collect();
         theirs.into_iter().for_each(|number| self.cut(number));
@@ -219,8 +233,10 @@ impl World {
             }
             return;
         }
+        let before = self.ensemble.state().clone();
         let won = self.ensemble.apply(&cas);
         if won.is_some() {
+            self.count(&before, &cas.state);
             self.notice_force(node, &cas);
             self.tell(|| format!("ensemble: version {} is {:?}", self_version(&won), cas.state));
             self.ensemble_changed();

@@ -4,7 +4,7 @@
 use bellwether_protocol::ids::BrokerLife;
 use bellwether_protocol::peer::PeerFrame;
 
-use crate::process::Side;
+use crate::ports::Side;
 
 /// What an append takes longer on a slow connection, in microseconds.
 const DATA_SLOW_US: u64 = 150_000;

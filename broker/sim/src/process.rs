@@ -5,171 +5,20 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use bellwether_coordinator::coordinator::Version;
-use bellwether_coordinator::records::{Committed, QueueState};
+use bellwether_coordinator::records::Committed;
 use bellwether_log::{Batch, Record};
-use bellwether_protocol::ids::{
-    BrokerId, BrokerLife, Epoch, Offset, OffsetRange, QueueId, StoreId,
-};
-use bellwether_protocol::peer::{AppendRun, PeerFrame};
+use bellwether_protocol::ids::{BrokerLife, Offset, QueueId, StoreId};
+use bellwether_protocol::peer::PeerFrame;
 use bellwether_queue::Queue;
-use bellwether_replication::{
-    Admit, CasOutcome, Effect, Event, Force, Identity, LogFacts, Replica, Timing,
-};
-use bytes::{Bytes, BytesMut};
+use bellwether_replication::{CasOutcome, Effect, Event, Identity, LogFacts, Replica, Timing};
 
 use crate::disk::{Disk, Image, Write};
+use crate::ports::{Fact, Input, Output, Side};
 use crate::serving::Leader;
-use crate::words::{ClientId, Reply, Request};
+use crate::stalling::Attention;
 
 /// The one queue of the simulation.
 pub const QUEUE: QueueId = QueueId(uuid::Uuid::from_u128(7));
-
-/// Which end of a connection a process is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Side {
-    Dialed,
-    Accepted,
-}
-
-/// What reaches a process.
-#[derive(Clone, Debug)]
-pub enum Input {
-    Life(Option<BrokerLife>),
-    Connected(bool),
-    State {
-        state: QueueState,
-        version: Version,
-        synced: bool,
-    },
-    Cas {
-        version: Version,
-        state: QueueState,
-        outcome: CasOutcome,
-    },
-    Gone(BrokerLife),
-    Dead(BrokerLife),
-    Up {
-        peer: BrokerLife,
-        side: Side,
-    },
-    Down {
-        peer: BrokerLife,
-        side: Side,
-    },
-    Frame {
-        peer: BrokerLife,
-        side: Side,
-        frame: PeerFrame,
-    },
-    Synced,
-    SnapshotAsked {
-        from: BrokerLife,
-        epoch: Epoch,
-        fetch: u64,
-    },
-    /// What came of that fetch.
-    Snapshot {
-        epoch: Epoch,
-        fetch: u64,
-        image: Option<Box<Image>>,
-    },
-    Client {
-        client: ClientId,
-        request: Request,
-    },
-    /// The client's connection is gone.
-    ClientLost {
-        client: ClientId,
-    },
-    HandOver,
-    /// An operator orders this copy to lead, with what was read for that.
-    Force {
-        state: QueueState,
-        version: Version,
-        gone: Option<BrokerLife>,
-        order: Force,
-    },
-    /// A sync failed: nothing more of this store is to be believed.
-    StoreFailed,
-    /// What was synced of the log is damaged, and that was found: it is fetched anew as the copy of this store.
-    LogLost(StoreId),
-    /// Take a checkpoint and drop what lies below it.
-    Clean,
-    Tick,
-}
-
-/// What a process wants done.
-#[derive(Clone, Debug)]
-pub enum Output {
-    ReadState,
-    Cas {
-        version: Version,
-        state: QueueState,
-    },
-    Send {
-        peer: BrokerLife,
-        side: Side,
-        frame: PeerFrame,
-    },
-    /// Over whichever connection there is.
-    SendToBroker {
-        broker: BrokerId,
-        frame: PeerFrame,
-    },
-    FetchSnapshot {
-        leader: BrokerLife,
-        epoch: Epoch,
-        fetch: u64,
-    },
-    GiveSnapshot {
-        to: BrokerLife,
-        epoch: Epoch,
-        fetch: u64,
-        image: Option<Box<Image>>,
-    },
-    /// A sync began.
-    Sync,
-    Reply {
-        client: ClientId,
-        reply: Reply,
-    },
-    Fact(Fact),
-}
-
-/// What the witness has to know.
-#[derive(Clone, Debug)]
-pub enum Fact {
-    Leads {
-        epoch: Epoch,
-    },
-    Serves {
-        epoch: Epoch,
-        applied: Offset,
-    },
-    /// Committed as this process believes, and applied.
-    Applied {
-        batch: Batch,
-    },
-    /// Somebody is told that everything below is committed and done.
-    Confirms {
-        epoch: Epoch,
-        end: Offset,
-    },
-    /// A consumer keeps these from an earlier epoch.
-    Claimed {
-        epoch: Epoch,
-        held: Vec<OffsetRange>,
-    },
-    Delivers {
-        epoch: Epoch,
-        run: OffsetRange,
-        batches: Vec<Batch>,
-        redelivered: bool,
-    },
-    Stopped {
-        why: String,
-    },
-}
 
 /// A process.
 pub struct Process {
@@ -190,7 +39,7 @@ pub struct Process {
     pub(crate) leader: Option<Leader>,
     /// Until when each peer that dialed has promised, if it has.
     pub(crate) promised: BTreeMap<BrokerLife, Option<Instant>>,
-    asked: BTreeMap<(BrokerLife, u64), Instant>,
+    pub(crate) asked: BTreeMap<(BrokerLife, u64), Instant>,
     next_ask: u64,
     ask_again_at: Instant,
     /// A snapshot is on its way to the disk, to take the log's place: nothing else may change the log meanwhile.
@@ -198,6 +47,7 @@ pub struct Process {
     /// The last fetch of a snapshot.
     pub(crate) fetch: u64,
     pub(crate) timing: Timing,
+    pub(crate) attention: Attention,
     pub(crate) now: Instant,
     last_tick: Instant,
     pub(crate) out: Vec<Output>,
@@ -205,9 +55,6 @@ pub struct Process {
 
 /// Why a replica stops whose disk failed: the one reason that is no defect.
 pub const STORE_FAILED: &str = "a sync failed";
-
-/// Batches in one frame of a stream.
-const FRAME_BATCHES_MAX: usize = 3;
 
 impl Process {
     /// A process that starts with what the disk holds; `stores` numbers stores that nobody has seen.
@@ -249,6 +96,7 @@ impl Process {
             installing: false,
             fetch: 0,
             timing,
+            attention: Attention::begins(now),
             now,
             last_tick: now,
             out: Vec::new(),
@@ -343,7 +191,12 @@ impl Process {
         let (dialed, accepted) = (Side::Dialed, Side::Accepted);
         match effect {
             Effect::ReadState => self.out.push(Output::ReadState),
-            Effect::Cas { version, state } => self.out.push(Output::Cas { version, state }),
+            Effect::Cas { version, state } => {
+                if state.leader.is_none() {
+                    self.asks_for_no_leader(state.epoch);
+                }
+                self.out.push(Output::Cas { version, state });
+            }
             Effect::Subscribe { leader, subscription } => {
                 self.send(leader, dialed, PeerFrame::Subscribe(vec![subscription]));
             }
@@ -397,6 +250,7 @@ impl Process {
             }
             Effect::Lead { epoch } => {
                 self.leader = Some(Leader::new(epoch));
+                self.begins_to_lead(epoch);
                 self.out.push(Output::Fact(Fact::Leads { epoch }));
             }
             Effect::Serve { epoch, deliver_from } => self.serve(disk, epoch, deliver_from),
@@ -440,96 +294,12 @@ impl Process {
         end
     }
 
-    fn frame(&mut self, disk: &mut Disk, peer: BrokerLife, side: Side, frame: PeerFrame) {
-        match frame {
-            PeerFrame::Append(_) | PeerFrame::EpochEnd { .. } if self.installing => {}
-            PeerFrame::Subscribe(subscriptions) => {
-                for subscription in subscriptions {
-                    self.step(disk, Event::Subscribe { from: peer, subscription });
-                }
-            }
-            PeerFrame::Unsubscribe(queues) => {
-                for (_, epoch) in queues {
-                    self.step(disk, Event::Unsubscribe { from: peer, epoch });
-                }
-            }
-            PeerFrame::Durable(ends) => {
-                for (_, epoch, end) in ends {
-                    self.step(disk, Event::Durable { from: peer, epoch, end });
-                }
-            }
-            PeerFrame::Committed(ends) => {
-                for (_, epoch, high_watermark) in ends {
-                    self.step(disk, Event::Committed { from: peer, epoch, high_watermark });
-                }
-            }
-            PeerFrame::Append(runs) => {
-                for run in runs {
-                    self.streamed(disk, peer, run);
-                }
-            }
-            PeerFrame::EpochEnd { epoch, last_epoch, end, number, .. } => {
-                self.step(disk, Event::EpochEnd { from: peer, epoch, last_epoch, end, number });
-            }
-            PeerFrame::NotLeading { epoch, seen, .. } => {
-                self.step(disk, Event::NotLeading { from: peer, epoch, seen });
-            }
-            PeerFrame::SnapshotNeeded { epoch, .. } => {
-                self.step(disk, Event::SnapshotNeeded { from: peer, epoch });
-            }
-            PeerFrame::PositionAsk(_) => {
-                let position = self.replica.position().filter(|_| self.hosts);
-                let positions = position.into_iter().collect();
-                self.send(peer, side, PeerFrame::Positions(positions));
-            }
-            PeerFrame::Positions(positions) => {
-                for position in positions {
-                    self.step(disk, Event::Position { position });
-                }
-            }
-            // By this process, in this life, which has sent its unsubscribes before.
-            PeerFrame::PromiseAsk { number } => {
-                if self.life.is_some() {
-                    self.send(peer, side, PeerFrame::Promise { number });
-                }
-            }
-            PeerFrame::Promise { number } => self.promise(peer, number),
-            other => panic!("the simulation sends no {other:?}"),
-        }
-    }
-
-    fn promise(&mut self, peer: BrokerLife, number: u64) {
-        let asked = self.asked.remove(&(peer, number));
-        if let (Some(asked), Some(promised)) = (asked, self.promised.get_mut(&peer)) {
-            *promised = (*promised).max(Some(asked + self.timing.promise * 2 / 3));
-        }
-    }
-
-    fn streamed(&mut self, disk: &mut Disk, from: BrokerLife, run: AppendRun) {
-        let mut bytes = run.batches;
-        while !bytes.is_empty() {
-            let batch = Batch::decode(&mut bytes).expect("the simulated network damages nothing");
-            match self.replica.admit(self.now, from, run.epoch, batch.base()) {
-                Admit::From(end) if batch.end() <= end => {}
-                Admit::From(end) => {
-                    assert_eq!(batch.base(), end, "a batch that straddles the log's end");
-                    let start = (batch.epoch(), batch.base());
-                    let end = batch.end();
-                    self.write(disk, Write::Append(batch));
-                    self.replica.followed(&[start], end);
-                }
-                Admit::Drop | Admit::Gap => return,
-            }
-        }
-        let (epoch, high_watermark) = (run.epoch, run.high_watermark);
-        self.step(disk, Event::Committed { from, epoch, high_watermark });
-    }
-
     fn tick(&mut self, disk: &mut Disk) {
         if self.now - self.last_tick > std::time::Duration::from_millis(250) {
             self.step(disk, Event::Paused);
         }
         self.last_tick = self.now;
+        self.look_at_disk(disk);
         if self.now >= self.ask_again_at {
             self.ask_again_at = self.now + self.timing.promise / 6;
             let peers: Vec<BrokerLife> = self.promised.keys().copied().collect();
@@ -563,6 +333,7 @@ impl Process {
         self.stream();
         self.deliver();
         if disk.begin_sync() {
+            self.attention.syncing_since = Some(self.now);
             self.out.push(Output::Sync);
         }
     }
@@ -587,39 +358,5 @@ impl Process {
             }
         }
         self.answer_committed();
-    }
-
-    fn stream(&mut self) {
-        let high_watermark = self.replica.log().high_watermark;
-        let Some(leader) = &mut self.leader else { return };
-        let epoch = leader.epoch;
-        let tell = std::mem::take(&mut leader.tell_committed);
-        let mut frames = Vec::new();
-        let mut ended = Vec::new();
-        for (to, next) in &mut leader.streams {
-            if *next < self.log.start {
-                ended.push(*to);
-                frames.push((*to, PeerFrame::SnapshotNeeded { queue: QUEUE, epoch }));
-                continue;
-            }
-            let batches: Vec<&Batch> = self.log.batches.range(*next..).map(|(_, b)| b).collect();
-            for some in batches.chunks(FRAME_BATCHES_MAX) {
-                let mut bytes = BytesMut::new();
-                some.iter().for_each(|batch| bytes.extend_from_slice(batch.bytes()));
-                let batches: Bytes = bytes.freeze();
-                let run = AppendRun { queue: QUEUE, epoch, high_watermark, batches };
-                frames.push((*to, PeerFrame::Append(vec![run])));
-            }
-            *next = self.log.end;
-            if tell {
-                frames.push((*to, PeerFrame::Committed(vec![(QUEUE, epoch, high_watermark)])));
-            }
-        }
-        for to in ended {
-            leader.streams.remove(&to);
-        }
-        for (to, frame) in frames {
-            self.send(to, Side::Accepted, frame);
-        }
     }
 }

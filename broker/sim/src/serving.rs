@@ -11,7 +11,8 @@ use bellwether_protocol::names::{ExchangeName, RoutingKey};
 use bellwether_queue::{Admission, Effect};
 
 use crate::disk::Disk;
-use crate::process::{Fact, Output, Process};
+use crate::ports::{Fact, Output};
+use crate::process::Process;
 use crate::words::{ClientId, Publish, Reply, Request, block_of, messages_of};
 
 /// A term of leadership.

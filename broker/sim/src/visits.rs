@@ -1,8 +1,9 @@
 //! How clients reach brokers: whom they connect to, what they send there, and what becomes of both when a connection breaks.
 
-use crate::process::Input;
+use crate::happenings::Happening;
+use crate::ports::Input;
 use crate::words::{ClientId, Reply, Request};
-use crate::world::{Happening, World};
+use crate::world::World;
 
 /// Messages that wait in the queue before producers hold back, so that consumers can drain it in time.
 const WAITING_MAX: usize = 600;

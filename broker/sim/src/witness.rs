@@ -42,6 +42,8 @@ pub struct Witness {
     pub forced: u64,
     pub lost: u64,
     highest_delivered_in: Epoch,
+    /// The last epoch whose leader gave it up.
+    resigned: Option<Epoch>,
     /// The last first delivery of the epoch.
     last_first: Option<(Epoch, Offset)>,
     pub violation: Option<Violation>,
@@ -169,6 +171,11 @@ impl Witness {
         self.last_first = None;
     }
 
+    /// The leader of this epoch has given it up: from now on it confirms and delivers nothing in it, whatever its disk may say.
+    pub fn resigned(&mut self, epoch: Epoch) {
+        self.resigned = self.resigned.max(Some(epoch));
+    }
+
     /// Committed messages that are neither settled nor purged.
     #[must_use]
     pub fn waiting(&self) -> usize {
@@ -183,6 +190,10 @@ impl Witness {
         ensemble: &Ensemble,
         disk_of: impl Fn(bellwether_protocol::ids::Member) -> Option<&'a Image>,
     ) {
+        if self.resigned == Some(epoch) {
+            return self
+                .violated("G2", format!("confirmed up to {end} in epoch {epoch}, given up"));
+        }
         if end > self.end() {
             return self.violated("G1", format!("confirmed up to {end}, committed {}", self.end()));
         }
@@ -240,6 +251,10 @@ impl Witness {
         batches: &[Batch],
         redelivered: bool,
     ) {
+        if self.resigned == Some(epoch) {
+            let what = format!("{by} delivers in epoch {epoch}, which it has given up");
+            return self.violated("G3", what);
+        }
         if epoch < self.highest_delivered_in {
             let highest = self.highest_delivered_in;
             let what =

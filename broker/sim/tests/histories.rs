@@ -1,9 +1,13 @@
 //! Hostile histories from fixed seeds. New seeds are for `sim-soak`.
 
+use bellwether_sim::counts::Counts;
 use bellwether_sim::{Outcome, live_through, must_hold, story};
 
 /// Four tests share the seeds, so that they run side by side.
 const HISTORIES: u64 = 48;
+
+/// Histories in which disks stall at bad moments.
+const STALLS: [u64; 4] = [7_016, 7_029, 7_035, 7_003];
 
 fn every_promise_holds(part: u64) -> Vec<Outcome> {
     (0..HISTORIES / 4).map(|number| must_hold(1_000 + part * 1_000 + number)).collect()
@@ -35,6 +39,29 @@ fn every_promise_holds_through_crashes_and_cuts_3() {
 #[test]
 fn every_promise_holds_through_crashes_and_cuts_4() {
     every_promise_holds(4);
+}
+
+/// Each guard around a disk that stalls is reached, with moves of copies, hand-overs and forced leaders among the stalls.
+#[test]
+fn every_promise_holds_through_disks_that_stall() {
+    let mut counts = Counts::default();
+    for seed in STALLS {
+        counts.add(&must_hold(seed).counts);
+    }
+    let reached = [
+        counts.resigned,
+        counts.stayed,
+        counts.returned_undecided,
+        counts.declined,
+        counts.led_again,
+        counts.shrunk_out,
+        counts.failed,
+        counts.moves,
+    ];
+    assert!(reached.iter().all(|times| *times > 0), "{counts}");
+    for trigger in ["resigned", "moved", "forced", "session expired", "process gone"] {
+        assert!(counts.elections.contains_key(trigger), "{trigger}: {counts}");
+    }
 }
 
 /// Seeds that once broke a promise. A change of the simulator makes other histories of them; the stories of the

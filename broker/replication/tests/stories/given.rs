@@ -77,8 +77,12 @@ impl Given {
 
     /// Broker 1, named by the state of epoch 1, with nothing durable yet.
     pub fn fresh_leader() -> Given {
+        Given::fresh_leader_with_isr(&[1, 2, 3])
+    }
+
+    pub fn fresh_leader_with_isr(isr: &[u32]) -> Given {
         let mut given = Given::replica(1, 1, LogFacts::default());
-        given.reads(state(1, Some(1), &[1, 2, 3]), 0);
+        given.reads(state(1, Some(1), isr), 0);
         given
     }
 

@@ -64,6 +64,30 @@ fn with_nobody_to_follow_a_leader_whose_disk_stalls_stays_and_resigns_once_there
     assert_eq!(one.cas().unwrap().1.leader, None);
 }
 
+/// The disk of a new leader stalled before anybody knew: its epoch start is not synced, so that it answers no follower. Seen in
+/// simulated histories as a queue without service for as long as the stall lasted, beside two sound members of its in-sync set.
+#[test]
+fn a_leader_whose_disk_stalls_before_its_epoch_start_is_synced_resigns_for_those_that_ask_to_follow()
+ {
+    let mut one = Given::fresh_leader();
+    one.happens(Event::DiskStalls(true));
+    assert_eq!((one.leads(), one.cas()), (Some(Epoch(1)), None), "nobody is there yet");
+    one.follower_joins(2, None, 0);
+    one.happens(Event::DiskStalls(true));
+    assert_eq!(one.leads(), None);
+    assert_eq!(one.cas().expect("the other can lead").1.leader, None);
+    one.durable_here();
+    assert_eq!(one.serves(), None, "the sync that returns after all begins nothing");
+}
+
+#[test]
+fn a_copy_that_is_not_in_sync_and_asks_to_follow_is_nobody_to_resign_for() {
+    let mut one = Given::fresh_leader_with_isr(&[1, 2]);
+    one.follower_joins(3, None, 0);
+    one.happens(Event::DiskStalls(true));
+    assert_eq!((one.leads(), one.cas()), (Some(Epoch(1)), None));
+}
+
 #[test]
 fn a_resignation_that_crossed_a_change_of_the_in_sync_set_is_asked_for_again() {
     let mut one = Given::leader_of_three();

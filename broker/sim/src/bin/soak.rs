@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use bellwether_sim::counts::Counts;
 use clap::Parser;
 
 /// Simulates clusters under faults, one history a seed.
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let until = Instant::now() + Duration::from_secs(arguments.seconds);
+    let mut counts = Counts::default();
     let (mut lived, mut confirmed, mut epochs, mut forced, mut lost) = (0, 0, 0, 0, 0);
     println!("simulating from seed {first} on");
     while Instant::now() < until && arguments.histories.is_none_or(|most| lived < most) {
@@ -58,7 +60,9 @@ fn main() -> ExitCode {
         epochs += outcome.epochs;
         forced += outcome.forced;
         lost += outcome.lost;
+        counts.add(&outcome.counts);
     }
+    println!("{counts}");
     println!(
         "{lived} histories, {epochs} epochs, {confirmed} messages confirmed, {lost} of them given up with {forced} forced leaders: every promise held"
     );
