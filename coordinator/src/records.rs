@@ -12,6 +12,7 @@ pub use past::{
 
 use std::collections::BTreeMap;
 
+use bellwether_protocol::client::QueueClass;
 use bellwether_protocol::client::{Drain, ExchangeKind};
 use bellwether_protocol::error::BrokerAddress;
 use bellwether_protocol::ids::{BrokerId, BrokerLife, ClusterId, Epoch, Member, QueueId, StoreId};
@@ -92,6 +93,7 @@ pub struct QueueDefinition {
     pub replicas_wanted: u8,
     /// Asked for, or a majority of the replicas wanted.
     pub min_isr: u8,
+    pub class: QueueClass,
     pub unknown: UnknownFields,
 }
 

@@ -6,7 +6,7 @@ mod samples;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use bellwether_protocol::client::{BrokerFrame, ClientFrame};
+use bellwether_protocol::client::{BrokerFrame, ClientFrame, QueueClass, QueueOptions, Request};
 use bellwether_protocol::peer::PeerFrame;
 use bellwether_protocol::{Frame, Limits};
 use bytes::{Buf, Bytes, BytesMut};
@@ -66,6 +66,23 @@ fn the_bytes_of_every_frame_stay_what_they_are() {
         + samples::broker_frames().len()
         + samples::peer_frames().len();
     assert_eq!(golden().len(), frames, "golden.txt shows a frame of which there is no sample");
+}
+
+/// What clients of before queues had classes send.
+#[test]
+fn a_queue_declared_without_a_class_is_a_standard_one() {
+    let mut arrived = bytes("000000109302079304a66f7264657273930302c2");
+    arrived.advance(4);
+    match ClientFrame::decode(arrived, &Limits::CLIENT).unwrap() {
+        ClientFrame::Request { request: Request::DeclareQueue { options, .. }, .. } => {
+            let class = QueueClass::Standard;
+            assert_eq!(
+                options,
+                QueueOptions { replicas: 3, min_isr: Some(2), strict: false, class }
+            );
+        }
+        other => panic!("{other:?}"),
+    }
 }
 
 /// Every language has a MessagePack library: what it reads must be one array and nothing behind it.

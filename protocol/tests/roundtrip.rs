@@ -152,7 +152,7 @@ fn client_frame() -> impl Strategy<Value = ClientFrame> {
         ),
         (any::<u64>(), named(), any::<u8>(), option::of(any::<u8>()), any::<bool>()).prop_map(
             |(id, queue, replicas, min_isr, strict)| {
-                let options = QueueOptions { replicas, min_isr, strict };
+                let options = QueueOptions { replicas, min_isr, strict, class: QueueClass::Vital };
                 let request = Request::DeclareQueue { queue, options };
                 ClientFrame::Request { id: RequestId(id), request }
             }

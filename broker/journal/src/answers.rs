@@ -61,8 +61,11 @@ pub enum Progress {
 pub enum DiskLevel {
     #[default]
     Ok,
-    /// Refuse publishes (and, as a follower, stop taking records that a leader streams); settles, deletes and checkpoints go on.
+    /// Less is free than [`JournalConfig::disk_low_bytes`](crate::JournalConfig::disk_low_bytes): refuse publishes; settles, deletes and
+    /// checkpoints go on.
     Low,
+    /// Less than half of that, or the reserve is being used: refuse also those that matter most.
+    Scarce,
     /// Nothing fits any more, not even the reserve: what was appended waits for space.
     Full,
 }

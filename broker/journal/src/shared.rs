@@ -205,6 +205,7 @@ impl Shared {
         match self.level.load(Relaxed) {
             0 => DiskLevel::Ok,
             1 => DiskLevel::Low,
+            2 => DiskLevel::Scarce,
             _ => DiskLevel::Full,
         }
     }
@@ -214,7 +215,8 @@ impl Shared {
         let number = match level {
             DiskLevel::Ok => 0,
             DiskLevel::Low => 1,
-            DiskLevel::Full => 2,
+            DiskLevel::Scarce => 2,
+            DiskLevel::Full => 3,
         };
         self.level.swap(number, Relaxed) != number
     }

@@ -235,7 +235,7 @@ impl Writer {
             let free = self.segments.free_bytes;
             match level {
                 DiskLevel::Ok => info!(free, "there is room on the disk again"),
-                DiskLevel::Low | DiskLevel::Full => {
+                DiskLevel::Low | DiskLevel::Scarce | DiskLevel::Full => {
                     warn!(
                         ?level,
                         free, "the disk is nearly full: publishes are refused until there is room"

@@ -60,8 +60,13 @@ impl Catalog {
         let limit = usize::try_from(limit).unwrap_or(PAGE_MAX).clamp(1, PAGE_MAX);
         let known = |(name, id): (&QueueName, &QueueId)| {
             let (definition, ..) = tree.queue(*id)?;
-            let (replicas, min_isr) = (definition.replicas_wanted, Some(definition.min_isr));
-            Some((name.clone(), QueueOptions { replicas, min_isr, strict: false }))
+            let options = QueueOptions {
+                replicas: definition.replicas_wanted,
+                min_isr: Some(definition.min_isr),
+                strict: false,
+                class: definition.class,
+            };
+            Some((name.clone(), options))
         };
         names.range((from, Bound::Unbounded)).filter_map(known).take(limit).collect()
     }
@@ -145,5 +150,6 @@ pub(super) fn summary(definition: &QueueDefinition, state: &QueueState) -> Queue
         min_isr: state.min_isr,
         leader: state.leader.map(|life| life.broker),
         epoch: state.epoch,
+        class: definition.class,
     }
 }

@@ -174,7 +174,7 @@ pub fn queue(name: &str) -> QueueName {
 }
 
 pub fn options(replicas: u8) -> QueueOptions {
-    QueueOptions { replicas, min_isr: None, strict: false }
+    QueueOptions { replicas, ..QueueOptions::default() }
 }
 
 impl Surroundings {

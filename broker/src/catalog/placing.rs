@@ -48,6 +48,7 @@ impl Catalog {
             name: name.clone(),
             replicas_wanted: options.replicas,
             min_isr,
+            class: options.class,
             unknown: UnknownFields::new(),
         };
         let state = QueueState {

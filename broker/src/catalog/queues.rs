@@ -145,6 +145,10 @@ impl Existing {
         };
         differ("replicas", self.definition.replicas_wanted, options.replicas);
         differ("min_isr", self.definition.min_isr, min_isr(options));
+        if self.definition.class != options.class {
+            let (is, asked) = (self.definition.class, options.class);
+            differences.push(format!("class is {is}, not {asked}"));
+        }
         if !differences.is_empty() {
             let words = format!(
                 "queue {} exists with other options: {}; declare it with the same options, or delete it first",

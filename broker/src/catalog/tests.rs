@@ -5,6 +5,7 @@ use std::time::Duration;
 use bellwether_coordinator::coordinator::{Connector, Version, Write};
 use bellwether_coordinator::paths;
 use bellwether_coordinator::records::QueueState;
+use bellwether_protocol::client::QueueClass;
 use bellwether_protocol::client::{Binding, Drain, ExchangeKind, QueueOptions, Response};
 use bellwether_protocol::error::{ErrorCode, Outcome};
 use bellwether_protocol::ids::{BrokerId, Epoch};
@@ -69,18 +70,20 @@ async fn a_second_declare_says_which_options_differ_and_how() {
         Response::Declared { created, .. } => assert!(!created),
         other => panic!("{other:?}"),
     }
-    let other = QueueOptions { replicas: 3, min_isr: Some(2), strict: false };
+    let other =
+        QueueOptions { min_isr: Some(2), class: QueueClass::Bulk, ..QueueOptions::default() };
     let error = world.catalog.declare_queue(&host, &name, other).await.unwrap_err();
     assert_eq!((error.code, error.outcome), (ErrorCode::OptionsDiffer, Outcome::NotDone));
     assert!(error.message.contains("replicas is 1, not 3"), "{}", error.message);
     assert!(error.message.contains("min_isr is 1, not 2"), "{}", error.message);
+    assert!(error.message.contains("class is standard, not bulk"), "{}", error.message);
 }
 
 #[tokio::test]
 async fn options_out_of_range_are_refused_with_what_is_allowed() {
     let world = Surroundings::new().await;
     for (replicas, min_isr) in [(0, None), (8, None), (3, Some(0)), (3, Some(4))] {
-        let options = QueueOptions { replicas, min_isr, strict: false };
+        let options = QueueOptions { replicas, min_isr, ..QueueOptions::default() };
         let error =
             world.catalog.declare_queue(&host(), &queue("orders"), options).await.unwrap_err();
         assert_eq!(error.code, ErrorCode::InvalidOption, "{replicas} {min_isr:?}");

@@ -2,7 +2,9 @@
 
 use std::time::Instant;
 
+use bellwether_journal::DiskLevel;
 use bellwether_log::{Enqueue, ProducerMark, Record, SettleKind};
+use bellwether_protocol::client::QueueClass;
 use bellwether_protocol::client::{QueueCounts, Settlement};
 use bellwether_protocol::error::{ErrorBody, ErrorCode};
 use bellwether_protocol::ids::{OffsetRange, Seq};
@@ -138,15 +140,28 @@ impl LocalQueue {
                 ),
             ));
         }
-        if tools.logs.disk() != bellwether_journal::DiskLevel::Ok {
+        if self.lacks_disk(tools) {
+            let class = self.definition.class;
             return Err(ErrorBody::not_done(
                 ErrorCode::DiskFull,
                 format!(
-                    "the disk of the broker that leads queue {name} is nearly full; settles and deletes go on. Consume or free space, then send again"
+                    "the disk of the broker that leads queue {name} is too full for a queue of class {class}; settles and deletes go on. Consume or free space, then send again"
                 ),
             ));
         }
         Ok(())
+    }
+
+    /// Whether the disk has no room for publishes to a queue of this class.
+    fn lacks_disk(&self, tools: &Tools) -> bool {
+        let level = tools.logs.disk();
+        match self.definition.class {
+            QueueClass::Bulk => {
+                level != DiskLevel::Ok || tools.environment.metrics.disk_low.get() > 0
+            }
+            QueueClass::Standard => level != DiskLevel::Ok,
+            QueueClass::Vital => level >= DiskLevel::Scarce,
+        }
     }
 
     pub fn detach(&mut self, tools: &mut Tools, consumer: ConsumerKey) {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bellwether_coordinator::coordinator::Version;
 use bellwether_coordinator::records::{QueueDefinition, QueueState};
 use bellwether_journal::{Condition, RecoveredLog};
+use bellwether_protocol::client::QueueClass;
 use bellwether_protocol::ids::{Member, Offset, OffsetRange, QueueId, StoreId};
 use bellwether_protocol::names::{QueueName, VirtualHost};
 use bellwether_queue::Queue;
@@ -312,6 +313,7 @@ fn nameless(id: QueueId) -> QueueDefinition {
         name,
         replicas_wanted: 0,
         min_isr: 1,
+        class: QueueClass::Standard,
         unknown: bellwether_coordinator::records::UnknownFields::new(),
     }
 }

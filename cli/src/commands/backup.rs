@@ -163,7 +163,7 @@ async fn read_cluster(client: &Client, host: &str) -> Result<Definitions, Failur
     let exchanges = client.exchanges().await?.into_iter().filter(|(name, _)| !name.is_default());
     let exchanges = exchanges.map(|(name, kind)| (name.to_string(), name_of(kind).to_owned()));
     let queues = client.definitions().await?.into_iter().map(|(name, options)| {
-        let QueueOptions { replicas, min_isr, strict: _ } = options;
+        let QueueOptions { replicas, min_isr, strict: _, class: _ } = options;
         // The definition names the number that the queue was made with.
         (name.to_string(), Options { replicas, min_isr: min_isr.unwrap_or(replicas / 2 + 1) })
     });
@@ -240,7 +240,11 @@ async fn carry_out(client: &Client, plan: &Plan) -> Result<(), Failure> {
         client.declare_exchange(ExchangeName::new(name).map_err(Failure::usage)?, kind).await?;
     }
     for (name, Options { replicas, min_isr }) in &plan.queues {
-        let options = QueueOptions { replicas: *replicas, min_isr: Some(*min_isr), strict: false };
+        let options = QueueOptions {
+            replicas: *replicas,
+            min_isr: Some(*min_isr),
+            ..QueueOptions::default()
+        };
         let name = QueueName::new(name).map_err(Failure::usage)?;
         if let Some(warning) = client.declare_with(name, options).await?.warning {
             eprintln!("{warning}");

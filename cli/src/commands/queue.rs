@@ -3,10 +3,10 @@
 use std::collections::HashSet;
 
 use bellwether_client::{
-    Binding, Client, Described, ExchangeName, QueueName, QueueOptions, QueueSummary, RoutingKey,
-    TaintNote,
+    Binding, Client, Described, ExchangeName, QueueClass, QueueName, QueueOptions, QueueSummary,
+    RoutingKey, TaintNote,
 };
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 
 use super::explain::{self, words::time};
@@ -63,6 +63,30 @@ struct DeclareArgs {
     /// Refuse when there are fewer live brokers than replicas
     #[arg(long)]
     strict: bool,
+    /// How much it matters when a disk runs full: the less, the sooner its publishes are refused
+    #[arg(long, value_enum, default_value_t = Class::Standard)]
+    class: Class,
+}
+
+/// See [`QueueClass`].
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Class {
+    /// Below disk-free-warn
+    Bulk,
+    /// Below disk-free-min
+    Standard,
+    /// Below half of disk-free-min
+    Vital,
+}
+
+impl From<Class> for QueueClass {
+    fn from(class: Class) -> QueueClass {
+        match class {
+            Class::Bulk => QueueClass::Bulk,
+            Class::Standard => QueueClass::Standard,
+            Class::Vital => QueueClass::Vital,
+        }
+    }
 }
 
 #[derive(Args, Debug)]
@@ -135,8 +159,12 @@ fn binding_json(
 }
 
 async fn declare(client: &Client, args: DeclareArgs, json: bool) -> Result<(), Failure> {
-    let options =
-        QueueOptions { replicas: args.replicas, min_isr: args.min_isr, strict: args.strict };
+    let options = QueueOptions {
+        replicas: args.replicas,
+        min_isr: args.min_isr,
+        strict: args.strict,
+        class: args.class.into(),
+    };
     let declared = client.declare_with(&args.name, options).await?;
     if let Some(warning) = &declared.warning {
         eprintln!("warning: {warning}");
@@ -165,6 +193,7 @@ fn summary_json(queue: &QueueSummary) -> Value {
         "replicas": numbers(&queue.replicas),
         "in_sync": numbers(&queue.in_sync),
         "min_isr": queue.min_isr,
+        "class": queue.class.to_string(),
         "leader": queue.leader.map(|leader| leader.0),
         "epoch": queue.epoch.0,
     })

@@ -9,7 +9,7 @@ use bellwether_client::{Client, ClientBuilder};
 use bellwether_protocol::FrameCodec;
 use bellwether_protocol::client::{
     BrokerFrame, Claim, ClientFrame, ConsumerAttached, Deliver, DeliveredRun, Hello, Publish,
-    QueueCounts, QueueSummary, Request, Response, Settle, Welcome,
+    QueueClass, QueueCounts, QueueSummary, Request, Response, Settle, Welcome,
 };
 use bellwether_protocol::error::{BrokerAddress, ErrorBody, ErrorCode, Outcome};
 use bellwether_protocol::frame::Limits;
@@ -362,6 +362,7 @@ pub fn summary(queue: &QueueName, identity: u128, leader: BrokerId) -> QueueSumm
         min_isr: 1,
         leader: Some(leader),
         epoch: Epoch(1),
+        class: QueueClass::default(),
     }
 }
 

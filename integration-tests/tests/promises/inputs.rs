@@ -1,6 +1,6 @@
 //! Bad inputs get a clear error, and nothing is lost.
 
-use bellwether_client::{DeclareError, Outcome, PublishError, QueueOptions};
+use bellwether_client::{DeclareError, Outcome, Producer, PublishError, QueueClass, QueueOptions};
 use bellwether_integration_tests::broker::{Broker, BrokerOptions};
 use bellwether_integration_tests::eventually::eventually;
 
@@ -137,6 +137,50 @@ async fn a_nearly_full_disk_refuses_publishes_while_settles_go_on() {
     assert!(refused.to_string().contains("disk"), "{refused}");
     assert_eq!(refused.outcome(), Outcome::NotDone);
     assert_eq!(story.drain("orders").await, confirmed);
+}
+
+/// Telemetry stops before orders do, and orders before the audit trail.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_less_a_queue_matters_the_sooner_a_disk_that_fills_refuses_its_publishes() {
+    // More than most disks have free.
+    let mut story = Story::with_flags(&["--disk-free-warn", "1TiB"]).await;
+    let client = story.driver.client().clone();
+    let classes = [QueueClass::Bulk, QueueClass::Standard, QueueClass::Vital];
+    let mut producers = Vec::new();
+    for class in classes {
+        let options = QueueOptions { class, ..QueueOptions::default() };
+        let declared = client.declare_with(class.to_string(), options).await.unwrap();
+        assert_eq!(declared.queue.class, class);
+        let producer = client.producer().to_queue(class.to_string()).fail_fast();
+        producers.push(producer.start().await.unwrap());
+    }
+    let refused = async |producer: &Producer| match producer.send_and_confirm(body(0)).await {
+        Ok(_) => false,
+        Err(error) => {
+            assert!(error.to_string().contains("too full for a queue of class"), "{error}");
+            true
+        }
+    };
+    let who = async || {
+        [refused(&producers[0]).await, refused(&producers[1]).await, refused(&producers[2]).await]
+    };
+    let expect = async |expected: [bool; 3]| {
+        let seen = eventually("publishes to be refused by class", PATIENCE, async || {
+            let seen = who().await;
+            anyhow::ensure!(seen == expected, "{seen:?} instead of {expected:?}");
+            Ok(())
+        });
+        seen.await.unwrap();
+    };
+    expect([true, false, false]).await;
+
+    // Less than that is free, and more than half of it.
+    let free = story.cluster.broker(1).metric("bellwether_disk_free_bytes").await.unwrap();
+    let more = format!("{}MiB", (free * 1.5) as u64 >> 20);
+    client.change_setting("disk-free-min", Some(&more)).await.unwrap();
+    expect([true, true, false]).await;
+    client.change_setting("disk-free-min", None).await.unwrap();
+    expect([true, false, false]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

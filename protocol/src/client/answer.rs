@@ -123,11 +123,36 @@ pub struct QueueOptions {
     pub min_isr: Option<u8>,
     /// Refuse when there are fewer live brokers than replicas.
     pub strict: bool,
+    /// How much it matters when a disk runs full.
+    pub class: QueueClass,
+}
+
+/// How much a queue matters when the disk of its leader runs full: the less, the sooner its publishes are refused. Settles and deletes
+/// go on in any case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum QueueClass {
+    /// Refused as soon as producers are slowed, below `disk-free-warn`.
+    Bulk,
+    /// Refused below `disk-free-min`.
+    #[default]
+    Standard,
+    /// Refused below half of `disk-free-min`.
+    Vital,
+}
+
+impl std::fmt::Display for QueueClass {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            QueueClass::Bulk => "bulk",
+            QueueClass::Standard => "standard",
+            QueueClass::Vital => "vital",
+        })
+    }
 }
 
 impl Default for QueueOptions {
     fn default() -> Self {
-        QueueOptions { replicas: 3, min_isr: None, strict: false }
+        QueueOptions { replicas: 3, min_isr: None, strict: false, class: QueueClass::Standard }
     }
 }
 
@@ -148,6 +173,8 @@ pub struct QueueSummary {
     pub leader: Option<BrokerId>,
     /// The term of leadership.
     pub epoch: Epoch,
+    /// How much it matters when a disk runs full.
+    pub class: QueueClass,
 }
 
 /// What a queue's leader counts (promise G9): `enqueued` is the sum of all that follow.

@@ -10,7 +10,7 @@ mod wire;
 
 pub use answer::{
     AbsentBroker, Binding, BrokerStatus, ClusterStatus, ConsumerAttached, ExchangeKind, Moved,
-    PlannedMove, QueueCounts, QueueOptions, QueueSummary, Response,
+    PlannedMove, QueueClass, QueueCounts, QueueOptions, QueueSummary, Response,
 };
 pub use ask::{Claim, Drain, Request};
 pub use explain::{

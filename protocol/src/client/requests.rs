@@ -5,13 +5,14 @@ use bytes::BytesMut;
 use super::wire::{check_ranges, unknown};
 use super::{
     AbsentBroker, Binding, BrokerStatus, Claim, ClusterStatus, ConsumerAttached, Drain,
-    ExchangeKind, Moved, PlannedMove, QueueCounts, QueueOptions, QueueSummary, Request, Response,
+    ExchangeKind, Moved, PlannedMove, QueueClass, QueueCounts, QueueOptions, QueueSummary, Request,
+    Response,
 };
 use crate::frame::{FrameError, Problem};
 use crate::wire::{Items, Reader, Wire, put_struct_variant, put_uint, put_variant, wire_struct};
 
-wire_struct!(QueueOptions { replicas, min_isr, strict });
-wire_struct!(QueueSummary { name, id, replicas, in_sync, min_isr, leader, epoch });
+wire_struct!(QueueOptions { replicas, min_isr, strict } then { class });
+wire_struct!(QueueSummary { name, id, replicas, in_sync, min_isr, leader, epoch } then { class });
 wire_struct!(QueueCounts {
     enqueued,
     ready,
@@ -414,6 +415,28 @@ impl Wire for ExchangeKind {
             1 => Ok(ExchangeKind::Direct),
             2 => Ok(ExchangeKind::Fanout),
             value => Err(Problem::NoSuch { what: "kind of exchange", value }.into()),
+        }
+    }
+}
+
+impl Wire for QueueClass {
+    fn put(&self, out: &mut BytesMut) {
+        put_uint(
+            out,
+            match self {
+                QueueClass::Bulk => 1,
+                QueueClass::Standard => 2,
+                QueueClass::Vital => 3,
+            },
+        );
+    }
+
+    fn take(reader: &mut Reader) -> Result<Self, FrameError> {
+        match u64::take(reader)? {
+            1 => Ok(QueueClass::Bulk),
+            2 => Ok(QueueClass::Standard),
+            3 => Ok(QueueClass::Vital),
+            value => Err(Problem::NoSuch { what: "class of queue", value }.into()),
         }
     }
 }

@@ -18,6 +18,7 @@ fn summary() -> QueueSummary {
         min_isr: 2,
         leader: Some(BrokerId(1)),
         epoch: Epoch(4),
+        class: QueueClass::Standard,
     }
 }
 
@@ -191,7 +192,12 @@ fn responses() -> Vec<(&'static str, Response)> {
             "Definitions",
             Response::Definitions(vec![(
                 name("orders"),
-                QueueOptions { replicas: 3, min_isr: Some(2), strict: false },
+                QueueOptions {
+                    replicas: 3,
+                    min_isr: Some(2),
+                    strict: false,
+                    class: QueueClass::Vital,
+                },
             )]),
         ),
         ("Settings", Response::Settings(vec![("heartbeat".into(), "20s".into())])),

@@ -90,7 +90,12 @@ fn requests() -> Vec<(&'static str, Request)> {
             "DeclareQueue",
             Request::DeclareQueue {
                 queue: queue.clone(),
-                options: QueueOptions { replicas: 3, min_isr: Some(2), strict: false },
+                options: QueueOptions {
+                    replicas: 3,
+                    min_isr: Some(2),
+                    strict: false,
+                    class: QueueClass::Bulk,
+                },
             },
         ),
         (

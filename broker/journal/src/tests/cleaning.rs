@@ -184,6 +184,24 @@ fn a_read_that_has_begun_succeeds_although_its_segment_is_freed() {
 }
 
 #[test]
+fn a_disk_that_fills_says_so_in_steps_before_its_reserve_is_used() {
+    let disk = CrashDisk::default();
+    disk.limit(Some(1024 * 1024));
+    let mut story = Story::on(disk, JournalConfig { disk_low_bytes: 512 * 1024, ..tight() });
+    let orders = queue(1);
+    story.logs.create(orders);
+    let mut levels = vec![story.logs.disk()];
+    while *levels.last().unwrap() < DiskLevel::Scarce {
+        let published = story.publish(orders, 1, &"x".repeat(900));
+        story.settle_down(orders);
+        assert!(published < 2000, "the disk never fills: {levels:?}");
+        levels.push(story.logs.disk());
+    }
+    levels.dedup();
+    assert_eq!(levels, [DiskLevel::Ok, DiskLevel::Low, DiskLevel::Scarce]);
+}
+
+#[test]
 fn a_full_disk_refuses_publishes_while_settles_free_it() {
     let disk = CrashDisk::default();
     disk.limit(Some(640 * 1024));

@@ -283,8 +283,12 @@ impl Segments {
             return Ok(DiskLevel::Full);
         }
         self.stalled = false;
-        let low = self.spares.len() < SPARES || self.free_bytes < self.disk_low_bytes;
-        Ok(if low { DiskLevel::Low } else { DiskLevel::Ok })
+        let scarce = self.spares.len() < SPARES || self.free_bytes < self.disk_low_bytes / 2;
+        Ok(match self.free_bytes < self.disk_low_bytes {
+            _ if scarce => DiskLevel::Scarce,
+            true => DiskLevel::Low,
+            false => DiskLevel::Ok,
+        })
     }
 
     /// Bytes in segments, those that are dead included.

@@ -2,7 +2,8 @@
 
 use bellwether_client::{
     BrokerId, BrokerLife, CommittedNote, CopyHealth, CopyRole, CopyStatus, Epoch, Incarnation,
-    LiveBroker, Member, Offset, QueueCondition, QueueId, QueueName, QueueSummary, StoreId,
+    LiveBroker, Member, Offset, QueueClass, QueueCondition, QueueId, QueueName, QueueSummary,
+    StoreId,
 };
 use uuid::Uuid;
 
@@ -48,6 +49,7 @@ impl Given {
             min_isr: 2,
             leader: Some(BrokerId(1)),
             epoch: Epoch(4),
+            class: QueueClass::Standard,
         };
         let condition = QueueCondition {
             queue,

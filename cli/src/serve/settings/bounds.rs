@@ -46,7 +46,8 @@ pub struct BoundSettings {
     pub write_timeout: Span,
     /// Slow producers, and warn, when the file system of the journal has less free than this
     ///
-    /// Early enough for somebody to do something before `disk-free-min` refuses publishes.
+    /// Queues of class `bulk` are refused publishes from here on. Early enough for somebody to do something before `disk-free-min` refuses
+    /// those of the others.
     #[arg(long, value_name = "SIZE", env = "BELLWETHER_DISK_FREE_WARN", default_value_t = ByteSize(Bounds::default().disk_free_warn))]
     pub disk_free_warn: ByteSize,
     /// Producers attached on all connections

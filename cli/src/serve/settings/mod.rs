@@ -199,7 +199,8 @@ pub struct StorageSettings {
     pub cache_bytes: ByteSize,
     /// Refuse publishes when the file system has less free than this
     ///
-    /// Settles and deletes go on. Leave room for what else writes to that file system.
+    /// Settles and deletes go on. Queues of class `vital` are refused below half of it, those of class `bulk` below `disk-free-warn`
+    /// already. Leave room for what else writes to that file system.
     #[arg(long, value_name = "SIZE", env = "BELLWETHER_DISK_FREE_MIN", default_value_t = ByteSize(Storage::default().disk_free_min))]
     pub disk_free_min: ByteSize,
     /// What filling an emptied replica may use a second

@@ -1,5 +1,6 @@
 //! The JSON forms of a queue's name and of its definition.
 
+use bellwether_protocol::client::QueueClass;
 use bellwether_protocol::ids::QueueId;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -21,8 +22,46 @@ struct DefinitionJson {
     name: String,
     replicas_wanted: u8,
     min_isr: u8,
+    /// Not there in those of older versions.
+    #[serde(default, skip_serializing_if = "ClassJson::is_standard")]
+    class: ClassJson,
     #[serde(flatten)]
     unknown: UnknownFields,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum ClassJson {
+    Bulk,
+    #[default]
+    Standard,
+    Vital,
+}
+
+impl ClassJson {
+    fn is_standard(&self) -> bool {
+        *self == ClassJson::Standard
+    }
+}
+
+impl From<QueueClass> for ClassJson {
+    fn from(class: QueueClass) -> Self {
+        match class {
+            QueueClass::Bulk => ClassJson::Bulk,
+            QueueClass::Standard => ClassJson::Standard,
+            QueueClass::Vital => ClassJson::Vital,
+        }
+    }
+}
+
+impl From<ClassJson> for QueueClass {
+    fn from(class: ClassJson) -> Self {
+        match class {
+            ClassJson::Bulk => QueueClass::Bulk,
+            ClassJson::Standard => QueueClass::Standard,
+            ClassJson::Vital => QueueClass::Vital,
+        }
+    }
 }
 
 document!(NameRecord as NameJson, "queue name record");
@@ -49,6 +88,7 @@ impl From<&QueueDefinition> for DefinitionJson {
             name: record.name.to_string(),
             replicas_wanted: record.replicas_wanted,
             min_isr: record.min_isr,
+            class: record.class.into(),
             unknown: record.unknown.clone(),
         }
     }
@@ -63,6 +103,7 @@ impl TryFrom<DefinitionJson> for QueueDefinition {
             name: queue_name(&json.name)?,
             replicas_wanted: json.replicas_wanted,
             min_isr: json.min_isr,
+            class: json.class.into(),
             unknown: json.unknown,
         })
     }

@@ -1,5 +1,6 @@
 //! Every record comes back as it was, and what cannot be read is named.
 
+use bellwether_protocol::client::QueueClass;
 use bellwether_protocol::client::{Drain, ExchangeKind};
 use bellwether_protocol::ids::{
     BrokerId, BrokerLife, ClusterId, Epoch, Incarnation, Member, Offset, QueueId, StoreId,
@@ -131,6 +132,7 @@ fn every_record_comes_back_as_it_was() {
         name: QueueName::new("\"quoted\" / ü").unwrap(),
         replicas_wanted: 3,
         min_isr: 2,
+        class: QueueClass::Vital,
         unknown: unknown.clone(),
     };
     assert_eq!(QueueDefinition::parse(&definition.to_bytes()), Ok(definition.clone()));
