@@ -43,7 +43,7 @@ impl Story {
         Story::with(BrokerOptions { arguments, ..BrokerOptions::default() }).await
     }
 
-    async fn with(options: BrokerOptions) -> Story {
+    pub async fn with(options: BrokerOptions) -> Story {
         let cluster = Cluster::start_with(Setup { options, ..Setup::default() }).await.unwrap();
         let driver = cluster.driver().await.unwrap();
         Story { cluster, driver }
