@@ -9,12 +9,15 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::eventually::eventually;
 use crate::ports::Port;
-use crate::preload::{Syncs, power_loss};
+use crate::preload::{Syncs, power_loss, slow_disk, under};
 use crate::process::{Process, tail};
 use crate::{binary, http};
 
 /// A broker that has not come up after so long has failed: ensemble, leftovers and recovery included.
 pub const READY_WITHIN: Duration = Duration::from_secs(60);
+
+/// Longer than any test.
+const FOR_EVER: Duration = Duration::from_secs(24 * 3600);
 
 /// How the brokers of a cluster are started.
 #[derive(Clone, Debug)]
@@ -23,6 +26,8 @@ pub struct BrokerOptions {
     pub session_timeout: Duration,
     /// Whether killing the process loses what it had not synced.
     pub power_loss: Option<Syncs>,
+    /// Whether its disk can be made slow while it runs: [`Broker::disk_takes`].
+    pub slow_disk: bool,
     /// The binary; none: the one under test.
     pub binary: Option<PathBuf>,
     /// More arguments of `serve`; `{id}` in them is the broker's number.
@@ -36,6 +41,7 @@ impl Default for BrokerOptions {
         BrokerOptions {
             session_timeout: Duration::from_secs(2),
             power_loss: None,
+            slow_disk: false,
             binary: None,
             arguments: Vec::new(),
             log: std::env::var("BROKER_LOG").unwrap_or_else(|_| "info".to_owned()),
@@ -149,9 +155,16 @@ impl Broker {
             // For the tests only; the broker would take it for a misspelt setting.
             .env_remove("BELLWETHER_BIN")
             .env_remove("BELLWETHER_OLD_BIN");
+        let mut shims = Vec::new();
+        if self.options.slow_disk {
+            shims.push(slow_disk(&self.slow_disk_file())?);
+        }
         if let Some(syncs) = self.options.power_loss {
             // The shim compares paths as the kernel names them.
-            command.envs(power_loss(&self.data.canonicalize()?, syncs)?);
+            shims.push(power_loss(&self.data.canonicalize()?, syncs)?);
+        }
+        if !shims.is_empty() {
+            command.envs(under(shims));
         }
         Ok(command)
     }
@@ -197,6 +210,31 @@ impl Broker {
         self.running()?.resume()?;
         self.paused = false;
         Ok(())
+    }
+
+    /// From now on each sync takes so much longer, also those that are under way.
+    pub fn disk_takes(&mut self, longer: Duration) -> Result<()> {
+        ensure!(self.options.slow_disk, "broker {} was not started for that", self.id);
+        let (file, aside) = (self.slow_disk_file(), self.log.with_extension("slow-aside"));
+        std::fs::write(&aside, longer.as_millis().to_string())?;
+        Ok(std::fs::rename(aside, file)?)
+    }
+
+    /// No sync returns until [`Broker::disk_is_well`].
+    pub fn disk_stalls(&mut self) -> Result<()> {
+        self.disk_takes(FOR_EVER)
+    }
+
+    /// Syncs take no longer than they do, also those that waited.
+    pub fn disk_is_well(&mut self) -> Result<()> {
+        match std::fs::remove_file(self.slow_disk_file()) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
+            _ => Ok(()),
+        }
+    }
+
+    fn slow_disk_file(&self) -> PathBuf {
+        self.log.with_extension("slow")
     }
 
     /// SIGTERM: asks it to hand over and stop.

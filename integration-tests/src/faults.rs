@@ -29,11 +29,13 @@ pub enum FaultKind {
     Wipe,
     /// Everything is moved away from a broker, as far as others can take it, and then comes back. No fault, but copies on their way.
     Drain,
+    /// No sync of a broker returns for a while.
+    DiskSlow,
 }
 
 impl FaultKind {
     /// Every kind there is.
-    pub const ALL: [FaultKind; 9] = [
+    pub const ALL: [FaultKind; 10] = [
         FaultKind::Kill,
         FaultKind::Pause,
         FaultKind::Term,
@@ -43,6 +45,7 @@ impl FaultKind {
         FaultKind::PowerLoss,
         FaultKind::Wipe,
         FaultKind::Drain,
+        FaultKind::DiskSlow,
     ];
 
     /// Its name on the command line.
@@ -58,6 +61,7 @@ impl FaultKind {
             FaultKind::PowerLoss => "power-loss",
             FaultKind::Wipe => "wipe",
             FaultKind::Drain => "drain",
+            FaultKind::DiskSlow => "disk-slow",
         }
     }
 }
@@ -141,7 +145,8 @@ impl Plan {
         let simple = |kind: &FaultKind| {
             matches!(kind, FaultKind::Kill | FaultKind::Pause | FaultKind::ZkKill)
         };
-        if !(simple(&first) || matches!(first, FaultKind::ZkAll | FaultKind::Drain))
+        if !(simple(&first)
+            || matches!(first, FaultKind::ZkAll | FaultKind::Drain | FaultKind::DiskSlow))
             || self.random.random_bool(0.7)
         {
             return None;
@@ -169,6 +174,8 @@ impl Plan {
             FaultKind::Wipe => 0..=3_000,
             // Not always to its end.
             FaultKind::Drain => 500..=12_000,
+            // Around the lag limit, the session time-out and the stall that costs leaderships.
+            FaultKind::DiskSlow => 200..=7_000,
         };
         Duration::from_millis(self.random.random_range(range))
     }

@@ -6,8 +6,10 @@ use std::time::{Duration, Instant};
 /// the time before the first and after the last of them included.
 #[derive(Clone, Copy, Debug)]
 pub struct Flow {
+    since: Instant,
     last: Instant,
-    longest: Duration,
+    /// The longest, and how long after the beginning of the watch it began.
+    longest: (Duration, Duration),
     events: u64,
 }
 
@@ -15,12 +17,12 @@ impl Flow {
     /// Watches from `now` on.
     #[must_use]
     pub fn watch(now: Instant) -> Flow {
-        Flow { last: now, longest: Duration::ZERO, events: 0 }
+        Flow { since: now, last: now, longest: Default::default(), events: 0 }
     }
 
     /// Something flowed.
     pub fn event(&mut self, now: Instant) {
-        self.longest = self.longest.max(now.saturating_duration_since(self.last));
+        self.longest = self.with_present(now);
         self.last = self.last.max(now);
         self.events += 1;
     }
@@ -28,7 +30,21 @@ impl Flow {
     /// The longest gap up to `now`.
     #[must_use]
     pub fn longest(&self, now: Instant) -> Duration {
-        self.longest.max(now.saturating_duration_since(self.last))
+        self.with_present(now).0
+    }
+
+    /// How long after the beginning of the watch that one began: what begins seconds after a fault was healed is not felt of it.
+    #[must_use]
+    pub fn longest_began(&self, now: Instant) -> Duration {
+        self.with_present(now).1
+    }
+
+    fn with_present(&self, now: Instant) -> (Duration, Duration) {
+        let present = now.saturating_duration_since(self.last);
+        if present <= self.longest.0 {
+            return self.longest;
+        }
+        (present, self.last.saturating_duration_since(self.since))
     }
 
     /// How many events there were.
@@ -59,6 +75,8 @@ mod tests {
         flow.event(after(80));
         assert_eq!(flow.longest(after(90)), Duration::from_millis(50));
         assert_eq!(flow.longest(after(190)), Duration::from_millis(110));
+        assert_eq!(flow.longest_began(after(90)), Duration::from_millis(30));
+        assert_eq!(flow.longest_began(after(190)), Duration::from_millis(80));
         assert_eq!(flow.events(), 2);
     }
 

@@ -1,7 +1,7 @@
-//! Builds the power-loss shim (`preload/power_loss.c`) with the machine's C compiler and says how a process is
-//! started under it.
+//! Builds the shims for power that fails and disks that are slow (`preload/`) with the machine's C compiler and says how a process
+//! is started under them.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -17,38 +17,60 @@ pub enum Syncs {
     IgnoredAfter(u32),
 }
 
-/// The environment in which a process loses at its death what it wrote below `folder` and did not sync.
-pub fn power_loss(folder: &Path, syncs: Syncs) -> Result<Vec<(OsString, OsString)>> {
-    let mut environment = vec![
-        ("LD_PRELOAD".into(), library()?.into()),
-        ("POWER_LOSS_FOLDER".into(), folder.as_os_str().to_owned()),
-    ];
-    if let Syncs::IgnoredAfter(count) = syncs {
-        environment.push(("POWER_LOSS_SYNCS".into(), count.to_string().into()));
-    }
-    Ok(environment)
+/// A library to be loaded before libc, and what it is told.
+#[derive(Clone, Debug)]
+pub struct Shim {
+    library: PathBuf,
+    settings: Vec<(OsString, OsString)>,
 }
 
+/// The process loses at its death what it wrote below `folder` and did not sync.
+pub fn power_loss(folder: &Path, syncs: Syncs) -> Result<Shim> {
+    static BUILT: Built = Built::new();
+    let mut settings = vec![("POWER_LOSS_FOLDER".into(), folder.as_os_str().to_owned())];
+    if let Syncs::IgnoredAfter(count) = syncs {
+        settings.push(("POWER_LOSS_SYNCS".into(), count.to_string().into()));
+    }
+    Ok(Shim { library: library("power_loss", &BUILT)?, settings })
+}
+
+/// Each sync of the process takes as many milliseconds longer as `file` says; none while there is no such file.
+pub fn slow_disk(file: &Path) -> Result<Shim> {
+    static BUILT: Built = Built::new();
+    let settings = vec![("SLOW_DISK_FILE".into(), file.as_os_str().to_owned())];
+    Ok(Shim { library: library("slow_disk", &BUILT)?, settings })
+}
+
+/// The environment of a process under these shims, of which each comes before those behind it.
+#[must_use]
+pub fn under(shims: Vec<Shim>) -> Vec<(OsString, OsString)> {
+    let libraries: Vec<&OsStr> = shims.iter().map(|shim| shim.library.as_os_str()).collect();
+    let mut environment = vec![("LD_PRELOAD".into(), libraries.join(OsStr::new(":")))];
+    environment.extend(shims.into_iter().flat_map(|shim| shim.settings));
+    environment
+}
+
+type Built = OnceLock<Result<PathBuf, String>>;
+
 /// The shared library, built once a process and named by its source, so that tests in parallel share it safely.
-fn library() -> Result<PathBuf> {
-    static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
-    BUILT
-        .get_or_init(|| build().map_err(|error| format!("{error:#}")))
+fn library(name: &str, built: &Built) -> Result<PathBuf> {
+    built
+        .get_or_init(|| build(name).map_err(|error| format!("{error:#}")))
         .clone()
         .map_err(anyhow::Error::msg)
 }
 
-fn build() -> Result<PathBuf> {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("preload/power_loss.c");
+fn build(name: &str) -> Result<PathBuf> {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("preload/{name}.c"));
     let text = std::fs::read(&source).with_context(|| format!("reading {}", source.display()))?;
     let folder = crate::binary::target_folder().join("preload");
     std::fs::create_dir_all(&folder)?;
-    let library = folder.join(format!("power_loss-{:08x}.so", crc32c::crc32c(&text)));
+    let library = folder.join(format!("{name}-{:08x}.so", crc32c::crc32c(&text)));
     if library.exists() {
         return Ok(library);
     }
     // Built aside and renamed: another test process may be building, or loading, the same library.
-    let aside = folder.join(format!("power_loss-{}.so", std::process::id()));
+    let aside = folder.join(format!("{name}-{}.so", std::process::id()));
     let compiler = std::env::var_os("CC").unwrap_or_else(|| "cc".into());
     let built = Command::new(&compiler)
         .args(["-shared", "-fPIC", "-O2", "-Wall", "-Wextra", "-o"])

@@ -47,6 +47,8 @@ struct History {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Gaps {
     pub confirms: Duration,
+    /// When that of the confirms began, counted from there.
+    pub confirms_after: Duration,
     pub deliveries: Duration,
 }
 
@@ -198,9 +200,15 @@ impl Recorder {
     pub fn gaps(&self) -> Gaps {
         let state = self.state();
         let now = Instant::now();
-        let confirms = state.confirms.iter().map(|flow| flow.longest(now)).max();
+        let worst = state.confirms.iter().max_by_key(|flow| flow.longest(now));
+        let confirms = worst.map(|flow| flow.longest(now));
+        let confirms_after = worst.map(|flow| flow.longest_began(now)).unwrap_or_default();
         let deliveries = state.deliveries.iter().flatten().map(|flow| flow.longest(now)).max();
-        Gaps { confirms: confirms.unwrap_or_default(), deliveries: deliveries.unwrap_or_default() }
+        Gaps {
+            confirms: confirms.unwrap_or_default(),
+            confirms_after,
+            deliveries: deliveries.unwrap_or_default(),
+        }
     }
 
     /// Whether every producer and every queue has had an event since [`Recorder::watch`].

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use bellwether_protocol::FrameCodec;
 use bellwether_protocol::client::{BrokerFrame, ClientFrame, Hello, Request, VERSIONS};
 use bellwether_protocol::frame::Limits;
-use bellwether_protocol::ids::RequestId;
+use bellwether_protocol::ids::{Offset, OffsetRange, RequestId};
 use bellwether_protocol::names::VirtualHost;
 use futures::{SinkExt, StreamExt};
 use tokio::net::TcpStream;
@@ -82,4 +82,21 @@ impl Wire {
             tokio::time::timeout(within, self.framed.next()).await.context("nothing arrived")?;
         Ok(arrived.transpose()?)
     }
+}
+
+/// What was delivered in these frames.
+#[must_use]
+pub fn delivered(frames: &[BrokerFrame]) -> Vec<OffsetRange> {
+    let mut ranges = Vec::new();
+    for frame in frames {
+        if let BrokerFrame::Deliver(deliver) = frame {
+            for run in &deliver.runs {
+                ranges.push(OffsetRange::new(
+                    run.first,
+                    Offset(run.first.0 + run.messages.count() as u64),
+                ));
+            }
+        }
+    }
+    ranges
 }

@@ -1,9 +1,11 @@
-//! The power-loss shim keeps what was synced and loses the rest, and the process that writes cannot tell.
+//! The power-loss shim keeps what was synced and loses the rest, and the process that writes cannot tell; the other one makes it wait.
 
+use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
-use bellwether_integration_tests::preload::{Syncs, power_loss};
+use bellwether_integration_tests::preload::{Shim, Syncs, power_loss, slow_disk, under};
 
 const HOLE: &str = ".";
 
@@ -114,13 +116,48 @@ fn with_syncs_ignored_after_some_what_those_carried_survives() {
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "one");
 }
 
+#[test]
+fn a_slow_disk_takes_its_time_for_every_sync_and_loses_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, slow) = (folder.path().join("segment"), folder.path().join("slow"));
+    std::fs::write(&slow, "100").unwrap();
+    let begun = Instant::now();
+    let steps = ["write:0:one", "sync", "write:3: two", "sync", "write:7: three", "die"];
+    let shims = vec![slow_disk(&slow).unwrap(), power_loss(folder.path(), Syncs::Kept).unwrap()];
+    run_under(&file, shims, &steps);
+    assert!(begun.elapsed() >= Duration::from_millis(200), "{:?}", begun.elapsed());
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "one two");
+}
+
+#[test]
+fn a_sync_that_waits_for_a_disk_that_stalls_goes_on_when_the_disk_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, slow) = (folder.path().join("segment"), folder.path().join("slow"));
+    std::fs::write(&slow, "86400000").unwrap();
+    let mut script =
+        script(&file, vec![slow_disk(&slow).unwrap()], &["write:0:one", "size", "sync", "show"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+    let mut output = BufReader::new(script.stdout.take().unwrap()).lines();
+    assert_eq!(output.next().unwrap().unwrap(), "3", "it is about to sync");
+    std::fs::remove_file(&slow).unwrap();
+    assert_eq!(output.next().unwrap().unwrap(), "one");
+    assert!(script.wait().unwrap().success());
+}
+
 fn run(file: &Path, syncs: Syncs, steps: &[&str]) -> Output {
-    let output = Command::new(env!("CARGO_BIN_EXE_disk_script"))
-        .arg(file)
-        .args(steps)
-        .envs(power_loss(file.parent().unwrap(), syncs).unwrap())
-        .output()
-        .unwrap();
+    run_under(file, vec![power_loss(file.parent().unwrap(), syncs).unwrap()], steps)
+}
+
+fn script(file: &Path, shims: Vec<Shim>, steps: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_disk_script"));
+    command.arg(file).args(steps).envs(under(shims));
+    command
+}
+
+fn run_under(file: &Path, shims: Vec<Shim>, steps: &[&str]) -> Output {
+    let output = script(file, shims, steps).output().unwrap();
     let died = steps.last() == Some(&"die");
     assert_eq!(output.status.success(), !died, "{}", String::from_utf8_lossy(&output.stderr));
     output

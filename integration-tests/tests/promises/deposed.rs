@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use bellwether_integration_tests::wire::Wire;
+use bellwether_integration_tests::wire::{Wire, delivered};
 use bellwether_protocol::client::{BrokerFrame, ClientFrame, Request, Settle, Settlement};
-use bellwether_protocol::ids::{ConsumerHandle, Offset, OffsetRange};
+use bellwether_protocol::ids::ConsumerHandle;
 use bellwether_protocol::names::QueueName;
 
 use super::story::Story;
@@ -55,19 +55,4 @@ async fn a_deposed_leader_delivers_nothing_and_confirms_no_settle_when_it_goes_o
     let settled = frames.iter().any(|frame| matches!(frame, BrokerFrame::Settled { .. }));
     assert!(!settled, "it confirmed a settle: {frames:?}");
     assert_eq!(story.drain("orders").await, confirmed, "all of them are with its successor");
-}
-
-fn delivered(frames: &[BrokerFrame]) -> Vec<OffsetRange> {
-    let mut ranges = Vec::new();
-    for frame in frames {
-        if let BrokerFrame::Deliver(deliver) = frame {
-            for run in &deliver.runs {
-                ranges.push(OffsetRange::new(
-                    run.first,
-                    Offset(run.first.0 + run.messages.count() as u64),
-                ));
-            }
-        }
-    }
-    ranges
 }

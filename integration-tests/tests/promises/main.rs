@@ -12,6 +12,7 @@ mod moves;
 mod outage;
 mod restored;
 mod secured;
+mod stalls;
 mod story;
 mod topology;
 mod traced;

@@ -50,7 +50,7 @@ impl Story {
         Story::set_up(Setup { brokers, options, ..Setup::default() }).await
     }
 
-    async fn with(options: BrokerOptions) -> Story {
+    pub async fn with(options: BrokerOptions) -> Story {
         Story::set_up(Setup { options, ..Setup::default() }).await
     }
 

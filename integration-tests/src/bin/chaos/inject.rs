@@ -89,6 +89,7 @@ impl Injector {
             | FaultKind::Pause
             | FaultKind::ZkKill
             | FaultKind::ZkAll
+            | FaultKind::DiskSlow
             | FaultKind::Drain => {
                 if fault.kind == FaultKind::Drain {
                     self.drain(id, Some(Drain::Copies)).await?;
@@ -159,6 +160,7 @@ impl Injector {
             FaultKind::Pause => self.cluster.broker(victim as u32 + 1).pause(),
             FaultKind::ZkKill => self.cluster.ensemble().kill(victim),
             FaultKind::ZkAll => self.cluster.ensemble().kill_all(),
+            FaultKind::DiskSlow => self.cluster.broker(victim as u32 + 1).disk_stalls(),
             FaultKind::Term
             | FaultKind::RestartAll
             | FaultKind::PowerLoss
@@ -175,6 +177,7 @@ impl Injector {
             FaultKind::Pause => self.cluster.broker(victim as u32 + 1).resume(),
             FaultKind::ZkKill => self.cluster.ensemble().launch(victim),
             FaultKind::ZkAll => self.cluster.ensemble().start_all().await,
+            FaultKind::DiskSlow => self.cluster.broker(victim as u32 + 1).disk_is_well(),
             FaultKind::Term
             | FaultKind::RestartAll
             | FaultKind::PowerLoss

@@ -47,7 +47,7 @@ struct Options {
     /// Brokers
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=9))]
     brokers: u32,
-    /// Faults to draw from: kill,pause,term,zk-kill,zk-all,restart-all,power-loss,wipe,drain
+    /// Faults to draw from: kill,pause,term,zk-kill,zk-all,restart-all,power-loss,wipe,drain,disk-slow
     #[arg(long, value_delimiter = ',', default_values_t = FaultKind::ALL)]
     faults: Vec<FaultKind>,
     /// Messages a second of most producers
@@ -133,7 +133,12 @@ async fn start_cluster(options: &Options, folder: &Path) -> Result<Cluster> {
     let power_loss = options.faults.contains(&FaultKind::PowerLoss).then_some(syncs);
     let setup = Setup {
         brokers: options.brokers,
-        options: BrokerOptions { power_loss, arguments: hurried(), ..BrokerOptions::default() },
+        options: BrokerOptions {
+            power_loss,
+            slow_disk: options.faults.contains(&FaultKind::DiskSlow),
+            arguments: hurried(),
+            ..BrokerOptions::default()
+        },
         folder: Some(folder.to_owned()),
         ..Setup::default()
     };

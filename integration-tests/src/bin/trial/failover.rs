@@ -34,6 +34,10 @@ pub struct Options {
     size: usize,
 }
 
+/// A gap that begins within this is that of the blow; one that begins later is of what follows (a broker that starts again), or of
+/// the machine.
+const OF_THE_BLOW: Duration = Duration::from_millis(50);
+
 /// Whom it hits, and how.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Case {
@@ -77,9 +81,10 @@ pub async fn run(
             blow(&mut cluster, &recorder, case, Duration::from_millis(options.back_after_ms))
                 .await?;
         println!(
-            "{time:>3}  {}: confirms {:?}, deliveries {:?}",
+            "{time:>3}  {}: confirms {:?} (from {:?} after it on), deliveries {:?}",
             case.name(),
             gaps.confirms,
+            gaps.confirms_after,
             gaps.deliveries
         );
         all.push(gaps);
@@ -90,6 +95,7 @@ pub async fn run(
         (median.as_millis() as u64, worst.as_millis() as u64)
     };
     let (confirms, deliveries) = (millis(|gaps| gaps.confirms), millis(|gaps| gaps.deliveries));
+    let later = all.iter().filter(|gaps| gaps.confirms_after > OF_THE_BLOW).count();
     let report = json!({
         "trial": case.name(),
         "times": options.times,
@@ -98,6 +104,7 @@ pub async fn run(
         "size": options.size,
         "confirm_gap_median_ms": confirms.0,
         "confirm_gap_worst_ms": confirms.1,
+        "confirm_gaps_that_began_later": later,
         "delivery_gap_median_ms": deliveries.0,
         "delivery_gap_worst_ms": deliveries.1,
         "ok": verdict.is_clean(),
