@@ -67,16 +67,20 @@ impl Surroundings {
                 self.metrics.disk_stalls.increment();
                 self.health.raise(trouble);
             }
-            Told::StillStalls => {}
+            Told::StillStalls | Told::Returns => {}
             Told::Fine => {
                 info!("the disk has been fine for a while: leaderships are taken again");
                 self.metrics.disk_stalled.set(0);
                 self.health.clear(&trouble);
             }
         }
-        let stalls = told != Told::Fine;
         for shard in self.shards.all() {
-            shard.send(ShardInput::DiskStalls(stalls)).await;
+            let input = match told {
+                Told::Stalls | Told::StillStalls => ShardInput::DiskStalls(true),
+                Told::Returns => ShardInput::DiskReturns,
+                Told::Fine => ShardInput::DiskStalls(false),
+            };
+            shard.send(input).await;
         }
     }
 }
@@ -86,6 +90,8 @@ enum Told {
     Stalls,
     /// Said again, for queues that could not act on it before.
     StillStalls,
+    /// Syncs return, and have not been fine for long enough. Said again and again, too.
+    Returns,
     Fine,
 }
 
@@ -122,7 +128,7 @@ impl Watch {
                 self.last_bad = None;
                 Some(Told::Fine)
             }
-            Some(_) => None,
+            Some(_) => Some(Told::Returns),
         }
     }
 }
@@ -143,8 +149,9 @@ mod tests {
         assert_eq!(watch.look(start, Some(ms(1_999))), None, "a long sync is no stall");
         assert_eq!(watch.look(start, Some(ms(2_000))), Some(Told::Stalls));
         assert_eq!(watch.look(start + ms(250), Some(ms(2_250))), Some(Told::StillStalls));
-        assert_eq!(watch.look(start + ms(500), None), None, "it returned; for how long?");
-        assert_eq!(watch.look(start + ms(6_000), Some(ms(10))), None);
+        let returns = Some(Told::Returns);
+        assert_eq!(watch.look(start + ms(500), None), returns, "for how long?");
+        assert_eq!(watch.look(start + ms(6_000), Some(ms(10))), returns);
         assert_eq!(watch.look(start + ms(6_250), None), Some(Told::Fine));
         assert_eq!(watch.look(start + ms(6_500), None), None);
     }
@@ -163,7 +170,7 @@ mod tests {
         assert_eq!(watch.look(now, Some(ms(3_000))), Some(Told::Stalls));
         for _ in 0..10 {
             now += ms(5_000);
-            assert_eq!(watch.look(now, None), None);
+            assert_eq!(watch.look(now, None), Some(Told::Returns));
             now += ms(900);
             assert_eq!(watch.look(now, Some(ms(1_000))), Some(Told::StillStalls));
         }

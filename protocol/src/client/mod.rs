@@ -282,6 +282,8 @@ pub enum Request {
         queue: QueueName,
         /// Count the messages up to the end of the log, which may have to be read for that.
         count: bool,
+        /// And apart from the rest those below this offset.
+        below: Option<Offset>,
     },
     /// The last changes of leaders, the newest first.
     Elections {

@@ -127,8 +127,10 @@ impl Wire for Request {
                 put_variant(out, kind::ATTACH_CONSUMER, &fields);
             }
             Request::QueueCondition { queue } => put_variant(out, kind::QUEUE_CONDITION, &[queue]),
-            Request::ReplicaStatus { queue, count } => {
-                put_variant(out, kind::REPLICA_STATUS, &[queue, count]);
+            Request::ReplicaStatus { queue, count, below } => {
+                let fields: [&dyn Wire; 3] = [queue, count, below];
+                let known = if below.is_some() { 3 } else { 2 };
+                put_variant(out, kind::REPLICA_STATUS, &fields[..known]);
             }
             Request::Elections { queue, limit } => {
                 put_variant(out, kind::ELECTIONS, &[queue, limit]);
@@ -290,6 +292,7 @@ fn take_operators(items: &mut Items<'_>, kind: u8) -> Result<Request, FrameError
         kind::REPLICA_STATUS => Request::ReplicaStatus {
             queue: items.next("ReplicaStatus.queue")?,
             count: items.next("ReplicaStatus.count")?,
+            below: items.next_or_default("ReplicaStatus.below")?,
         },
         kind::ELECTIONS => Request::Elections {
             queue: items.next("Elections.queue")?,

@@ -262,7 +262,8 @@ pub fn requests() -> Vec<(&'static str, Request)> {
         ),
         ("Drain", Request::Drain { broker: BrokerId(2), drain: Some(Drain::Copies) }),
         ("QueueCondition", Request::QueueCondition { queue: name("orders") }),
-        ("ReplicaStatus", Request::ReplicaStatus { queue: name("orders"), count: true }),
+        ("ReplicaStatus", replica_status(None)),
+        ("ReplicaStatusBelow", replica_status(Some(Offset(80)))),
         ("Elections", Request::Elections { queue: Some(name("orders")), limit: 20 }),
         (
             "Recover",
@@ -375,6 +376,8 @@ pub fn responses() -> Vec<(&'static str, Response)> {
         ),
         ("Condition", Response::Condition(Box::new(condition()))),
         ("Replica", Response::Replica(Box::new(replica()))),
+        ("ConditionWithTerm", Response::Condition(Box::new(condition_with_term()))),
+        ("ReplicaCounted", Response::Replica(Box::new(replica_counted()))),
         (
             "Elections",
             Response::Elections(vec![ElectionReport {
@@ -430,6 +433,7 @@ fn condition() -> QueueCondition {
             enqueued: 100,
             settled: 40,
             at_ms: 1_700_000_000_000,
+            term: None,
         }),
         taint: Some(TaintNote {
             epoch: Epoch(4),
@@ -441,6 +445,26 @@ fn condition() -> QueueCondition {
         }),
         drained: vec![(BrokerId(2), Drain::Leaderships)],
     }
+}
+
+fn replica_status(below: Option<Offset>) -> Request {
+    Request::ReplicaStatus { queue: name("orders"), count: true, below }
+}
+
+fn condition_with_term() -> QueueCondition {
+    let mut condition = condition();
+    if let Some(note) = &mut condition.committed {
+        note.term = Some((Epoch(3), Offset(60)));
+    }
+    condition
+}
+
+fn replica_counted() -> ReplicaStatus {
+    let mut replica = replica();
+    if let Some(copy) = &mut replica.copy {
+        (copy.epoch_start, copy.enqueued_below) = (Some(Offset(90)), Some(70));
+    }
+    replica
 }
 
 fn replica() -> ReplicaStatus {
@@ -466,6 +490,8 @@ fn replica() -> ReplicaStatus {
                 gone: true,
                 durable: Some(Offset(117)),
             }],
+            epoch_start: None,
+            enqueued_below: None,
         }),
     }
 }
@@ -631,13 +657,23 @@ pub fn peer_frames() -> Vec<(&'static str, PeerFrame)> {
         ("PositionAsk", PeerFrame::PositionAsk(vec![queue])),
         (
             "Positions",
-            PeerFrame::Positions(vec![Position {
-                queue,
-                member: member(),
-                seen: epoch,
-                last_epoch: Epoch(3),
-                log_end: at,
-            }]),
+            PeerFrame::Positions(
+                vec![Position {
+                    queue,
+                    member: member(),
+                    seen: epoch,
+                    last_epoch: Epoch(3),
+                    log_end: at,
+                }],
+                Vec::new(),
+            ),
+        ),
+        (
+            "PositionsWithout",
+            PeerFrame::Positions(
+                Vec::new(),
+                vec![NoPosition { queue, member: member(), stopped: true }],
+            ),
         ),
         ("StateChanged", PeerFrame::StateChanged(vec![queue])),
     ];
