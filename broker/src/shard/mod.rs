@@ -20,6 +20,9 @@ mod tools;
 mod trace;
 mod upkeep;
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
