@@ -333,6 +333,10 @@ impl Given {
         self.replica.stopped()
     }
 
+    pub fn wants_ticks(&self) -> bool {
+        self.replica.wants_ticks()
+    }
+
     pub fn starved(&self) -> bool {
         self.replica.starved(self.now)
     }

@@ -154,6 +154,7 @@ fn one_whose_syncs_have_just_returned_lets_the_others_go_first() {
     two.happens(Event::DiskReturns);
     two.reads(state(1, None, &[1, 2, 3]), 1);
     two.positions_agree(&[1, 3]);
+    assert!(two.wants_ticks(), "time alone will make it stand");
     two.later(Duration::from_secs(2));
     assert_eq!(two.cas(), None);
     // Somebody stood, and resigned again: from then on it is waited anew.
