@@ -68,16 +68,20 @@ impl Surroundings {
                 self.metrics.disk_stalls.increment();
                 self.health.raise(trouble);
             }
-            DiskNews::StillStalls => {}
+            DiskNews::StillStalls | DiskNews::Returns => {}
             DiskNews::Fine => {
                 info!("the disk has been fine for a while: leaderships are taken again");
                 self.metrics.disk_stalled.set(0);
                 self.health.clear(&trouble);
             }
         }
-        let stalls = told != DiskNews::Fine;
         for shard in self.shards.all() {
-            shard.send(ShardInput::DiskStalls(stalls)).await;
+            let input = match told {
+                DiskNews::Stalls | DiskNews::StillStalls => ShardInput::DiskStalls(true),
+                DiskNews::Returns => ShardInput::DiskReturns,
+                DiskNews::Fine => ShardInput::DiskStalls(false),
+            };
+            shard.send(input).await;
         }
     }
 }

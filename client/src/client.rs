@@ -9,7 +9,7 @@ use bellwether_protocol::client::{
     Response,
 };
 use bellwether_protocol::error::BrokerAddress;
-use bellwether_protocol::ids::BrokerId;
+use bellwether_protocol::ids::{BrokerId, Offset};
 use bellwether_protocol::names::{ExchangeName, QueueName, RoutingKey, VirtualHost};
 
 use crate::backoff::Backoff;
@@ -428,7 +428,8 @@ impl Client {
         }
     }
 
-    /// What one broker's own copy of a queue holds; `count`: with the messages up to the end of its log.
+    /// What one broker's own copy of a queue holds; `count`: with the messages up to the end of its log; `below`: and, apart, those
+    /// below that offset.
     ///
     /// # Errors
     /// [`QueryError`]: also when that broker does not answer within `patience`. No other one is asked.
@@ -437,10 +438,11 @@ impl Client {
         broker: &BrokerAddress,
         queue: impl AsRef<str>,
         count: bool,
+        below: Option<Offset>,
         patience: Duration,
     ) -> Result<ReplicaStatus, QueryError> {
         let queue = QueueName::new(queue)?;
-        let request = Request::ReplicaStatus { queue, count };
+        let request = Request::ReplicaStatus { queue, count, below };
         match self.cluster.ask_there(broker, request, patience).await? {
             Response::Replica(status) => Ok(*status),
             other => Err(unexpected(&other).into()),

@@ -208,7 +208,7 @@ fn headers_are_a_map_of_strings_to_values() {
 
 #[test]
 fn fields_of_a_later_version_are_skipped() {
-    // These two leave fields out that this version knows; the same frames with them are among the others.
+    // These leave fields out that this version knows; the same frames with them are among the others.
     let whole = |name: &str| !matches!(name, "Hello" | "Welcome");
     for (name, frame) in samples::client_frames().into_iter().filter(|(name, _)| whole(name)) {
         let later = with_another_field(&body(&frame));
@@ -218,7 +218,8 @@ fn fields_of_a_later_version_are_skipped() {
         let later = with_another_field(&body(&frame));
         assert_eq!(BrokerFrame::decode(later, &Limits::CLIENT), Ok(frame), "{name}");
     }
-    for (name, frame) in samples::peer_frames() {
+    for (name, frame) in samples::peer_frames().into_iter().filter(|(name, _)| *name != "Positions")
+    {
         let later = with_another_field(&body(&frame));
         assert_eq!(PeerFrame::decode(later, &Limits::PEER), Ok(frame), "{name}");
     }

@@ -12,6 +12,8 @@ pub enum DiskNews {
     Stalls,
     /// Said again, for queues that could not act on it before.
     StillStalls,
+    /// Syncs return, and have not been fine for long enough. Said again and again, too.
+    Returns,
     Fine,
 }
 
@@ -50,7 +52,7 @@ impl DiskWatch {
                 self.last_bad = None;
                 Some(DiskNews::Fine)
             }
-            Some(_) => None,
+            Some(_) => Some(DiskNews::Returns),
         }
     }
 }
@@ -71,8 +73,9 @@ mod tests {
         assert_eq!(watch.look(start, Some(ms(1_999))), None, "a long sync is no stall");
         assert_eq!(watch.look(start, Some(ms(2_000))), Some(DiskNews::Stalls));
         assert_eq!(watch.look(start + ms(250), Some(ms(2_250))), Some(DiskNews::StillStalls));
-        assert_eq!(watch.look(start + ms(500), None), None, "it returned; for how long?");
-        assert_eq!(watch.look(start + ms(6_000), Some(ms(10))), None);
+        let returns = Some(DiskNews::Returns);
+        assert_eq!(watch.look(start + ms(500), None), returns, "for how long?");
+        assert_eq!(watch.look(start + ms(6_000), Some(ms(10))), returns);
         assert_eq!(watch.look(start + ms(6_250), None), Some(DiskNews::Fine));
         assert_eq!(watch.look(start + ms(6_500), None), None);
     }
@@ -84,7 +87,7 @@ mod tests {
         assert_eq!(watch.look(now, Some(ms(3_000))), Some(DiskNews::Stalls));
         for _ in 0..10 {
             now += ms(5_000);
-            assert_eq!(watch.look(now, None), None);
+            assert_eq!(watch.look(now, None), Some(DiskNews::Returns));
             now += ms(900);
             assert_eq!(watch.look(now, Some(ms(1_000))), Some(DiskNews::StillStalls));
         }

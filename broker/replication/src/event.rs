@@ -5,7 +5,7 @@ use std::time::Instant;
 use bellwether_coordinator::coordinator::Version;
 use bellwether_coordinator::records::{Committed, QueueState};
 use bellwether_protocol::ids::{BrokerId, BrokerLife, Epoch, Offset, StoreId};
-use bellwether_protocol::peer::{Position, Subscription};
+use bellwether_protocol::peer::{NoPosition, Position, Subscription};
 
 use crate::force::{Force, NotForced};
 
@@ -50,7 +50,9 @@ pub enum Event {
     Committed { from: BrokerLife, epoch: Epoch, high_watermark: Offset },
 
     /// Where another member's log ends.
-    Position { position: Position },
+    Position { from: BrokerLife, position: Position },
+    /// Another broker has no copy that can say so, for good or because it is starting.
+    NoPosition { from: BrokerLife, without: NoPosition },
 
     /// The batches given by the shell to the log are in it, up to here. Only for the leader's own appends.
     Appended { end: Offset },
@@ -69,6 +71,8 @@ pub enum Event {
     Note(Committed),
     /// No sync returns here for a long time, or syncs have been fine for a while again.
     DiskStalls(bool),
+    /// Syncs return again where the disk stalled, and not for long enough yet that it could be called fine. Said again and again.
+    DiskReturns,
     /// The store failed: give the leadership up and take no part any more.
     StoreFailed { why: String },
     /// An invariant of this queue is broken: stop it, loudly.
@@ -104,6 +108,7 @@ impl Event {
             | Event::SnapshotInstalled { .. }
             | Event::SnapshotFailed { .. }
             | Event::Position { .. }
+            | Event::NoPosition { .. }
             | Event::Appended { .. }
             | Event::LocalDurable { .. }
             | Event::Cas { .. }
@@ -112,6 +117,7 @@ impl Event {
             | Event::Force(_)
             | Event::Note(_)
             | Event::DiskStalls(_)
+            | Event::DiskReturns
             | Event::StoreFailed { .. }
             | Event::Broken { .. }
             | Event::LogLost { .. }

@@ -11,15 +11,15 @@ use bellwether_coordinator::coordinator::Version;
 use bellwether_coordinator::election::noted;
 use bellwether_coordinator::records::{Committed, Past, QueueState, Taint, Trigger};
 use bellwether_protocol::ids::{BrokerId, BrokerLife, Epoch, Member, Offset};
-use bellwether_protocol::peer::Position;
+use bellwether_protocol::peer::NoPosition;
 
 use crate::lead::Pending;
 use crate::stand::Standing;
 use crate::{Effect, Replica, Role};
 
-/// How many steps of a candidate an order waits for the members that it gives up, where their brokers are live: one that is fit after
-/// all answers within one of them.
-const LISTEN_STEPS: u32 = 16;
+/// How many steps of a candidate an order waits for the members that it gives up, where their brokers are live: two seconds. One that
+/// runs answers within one of them, also that it has nothing to say; beyond it the order is refused.
+const LISTEN_STEPS: u32 = 64;
 
 /// An operator's order to lead, and what it was decided by.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,8 +31,8 @@ pub struct Force {
     pub log_end: Offset,
     /// The members of the in-sync set that are given up.
     pub given_up: Vec<Member>,
-    /// Brokers of these that are live: they are asked whether they have that copy after all.
-    pub ask: Vec<BrokerId>,
+    /// The lives of their brokers that are live: each has to say that it does not have that copy, or that it is of no use any more.
+    pub ask: Vec<BrokerLife>,
     /// Confirmed messages that are known to be lost by it.
     pub lost: u64,
     /// Whether there may be more of them.
@@ -50,6 +50,12 @@ pub enum NotForced {
         "broker {0} has an in-sync copy that was not given up or can be used: with it nothing is lost. Bring it back"
     )]
     InSync(BrokerId),
+    /// A broker that is live may have such a copy, and does not say.
+    #[error(
+        "broker {} is live and does not say whether its in-sync copy can be used: it is starting, hangs, or is cut off from this broker. Wait and look again; or stop that broker for good",
+        .0.broker
+    )]
+    Silent(BrokerLife),
     /// The leader lives.
     #[error("its leader, broker {}, is alive", .0.broker)]
     Led(BrokerLife),
@@ -66,7 +72,8 @@ pub enum NotForced {
 pub(crate) struct Forcing {
     order: Force,
     since: Instant,
-    unheard: Vec<BrokerId>,
+    /// Silence is no consent: a live member that is frozen, or reads its states yet, may have everything (promise G1).
+    unheard: Vec<BrokerLife>,
 }
 
 impl Replica {
@@ -103,6 +110,7 @@ impl Replica {
             return;
         }
         let (Role::Leading(leading), Some(seen)) = (&mut self.role, &self.seen) else { return };
+        let committed = Committed { term: Some((leading.epoch, leading.start)), ..committed };
         let past = Box::new(Past { committed: Some(committed), ..Past::clone(&seen.state.past) });
         let proposal = QueueState { past, ..seen.state.clone() };
         leading.pending = Some(Pending::new(seen.version, proposal));
@@ -118,28 +126,52 @@ impl Replica {
             return effects.push(Effect::Forced(Err(why)));
         }
         if !order.ask.is_empty() {
-            effects.push(Effect::AskPositions { brokers: order.ask.clone() });
+            let brokers = order.ask.iter().map(|life| life.broker).collect();
+            effects.push(Effect::AskPositions { brokers });
         }
         let unheard = order.ask.clone();
         self.forcing = Some(Forcing { order, since: now, unheard });
         self.force_when_due(now, effects);
     }
 
-    /// One that is in sync and answers can be used: with it nothing is lost. (One that has stopped does not answer.)
+    /// One that is in sync and says where its log ends can be used: with it nothing is lost.
     pub(crate) fn force_heard(
         &mut self,
         now: Instant,
-        position: &Position,
+        from: BrokerLife,
+        member: Member,
         effects: &mut Vec<Effect>,
     ) {
-        let (Some(forcing), Some(seen)) = (&mut self.forcing, &self.seen) else { return };
-        if seen.state.isr.contains(&position.member) && position.member != self.identity.member {
+        if self.forcing.is_some() && self.is_in_sync(member) && member != self.identity.member {
             self.forcing = None;
-            let refused = NotForced::InSync(position.member.broker);
-            return effects.push(Effect::Forced(Err(refused)));
+            return effects.push(Effect::Forced(Err(NotForced::InSync(member.broker))));
         }
-        forcing.unheard.retain(|broker| *broker != position.member.broker);
+        self.force_agreed(now, from, effects);
+    }
+
+    /// One that has stopped, or is of another store, will never have what the in-sync member had. One that is starting may.
+    pub(crate) fn heard_no_position(
+        &mut self,
+        now: Instant,
+        from: BrokerLife,
+        without: NoPosition,
+        effects: &mut Vec<Effect>,
+    ) {
+        if without.stopped || !self.is_in_sync(without.member) {
+            self.force_agreed(now, from, effects);
+        }
+    }
+
+    /// Only that very life counts: what an earlier one said, and was long under way, says nothing of this one.
+    fn force_agreed(&mut self, now: Instant, from: BrokerLife, effects: &mut Vec<Effect>) {
+        if let Some(forcing) = &mut self.forcing {
+            forcing.unheard.retain(|life| *life != from);
+        }
         self.force_when_due(now, effects);
+    }
+
+    fn is_in_sync(&self, member: Member) -> bool {
+        self.seen.as_ref().is_some_and(|seen| seen.state.isr.contains(&member))
     }
 
     pub(crate) fn force_when_due(&mut self, now: Instant, effects: &mut Vec<Effect>) {
@@ -148,9 +180,10 @@ impl Replica {
         if !forcing.unheard.is_empty() && !listened {
             return;
         }
-        let Some(Forcing { order, since, .. }) = self.forcing.take() else { return };
+        let Some(Forcing { order, since, unheard }) = self.forcing.take() else { return };
+        let heard = unheard.first().map_or(Ok(()), |silent| Err(NotForced::Silent(*silent)));
         // Much may have happened since.
-        match self.may_force(now, &order) {
+        match self.may_force(now, &order).and(heard) {
             Ok(()) => self.lead_by_force(now, &order, since, effects),
             Err(why) => effects.push(Effect::Forced(Err(why))),
         }

@@ -127,7 +127,7 @@ impl Replica {
                     self.leave_role(now, effects);
                     return self.consider_standing(now, effects);
                 }
-                if self.declines(now, effects) {
+                if self.declines(now, won, effects) {
                     return;
                 }
                 self.lead(now, state.clone(), won, effects);

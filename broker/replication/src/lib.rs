@@ -24,7 +24,7 @@ use bellwether_coordinator::coordinator::Version;
 use bellwether_coordinator::records::QueueState;
 use bellwether_log::EpochHistory;
 use bellwether_protocol::ids::{BrokerLife, Epoch, Member, Offset, QueueId};
-use bellwether_protocol::peer::{Position, Subscription};
+use bellwether_protocol::peer::{NoPosition, Position, Subscription};
 
 pub use disk_watch::{DiskNews, DiskWatch};
 pub use event::{CasOutcome, Effect, Event};
@@ -132,8 +132,8 @@ pub struct Replica {
     abandoned: Option<(Epoch, Option<Epoch>)>,
     /// It gave its leadership up for this reason, which concerns this copy alone: while the state names it, it resigns.
     resigns: Option<String>,
-    /// No sync returns here: it neither stands nor leads, if there are others.
-    stalls: bool,
+    /// Whether syncs return here.
+    disk: stall::Disk,
     trust: Trust,
     /// It has begun anew as another member in this life of the process: the old one may still be counted on.
     renewed: bool,
@@ -189,7 +189,7 @@ impl Replica {
             stopped_answering: None,
             abandoned: None,
             resigns: None,
-            stalls: false,
+            disk: stall::Disk::default(),
             trust: Trust::Sound,
             renewed: false,
             stopped_at: None,
@@ -260,7 +260,10 @@ impl Replica {
             Event::Committed { from, epoch, high_watermark } => {
                 self.follow_high_watermark(from, epoch, high_watermark, effects);
             }
-            Event::Position { position } => self.heard_position(now, position, effects),
+            Event::Position { from, position } => self.heard_position(now, from, position, effects),
+            Event::NoPosition { from, without } => {
+                self.heard_no_position(now, from, without, effects)
+            }
             Event::Appended { end } => self.appended(now, end),
             Event::LocalDurable { end } => self.local_durable(now, end, effects),
             Event::Cas { version, state, outcome } => {
@@ -269,6 +272,7 @@ impl Replica {
             Event::HandOver => self.hand_over(now, effects),
             Event::Move => self.move_on(now, effects),
             Event::DiskStalls(stalls) => self.disk_stalls(now, stalls, effects),
+            Event::DiskReturns => self.disk_returns(now, effects),
             Event::StoreFailed { why } | Event::Broken { why } => {
                 self.stop_and_resign(now, why, effects);
             }
@@ -289,6 +293,7 @@ impl Replica {
         if self.candidacy.is_some()
             || self.reread_after.is_some()
             || self.forcing.is_some()
+            || self.disk.waits_for_others()
             || self.is_named_and_resigns()
         {
             return true;
@@ -370,13 +375,17 @@ impl Replica {
         matches!(self.role, Role::Stopped { .. }) && self.resigns.is_some()
     }
 
-    /// Where this log ends, for members that stand. None while nothing may be answered.
-    #[must_use]
-    pub fn position(&self) -> Option<Position> {
-        if matches!(self.role, Role::Stopped { .. }) || !self.verified {
-            return None;
+    /// Where this log ends, for members that stand and for one that would pass this one over.
+    ///
+    /// # Errors
+    /// Nothing of it may be used, or may be yet.
+    pub fn position(&self) -> Result<Position, NoPosition> {
+        let stopped = matches!(self.role, Role::Stopped { .. });
+        if stopped || !self.verified {
+            let (queue, member) = (self.identity.queue, self.identity.member);
+            return Err(NoPosition { queue, member, stopped });
         }
-        Some(Position {
+        Ok(Position {
             queue: self.identity.queue,
             member: self.identity.member,
             seen: self.highest_epoch(),

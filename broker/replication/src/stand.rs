@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use bellwether_coordinator::coordinator::Version;
 use bellwether_coordinator::election::{Occasion, elected, may_stand, noted};
 use bellwether_coordinator::records::{QueueState, Trigger};
-use bellwether_protocol::ids::{BrokerId, Epoch};
+use bellwether_protocol::ids::{BrokerId, BrokerLife, Epoch};
 use bellwether_protocol::peer::Position;
 
 use crate::{CasOutcome, Effect, Replica, Role};
@@ -47,17 +47,14 @@ pub(crate) struct Candidacy {
 }
 
 impl Replica {
-    /// Whether the state gives a reason to stand, and this member may.
-    fn may_stand(&self) -> bool {
+    /// Whether the state gives a reason to stand, and this member may; but for its disk.
+    pub(crate) fn may_stand(&self) -> bool {
         let (Some(seen), Some(life)) = (&self.seen, self.life) else { return false };
         if !self.connected
             || !self.verified
-            || self.stalls
             || !may_stand(&seen.state, self.identity.member)
+            || !matches!(self.role, Role::Idle | Role::Following(_))
         {
-            return false;
-        }
-        if !matches!(self.role, Role::Idle | Role::Following(_)) {
             return false;
         }
         match seen.state.leader {
@@ -69,7 +66,7 @@ impl Replica {
     }
 
     pub(crate) fn consider_standing(&mut self, now: Instant, effects: &mut Vec<Effect>) {
-        if !self.may_stand() {
+        if self.leaves_it_to_others(now) || !self.may_stand() {
             self.candidacy = None;
             return;
         }
@@ -101,6 +98,7 @@ impl Replica {
     pub(crate) fn heard_position(
         &mut self,
         now: Instant,
+        from: BrokerLife,
         position: Position,
         effects: &mut Vec<Effect>,
     ) {
@@ -108,7 +106,7 @@ impl Replica {
         if position.seen > known {
             self.doubt(now, effects);
         }
-        self.force_heard(now, &position, effects);
+        self.force_heard(now, from, position.member, effects);
         if let Some(candidacy) = &mut self.candidacy {
             candidacy.unheard.retain(|broker| *broker != position.member.broker);
             candidacy.heard.retain(|heard| heard.member != position.member);

@@ -39,6 +39,9 @@ impl Replica {
                 }
                 return;
             }
+            // It may begin anew as another member: then it has to know.
+            Event::DiskStalls(stalls) => self.disk.told(stalls),
+            Event::DiskReturns => self.disk.returned(),
             // The store, or what is held to be true, is worse off than the log alone.
             Event::StoreFailed { .. } | Event::Broken { .. } => self.trust = Trust::Sound,
             Event::Force(_) => {

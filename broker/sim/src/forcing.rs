@@ -1,7 +1,7 @@
 //! Orders of an operator: the leader goes on alone, or a copy leads that lacks what was confirmed. The witness is told what was given up;
 //! everything else has to hold as ever.
 
-use bellwether_protocol::ids::Epoch;
+use bellwether_protocol::ids::{BrokerLife, Epoch};
 use bellwether_replication::Force;
 
 use crate::clients::Kind;
@@ -60,28 +60,38 @@ impl World {
         if self.ensemble_away {
             return;
         }
-        // Those that are given up are stopped for good: one that runs, cut off, could go on confirming.
-        let runs = |other: usize| {
-            let it = &self.nodes[other];
-            let counted =
-                self.ensemble.state().isr.iter().any(|m| m.broker.0 as usize == other + 1);
-            other != node && counted && it.process.is_some()
+        // Those that are given up are stopped for good: one that runs, cut off, could go on confirming. One that came back and is live, or is
+        // about to be, has to be found out by the order itself.
+        let cut_off = |other: usize| {
+            let runs = self.nodes[other].process.is_some();
+            other != node && self.counts(other) && runs && self.live_life(other).is_none()
         };
-        if !(0..self.nodes.len()).any(runs) {
+        if !(0..self.nodes.len()).any(cut_off) {
             self.order(node);
         }
+    }
+
+    fn counts(&self, node: usize) -> bool {
+        self.ensemble.state().isr.iter().any(|member| member.broker.0 as usize == node + 1)
+    }
+
+    fn live_life(&self, node: usize) -> Option<BrokerLife> {
+        let life = self.nodes[node].process.as_ref().and_then(|process| process.life);
+        life.filter(|life| self.ensemble.is_live(*life))
     }
 
     fn order(&mut self, node: usize) {
         let (state, version) = (self.ensemble.state().clone(), self.ensemble.version());
         let Some(process) = self.nodes[node].process.as_ref() else { return };
         let (me, log) = (process.replica.member(), process.replica.log());
+        let others = (0..self.nodes.len()).filter(|other| *other != node && self.counts(*other));
+        let ask = others.filter_map(|other| self.live_life(other)).collect();
         let order = Force {
             version,
             last_epoch: log.epochs.last().unwrap_or(Epoch(0)),
             log_end: log.end,
             given_up: state.isr.iter().copied().filter(|member| *member != me).collect(),
-            ask: Vec::new(),
+            ask,
             lost: 0,
             more: true,
         };

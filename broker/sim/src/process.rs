@@ -316,7 +316,7 @@ impl Process {
             let counts = self.machine.counts();
             let (end, enqueued) = (self.machine.applied(), counts.enqueued);
             let settled = counts.settled + counts.purged;
-            let noted = Committed { end, enqueued, settled, at_ms: 0 };
+            let noted = Committed { end, enqueued, settled, at_ms: 0, term: None };
             self.step(disk, Event::Note(noted));
         }
         if self.replica.moves_to(self.now).is_some() {

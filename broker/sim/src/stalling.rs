@@ -66,7 +66,12 @@ impl Process {
             self.guarded(Guard::Noticed);
         }
         let led = self.leader.as_ref().map(|leader| leader.epoch);
-        self.step(disk, Event::DiskStalls(news != DiskNews::Fine));
+        let event = match news {
+            DiskNews::Stalls | DiskNews::StillStalls => Event::DiskStalls(true),
+            DiskNews::Returns => Event::DiskReturns,
+            DiskNews::Fine => Event::DiskStalls(false),
+        };
+        self.step(disk, event);
         match led {
             Some(epoch) if self.leader.is_none() => {
                 self.attention.gave_up = led;

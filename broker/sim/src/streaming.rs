@@ -2,7 +2,7 @@
 
 use bellwether_log::Batch;
 use bellwether_protocol::ids::BrokerLife;
-use bellwether_protocol::peer::{AppendRun, PeerFrame};
+use bellwether_protocol::peer::{AppendRun, NoPosition, PeerFrame};
 use bellwether_replication::{Admit, Event};
 use bytes::{Bytes, BytesMut};
 
@@ -58,13 +58,21 @@ impl Process {
                 self.step(disk, Event::SnapshotNeeded { from: peer, epoch });
             }
             PeerFrame::PositionAsk(_) => {
-                let position = self.replica.position().filter(|_| self.hosts);
-                let positions = position.into_iter().collect();
-                self.send(peer, side, PeerFrame::Positions(positions));
+                let begins =
+                    NoPosition { queue: QUEUE, member: self.identity.member, stopped: false };
+                let position = if self.hosts { self.replica.position() } else { Err(begins) };
+                let frame = match position {
+                    Ok(position) => PeerFrame::Positions(vec![position], Vec::new()),
+                    Err(none) => PeerFrame::Positions(Vec::new(), vec![none]),
+                };
+                self.send(peer, side, frame);
             }
-            PeerFrame::Positions(positions) => {
+            PeerFrame::Positions(positions, without) => {
                 for position in positions {
-                    self.step(disk, Event::Position { position });
+                    self.step(disk, Event::Position { from: peer, position });
+                }
+                for without in without {
+                    self.step(disk, Event::NoPosition { from: peer, without });
                 }
             }
             // By this process, in this life, which has sent its unsubscribes before.

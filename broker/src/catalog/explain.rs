@@ -18,6 +18,7 @@ use bellwether_replication::{Force, NotForced};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use self::verdict::{Asked, Verdict};
 use super::Catalog;
 use super::answers::{PAGE_MAX, summary};
 use super::queues::no_such_queue;
@@ -146,25 +147,25 @@ impl Catalog {
             let what = format!("the queue's state has version {} by now", read.version.0);
             return Err(refusal(&NotForced::Changed { what }));
         }
-        let proposal = self.order(id, &read, &asked, deadline).await?;
-        let done = |now: &Read| {
-            now.state.epoch >= proposal.epoch
-                && now.state.isr.iter().any(|member| proposal.isr.contains(member))
-                && !now.state.isr.iter().any(|member| asked.given_up.contains(member))
-        };
+        let proposal = &self.order(id, &read, &asked, deadline).await?;
+        let order = Asked { before: &read.state, version: shown, proposal };
         loop {
             let now = self.read_state(id, deadline).await.map_err(undecided)?;
             let Some(now) = now else { return Err(gone()) };
-            if now.version > shown && !done(&now) {
-                let what = "another change of the queue came first".to_owned();
-                return Err(refusal(&NotForced::Changed { what }));
-            }
-            if now.version > shown {
-                tracing::warn!(queue = %asked.queue, queue.id = %id, "an operator recovered the queue with the copy on this broker");
-                self.enter(vec![paths::queue_state(id)], deadline).await;
-                let tree = self.shared.tree();
-                let (definition, ..) = tree.queue(id).ok_or_else(gone)?;
-                return Ok(summary(definition, &now.state));
+            match order.came_of(&now.state, now.version) {
+                Verdict::Pending => {}
+                Verdict::NotDone => {
+                    let what = "another change of the queue came first".to_owned();
+                    return Err(refusal(&NotForced::Changed { what }));
+                }
+                Verdict::Unknown => return Err(undecided_for_good(&asked.queue)),
+                Verdict::Done => {
+                    tracing::warn!(queue = %asked.queue, queue.id = %id, "an operator recovered the queue with the copy on this broker");
+                    self.enter(vec![paths::queue_state(id)], deadline).await;
+                    let tree = self.shared.tree();
+                    let (definition, ..) = tree.queue(id).ok_or_else(gone)?;
+                    return Ok(summary(definition, &now.state));
+                }
             }
             if Instant::now() + LOOK_AGAIN >= deadline {
                 return Err(undecided(super::writes::unavailable()));
@@ -181,10 +182,10 @@ impl Catalog {
         asked: &Recover,
         deadline: Instant,
     ) -> Result<Box<QueueState>, ErrorBody> {
-        let is_live = |broker| read.live.iter().any(|life| life.broker == broker);
         let me = self.me();
-        let given_up = asked.given_up.iter().map(|member| member.broker);
-        let ask = given_up.filter(|broker| *broker != me && is_live(*broker)).collect();
+        let given_up = |life: &BrokerLife| asked.given_up.iter().any(|m| m.broker == life.broker);
+        let lives = read.live.iter().filter(|life| life.broker != me && given_up(life));
+        let ask = lives.copied().collect();
         let order = Force {
             version: read.version,
             last_epoch: asked.last_epoch.unwrap_or(Epoch(0)),
@@ -258,6 +259,7 @@ fn condition(
             enqueued: committed.enqueued,
             settled: committed.settled,
             at_ms: committed.at_ms,
+            term: committed.term,
         }),
         taint: past.taint.as_ref().map(|taint| TaintNote {
             epoch: taint.epoch,
@@ -288,17 +290,29 @@ fn report(definition: &QueueDefinition, election: &Election) -> ElectionReport {
 fn refusal(refused: &NotForced) -> ErrorBody {
     let code = match refused {
         NotForced::Changed { .. } => ErrorCode::Changed,
-        NotForced::InSync(_) | NotForced::Led(_) => ErrorCode::InSyncCopyLives,
+        NotForced::InSync(_) | NotForced::Silent(_) | NotForced::Led(_) => {
+            ErrorCode::InSyncCopyLives
+        }
         NotForced::NotNeeded { .. } => ErrorCode::NothingToRecover,
         NotForced::Unusable { .. } => ErrorCode::CopyUnusable,
     };
     ErrorBody::not_done(code, refused.to_string())
 }
 
+/// It was given, and so much has happened since that what is read does not tell.
+fn undecided_for_good(queue: &QueueName) -> ErrorBody {
+    let words = format!(
+        "the state of queue {queue} has changed more than once since the order was given, and does not tell whether it was carried out; look at `queue explain`"
+    );
+    ErrorBody::unknown(ErrorCode::Changed, words)
+}
+
 /// The order was given, and what came of it could not be read.
 fn undecided(error: ErrorBody) -> ErrorBody {
     ErrorBody::unknown(ErrorCode::TimedOut, error.message)
 }
+
+mod verdict;
 
 #[cfg(test)]
 mod tests;

@@ -1,7 +1,7 @@
 //! What operators ask: how a queue is and why, what the copy here holds, the last elections, what needs a person; and the order to
 //! lead without the in-sync set.
 
-use bellwether_log::RecordKind;
+use bellwether_log::{Batch, Record, RecordKind};
 use bellwether_protocol::client::{
     Attention, CopyRole, CopyStatus, ReplicaStatus, Request, Response,
 };
@@ -32,9 +32,9 @@ pub(super) async fn carry_out(
             let condition = catalog.condition(host, &queue).await?;
             Ok(Response::Condition(Box::new(condition)))
         }
-        Request::ReplicaStatus { queue, count } => {
+        Request::ReplicaStatus { queue, count, below } => {
             look_for(service, host, &queue).await;
-            let copy = copy_status(service, host, &queue, count).await?;
+            let copy = copy_status(service, host, &queue, count, below).await?;
             Ok(Response::Replica(Box::new(ReplicaStatus { broker: catalog.me(), copy })))
         }
         Request::Elections { queue, limit } => {
@@ -66,6 +66,7 @@ async fn copy_status(
     host: &VirtualHost,
     name: &QueueName,
     count: bool,
+    below: Option<Offset>,
 ) -> Result<Option<CopyStatus>, ErrorBody> {
     let Some(queue) = service.catalog.queue_named(host, name) else {
         // The catalog says whether that is certain.
@@ -78,9 +79,14 @@ async fn copy_status(
         return Ok(None);
     };
     let is_read = !matches!(status.role, CopyRole::Stopped | CopyRole::Fetches);
+    // What is applied is not counted apart: an offset in the middle of it is one that should not have been asked about.
+    let below = below.filter(|below| applied <= *below);
+    status.enqueued_below = below.filter(|_| count && is_read).map(|_| status.enqueued);
     if count && is_read && !status.counted {
-        let tail = count_tail(service, name, queue, applied, status.log_end, deadline).await?;
+        let part = OffsetRange::new(applied, status.log_end);
+        let tail = count_tail(service, name, queue, part, below, deadline).await?;
         status.enqueued += tail.messages;
+        status.enqueued_below = status.enqueued_below.map(|counted| counted + tail.below);
         status.counted = true;
         status.last_message_ms = tail.last_ms.or(status.last_message_ms);
     }
@@ -91,19 +97,35 @@ async fn copy_status(
 #[derive(Default)]
 struct Tail {
     messages: u64,
+    /// Of these those below the offset that was asked for.
+    below: u64,
     last_ms: Option<u64>,
+}
+
+impl Tail {
+    fn add(&mut self, batch: &Batch, below: Option<Offset>) {
+        if batch.kind() != RecordKind::Enqueue {
+            return;
+        }
+        self.messages += u64::from(batch.count());
+        let cut = below.unwrap_or_default().clamp(batch.base(), batch.end());
+        self.below += OffsetRange::new(batch.base(), cut).count();
+        if let Ok(Record::Enqueue(enqueue)) = batch.record() {
+            self.last_ms = Some(enqueue.time_ms);
+        }
+    }
 }
 
 async fn count_tail(
     service: &Service,
     name: &QueueName,
     queue: QueueId,
-    from: Offset,
-    end: Offset,
+    part: OffsetRange,
+    below: Option<Offset>,
     deadline: Instant,
 ) -> Result<Tail, ErrorBody> {
     let mut tail = Tail::default();
-    let mut next = from;
+    let (mut next, end) = (part.first, part.end);
     while next < end {
         let ranges = vec![OffsetRange::new(next, end)];
         let ask = |reply| ShardInput::SnapshotMore { queue, ranges, reply };
@@ -118,12 +140,7 @@ async fn count_tail(
         };
         let Some(last) = batches.last() else { break };
         next = last.end();
-        for batch in batches.iter().filter(|batch| batch.kind() == RecordKind::Enqueue) {
-            tail.messages += u64::from(batch.count());
-            if let Ok(bellwether_log::Record::Enqueue(enqueue)) = batch.record() {
-                tail.last_ms = Some(enqueue.time_ms);
-            }
-        }
+        batches.iter().for_each(|batch| tail.add(batch, below));
     }
     Ok(tail)
 }
@@ -161,5 +178,49 @@ async fn ask_shard<T>(
     match tokio::time::timeout_at(deadline, answered).await {
         Ok(answer) => answer.map_err(|_stopped| super::shutting_down()),
         Err(_elapsed) => Err(late(name, Outcome::NotDone)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bellwether_log::Enqueue;
+    use bellwether_protocol::ids::Epoch;
+    use bellwether_protocol::message::MessageBlock;
+    use bellwether_protocol::names::ExchangeName;
+    use bytes::Bytes;
+
+    use super::*;
+
+    /// Three messages take offsets 5 to 8, an epoch start 8 to 9, two more 9 to 11.
+    #[test]
+    fn messages_below_an_offset_are_counted_apart_also_within_a_batch() {
+        let queue = QueueId(uuid::Uuid::from_u128(7));
+        let enqueue = |base, count: u32| {
+            let message = [0x92, 0xc0, 0xc4, 0x01, b'x'];
+            let messages = Bytes::from(message.repeat(count as usize));
+            let record = Record::Enqueue(Enqueue {
+                time_ms: 40 + u64::from(count),
+                producer: None,
+                exchange: ExchangeName::new("").unwrap(),
+                routing_key: "q".parse().unwrap(),
+                messages: MessageBlock::validate(messages, count).unwrap(),
+            });
+            Batch::encode(queue, Epoch(1), Offset(base), &record)
+        };
+        let leader = bellwether_protocol::ids::BrokerLife {
+            broker: bellwether_protocol::ids::BrokerId(1),
+            incarnation: bellwether_protocol::ids::Incarnation(1),
+        };
+        let start = Record::EpochStart { leader, time_ms: 1 };
+        let start = Batch::encode(queue, Epoch(1), Offset(8), &start);
+        let log = [enqueue(5, 3), start, enqueue(9, 2)];
+        let counted = |below: Option<u64>| {
+            let mut tail = Tail::default();
+            log.iter().for_each(|batch| tail.add(batch, below.map(Offset)));
+            (tail.messages, tail.below, tail.last_ms)
+        };
+        let below: Vec<_> = [4, 5, 7, 8, 9, 10, 20].map(|at| counted(Some(at)).1).to_vec();
+        assert_eq!(below, [0, 0, 2, 3, 3, 4, 5]);
+        assert_eq!(counted(None), (5, 0, Some(42)));
     }
 }

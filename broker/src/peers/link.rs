@@ -373,7 +373,7 @@ fn check_direction(side: Side, frame: &PeerFrame) -> Result<(), ErrorBody> {
         PeerFrame::Goodbye(_)
         | PeerFrame::Heartbeat
         | PeerFrame::PositionAsk(_)
-        | PeerFrame::Positions(_)
+        | PeerFrame::Positions(..)
         | PeerFrame::StateChanged(_) => return Ok(()),
         PeerFrame::Hello(_)
         | PeerFrame::SnapshotAsk { .. }

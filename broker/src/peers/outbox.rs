@@ -199,13 +199,19 @@ impl Lanes {
                 self.lists(queues, PeerFrame::Unsubscribe);
             }
             PeerFrame::PositionAsk(queues) => self.lists(queues, PeerFrame::PositionAsk),
-            PeerFrame::Positions(positions) => self.lists(positions, PeerFrame::Positions),
+            PeerFrame::Positions(positions, without) => {
+                self.lists(positions, |part| PeerFrame::Positions(part, Vec::new()));
+                self.lists(without, |part| PeerFrame::Positions(Vec::new(), part));
+            }
             PeerFrame::StateChanged(queues) => self.lists(queues, PeerFrame::StateChanged),
             other => self.push_control(other),
         }
     }
 
     fn lists<T: Clone>(&mut self, entries: Vec<T>, frame: fn(Vec<T>) -> PeerFrame) {
+        if entries.is_empty() {
+            return;
+        }
         if entries.len() <= LIST_ENTRIES_MAX {
             return self.push_control(frame(entries));
         }
@@ -280,7 +286,7 @@ fn weight(frame: &PeerFrame) -> usize {
     FRAME
         + match frame {
             PeerFrame::Subscribe(list) => list.len() * ENTRY,
-            PeerFrame::Positions(list) => list.len() * ENTRY,
+            PeerFrame::Positions(list, without) => (list.len() + without.len()) * ENTRY,
             PeerFrame::Unsubscribe(list) => list.len() * ENTRY,
             PeerFrame::PositionAsk(list) | PeerFrame::StateChanged(list) => list.len() * ENTRY,
             PeerFrame::Committed(list) | PeerFrame::Durable(list) => list.len() * ENTRY,

@@ -63,8 +63,10 @@ impl Sorter {
             PeerFrame::Committed(list) => self.list(list, |entry| entry.0, PeerFrame::Committed),
             PeerFrame::Durable(list) => self.list(list, |entry| entry.0, PeerFrame::Durable),
             PeerFrame::PositionAsk(list) => self.list(list, |entry| *entry, PeerFrame::PositionAsk),
-            PeerFrame::Positions(list) => {
-                self.list(list, |entry| entry.queue, PeerFrame::Positions)
+            PeerFrame::Positions(list, without) => {
+                self.list(list, |entry| entry.queue, |list| PeerFrame::Positions(list, Vec::new()));
+                let silent = |list| PeerFrame::Positions(Vec::new(), list);
+                self.list(without, |entry| entry.queue, silent);
             }
             PeerFrame::StateChanged(list) => {
                 self.list(list, |entry| *entry, PeerFrame::StateChanged)

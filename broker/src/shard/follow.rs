@@ -2,7 +2,7 @@
 
 use bellwether_log::Batch;
 use bellwether_protocol::ids::{BrokerLife, Epoch, Offset};
-use bellwether_protocol::peer::{AppendRun, PeerFrame};
+use bellwether_protocol::peer::{AppendRun, NoPosition, PeerFrame};
 use bellwether_replication::{Admit, Event};
 
 use super::Shard;
@@ -115,10 +115,15 @@ impl Shard {
                 }
             }),
             PeerFrame::PositionAsk(ids) => self.tell_positions(peer, side, &ids),
-            PeerFrame::Positions(positions) => {
+            PeerFrame::Positions(positions, without) => {
                 for position in positions {
                     self.on(position.queue, |queue, tools| {
-                        queue.step(tools, Event::Position { position })
+                        queue.step(tools, Event::Position { from: peer, position })
+                    });
+                }
+                for without in without {
+                    self.on(without.queue, |queue, tools| {
+                        queue.step(tools, Event::NoPosition { from: peer, without })
                     });
                 }
             }
@@ -152,11 +157,18 @@ impl Shard {
         side: Side,
         ids: &[bellwether_protocol::ids::QueueId],
     ) {
-        let positions = ids
-            .iter()
-            .filter_map(|id| self.queues.get(id).and_then(|queue| queue.replica.position()))
-            .collect();
-        let answer = PeerFrame::Positions(positions);
+        let (mut positions, mut without) = (Vec::new(), Vec::new());
+        for id in ids {
+            // Every log on the disk was opened before anything was heard: of a queue that is not among them there is none. But a copy may
+            // begin any moment, and if that is of the broker's own store it may be one of those that a young queue counts on.
+            let begins =
+                NoPosition { queue: *id, member: self.tools.environment.member, stopped: false };
+            match self.queues.get(id).map_or(Err(begins), |queue| queue.replica.position()) {
+                Ok(position) => positions.push(position),
+                Err(none) => without.push(none),
+            }
+        }
+        let answer = PeerFrame::Positions(positions, without);
         match side {
             Side::Dialed => self.tools.to_leader(peer, answer),
             Side::Accepted => {

@@ -87,6 +87,8 @@ pub enum ShardInput {
     Force(Box<ForceOrder>),
     /// The disk stalls, or has been fine for a while again.
     DiskStalls(bool),
+    /// Syncs return again where it stalled, and have not been fine for long enough.
+    DiskReturns,
     /// The broker drains: hand over what is led here (`begin`), and say how many queues are still to be handed over.
     HandOver { begin: bool, reply: oneshot::Sender<usize> },
 }

@@ -20,6 +20,9 @@ mod tools;
 mod trace;
 mod upkeep;
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -154,6 +157,7 @@ impl ShardMailboxes {
                 wake: wakes[index].clone(),
                 queues: HashMap::new(),
                 store_failed: None,
+                disk_stalls: false,
                 ticks: 0,
                 tools: Tools::new(logs, environment.clone(), internal_sender),
                 shutdown: shutdown.clone(),
@@ -172,6 +176,8 @@ struct Shard {
     queues: HashMap<QueueId, Box<LocalQueue>>,
     /// Why the journal is of no use any more, if so.
     store_failed: Option<String>,
+    /// No sync returns, or syncs have not been fine for long enough since: copies that begin meanwhile have to know.
+    disk_stalls: bool,
     ticks: u64,
     tools: Tools,
     shutdown: CancellationToken,

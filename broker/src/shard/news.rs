@@ -113,7 +113,11 @@ impl Shard {
             ShardInput::StoppedCopies { limit, reply } => answer(reply, self.stopped_copies(limit)),
             ShardInput::Force(order) => self.force(*order),
             ShardInput::DiskStalls(stalls) => {
+                self.disk_stalls = stalls;
                 self.each(|queue, tools| queue.step(tools, Event::DiskStalls(stalls)));
+            }
+            ShardInput::DiskReturns => {
+                self.each(|queue, tools| queue.step(tools, Event::DiskReturns));
             }
             ShardInput::HandOver { begin, reply } => {
                 if begin {
@@ -298,6 +302,9 @@ impl Shard {
                 queue.step(tools, Event::Life(life));
             }
         });
+        if self.disk_stalls {
+            self.on(id, |queue, tools| queue.step(tools, Event::DiskStalls(true)));
+        }
         if let Some(why) = self.store_failed.clone() {
             self.on(id, |queue, tools| queue.step(tools, Event::StoreFailed { why }));
         }

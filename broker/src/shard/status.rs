@@ -44,6 +44,8 @@ impl LocalQueue {
             counted: self.machine.applied() >= log.end,
             last_message_ms: (time > 0).then_some(time),
             others: others.collect(),
+            epoch_start: log.epochs.starts().last().map(|(_, start)| *start),
+            enqueued_below: None,
         }
     }
 
@@ -69,7 +71,9 @@ impl LocalQueue {
     /// What is committed, counted. None: that was written down a moment ago, or is not worth it.
     fn wants_note(&self, tools: &Tools) -> bool {
         let early = self.noted_at.is_some_and(|at| tools.now < at + NOTE_EVERY);
-        !early && self.replica.wants_note()
+        // It would move the version that the delete names, which then would be refused.
+        let deleting = self.leader.as_ref().is_some_and(|leader| leader.deleting);
+        !early && !deleting && self.replica.wants_note()
     }
 
     fn note_committed(&mut self, tools: &mut Tools) {
@@ -80,6 +84,8 @@ impl LocalQueue {
             enqueued: counts.enqueued,
             settled: counts.settled + counts.purged,
             at_ms: tools.time_ms,
+            // The replica knows.
+            term: None,
         };
         self.step(tools, Event::Note(committed));
     }

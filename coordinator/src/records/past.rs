@@ -105,6 +105,9 @@ pub struct Committed {
     /// Of these settled or purged.
     pub settled: u64,
     pub at_ms: u64,
+    /// The epoch of the leader that wrote it, and where that begins in the log: a copy whose last epoch is an older one may hold
+    /// messages from there on that were never committed. `None`: written by a version that did not say.
+    pub term: Option<(Epoch, Offset)>,
 }
 
 /// An operator forced a leader on the queue: it may lack messages that were confirmed.
@@ -168,6 +171,10 @@ pub(super) struct CommittedJson {
     enqueued: u64,
     settled: u64,
     at_ms: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    epoch: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    epoch_start: Option<u64>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -215,6 +222,8 @@ impl From<&Past> for PastJson {
                 enqueued: committed.enqueued,
                 settled: committed.settled,
                 at_ms: committed.at_ms,
+                epoch: committed.term.map(|(epoch, _)| epoch.0),
+                epoch_start: committed.term.map(|(_, start)| start.0),
             }),
             tainted: past.taint.as_ref().map(|taint| TaintJson {
                 epoch: taint.epoch.0,
@@ -242,6 +251,7 @@ impl TryFrom<PastJson> for Past {
             enqueued: json.enqueued,
             settled: json.settled,
             at_ms: json.at_ms,
+            term: json.epoch.map(Epoch).zip(json.epoch_start.map(Offset)),
         });
         Ok(Past { elections, resignation, committed, taint })
     }

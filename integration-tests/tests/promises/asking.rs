@@ -176,7 +176,7 @@ async fn an_in_sync_copy_that_comes_back_after_the_look_leads_and_nothing_is_los
     let shown = client.queue_condition("orders").await.unwrap();
     let live = shown.live.iter().find(|live| live.life.broker.0 == lags).unwrap();
     let address = BrokerAddress { broker: BrokerId(lags), address: live.address.clone() };
-    let status = client.replica_status(&address, "orders", true, PATIENCE).await.unwrap();
+    let status = client.replica_status(&address, "orders", true, None, PATIENCE).await.unwrap();
     let copy = status.copy.expect("it has a copy");
     let order = Recover {
         queue: shown.queue.name.clone(),

@@ -1,7 +1,9 @@
 //! What a client can ask for.
 
 use super::{ExchangeKind, Permissions, QueueOptions, Recover, UserTag};
-use crate::ids::{BrokerId, ConsumerHandle, Epoch, OffsetRange, ProducerHandle, QueueId, Seq};
+use crate::ids::{
+    BrokerId, ConsumerHandle, Epoch, Offset, OffsetRange, ProducerHandle, QueueId, Seq,
+};
 use crate::names::{ExchangeName, ProducerName, QueueName, RoutingKey, UserName, VirtualHost};
 use crate::scram::Credentials;
 
@@ -116,6 +118,8 @@ pub enum Request {
         queue: QueueName,
         /// Count the messages up to the end of the log, which may have to be read for that.
         count: bool,
+        /// And apart from the rest those below this offset.
+        below: Option<Offset>,
     },
     /// The last changes of leaders, the newest first.
     Elections {

@@ -67,6 +67,8 @@ pub struct CommittedNote {
     pub settled: u64,
     /// When, in milliseconds since 1970.
     pub at_ms: u64,
+    /// The epoch of that leader, and where its first record lies; none: a broker of an older version wrote it down.
+    pub term: Option<(Epoch, Offset)>,
 }
 
 /// A leader was forced on the queue: confirmed messages may be lost.
@@ -126,6 +128,11 @@ pub struct CopyStatus {
     pub last_message_ms: Option<u64>,
     /// Of a leader: how the other copies do.
     pub others: Vec<CopyHealth>,
+    /// Where the last epoch in its log begins; none also from a broker of an older version.
+    pub epoch_start: Option<Offset>,
+    /// Of `enqueued` those below the offset that was asked for; none when none was asked for, when they could not be counted apart,
+    /// and from a broker of an older version.
+    pub enqueued_below: Option<u64>,
 }
 
 /// What a copy does.
@@ -279,7 +286,7 @@ wire_struct!(QueueCondition {
 });
 wire_struct!(LiveBroker { life, address });
 wire_struct!(Resigned { by, why });
-wire_struct!(CommittedNote { end, enqueued, settled, at_ms });
+wire_struct!(CommittedNote { end, enqueued, settled, at_ms; term });
 wire_struct!(TaintNote { epoch, by, at_ms, end, lost, more });
 wire_struct!(ReplicaStatus { broker, copy });
 wire_struct!(CopyStatus {
@@ -296,7 +303,9 @@ wire_struct!(CopyStatus {
     enqueued,
     counted,
     last_message_ms,
-    others,
+    others;
+    epoch_start,
+    enqueued_below,
 });
 wire_struct!(CopyHealth { member, in_sync, gone, durable });
 wire_struct!(ElectionReport { virtual_host, queue, epoch, at_ms, from, to, trigger, why, took_ms });

@@ -11,8 +11,8 @@ use super::{
 use crate::frame::{FrameError, Problem};
 use crate::wire::{Items, Reader, Wire, put_struct_variant, put_uint, put_variant, wire_struct};
 
-wire_struct!(QueueOptions { replicas, min_isr, strict } then { class });
-wire_struct!(QueueSummary { name, id, replicas, in_sync, min_isr, leader, epoch } then { class });
+wire_struct!(QueueOptions { replicas, min_isr, strict; class });
+wire_struct!(QueueSummary { name, id, replicas, in_sync, min_isr, leader, epoch; class });
 wire_struct!(QueueCounts {
     enqueued,
     ready,
@@ -128,8 +128,10 @@ impl Wire for Request {
                 put_variant(out, kind::ATTACH_CONSUMER, &fields);
             }
             Request::QueueCondition { queue } => put_variant(out, kind::QUEUE_CONDITION, &[queue]),
-            Request::ReplicaStatus { queue, count } => {
-                put_variant(out, kind::REPLICA_STATUS, &[queue, count]);
+            Request::ReplicaStatus { queue, count, below } => {
+                let fields: [&dyn Wire; 3] = [queue, count, below];
+                let known = if below.is_some() { 3 } else { 2 };
+                put_variant(out, kind::REPLICA_STATUS, &fields[..known]);
             }
             Request::Elections { queue, limit } => {
                 put_variant(out, kind::ELECTIONS, &[queue, limit]);
@@ -291,6 +293,7 @@ fn take_operators(items: &mut Items<'_>, kind: u8) -> Result<Request, FrameError
         kind::REPLICA_STATUS => Request::ReplicaStatus {
             queue: items.next("ReplicaStatus.queue")?,
             count: items.next("ReplicaStatus.count")?,
+            below: items.next_or_default("ReplicaStatus.below")?,
         },
         kind::ELECTIONS => Request::Elections {
             queue: items.next("Elections.queue")?,

@@ -122,8 +122,9 @@ pub enum PeerFrame {
 
     /// Both ways: where do the logs of these queues end?
     PositionAsk(Vec<QueueId>),
-    /// Both ways: they end here. Queues without a verified log are left out.
-    Positions(Vec<Position>),
+    /// Both ways: they end here; and, of the queues whose log here says nothing (yet), why. Versions that know the first list only leave
+    /// these out: from their silence nothing follows.
+    Positions(Vec<Position>, Vec<NoPosition>),
     /// Both ways: the coordinator's state of these queues has changed; read it. A hint, never proof.
     StateChanged(Vec<QueueId>),
 
@@ -206,6 +207,17 @@ pub struct Position {
     pub last_epoch: Epoch,
     /// The end of its log.
     pub log_end: Offset,
+}
+
+/// A copy, or the want of one, of which it cannot be said where its log ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoPosition {
+    /// The queue.
+    pub queue: QueueId,
+    /// The copy here; without one, that which would begin here.
+    pub member: Member,
+    /// It takes no part any more: nothing will come of it in this life of the process. If not, it is starting.
+    pub stopped: bool,
 }
 
 /// Messages on their way from the broker they entered at to their queue's leader.

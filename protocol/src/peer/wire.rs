@@ -3,7 +3,8 @@
 use bytes::{Bytes, BytesMut};
 
 use super::{
-    AppendRun, Forward, ForwardResult, PeerFrame, PeerHello, Position, Purpose, Subscription,
+    AppendRun, Forward, ForwardResult, NoPosition, PeerFrame, PeerHello, Position, Purpose,
+    Subscription,
 };
 use crate::error::ErrorBody;
 use crate::frame::{Frame, FrameError, Limits, Problem, decode_frame, encode_frame};
@@ -27,6 +28,7 @@ wire_struct!(PeerHello {
 wire_struct!(Subscription { queue, epoch, member, last_epoch, log_end, number });
 wire_struct!(AppendRun { queue, epoch, high_watermark, batches });
 wire_struct!(Position { queue, member, seen, last_epoch, log_end });
+wire_struct!(NoPosition { queue, member, stopped });
 wire_struct!(Forward {
     token,
     queue,
@@ -110,7 +112,10 @@ fn put_frame(frame: &PeerFrame, out: &mut BytesMut) {
         PeerFrame::PromiseAsk { number } => put_variant(out, kind::PROMISE_ASK, &[number]),
         PeerFrame::Promise { number } => put_variant(out, kind::PROMISE, &[number]),
         PeerFrame::PositionAsk(queues) => put_variant(out, kind::POSITION_ASK, &[queues]),
-        PeerFrame::Positions(positions) => put_variant(out, kind::POSITIONS, &[positions]),
+        PeerFrame::Positions(positions, without) => {
+            let fields: [&dyn Wire; 2] = [positions, without];
+            put_variant(out, kind::POSITIONS, &fields[..if without.is_empty() { 1 } else { 2 }]);
+        }
         PeerFrame::StateChanged(queues) => put_variant(out, kind::STATE_CHANGED, &[queues]),
         PeerFrame::Forward(forward) => put_struct_variant(out, kind::FORWARD, forward),
         PeerFrame::ForwardPart { last, bytes } => {
@@ -164,7 +169,10 @@ fn take_stream_frame(items: &mut Items<'_>, kind: u8) -> Result<PeerFrame, Frame
         kind::PROMISE_ASK => PeerFrame::PromiseAsk { number: items.next("PromiseAsk.number")? },
         kind::PROMISE => PeerFrame::Promise { number: items.next("Promise.number")? },
         kind::POSITION_ASK => PeerFrame::PositionAsk(items.next("PositionAsk.queues")?),
-        kind::POSITIONS => PeerFrame::Positions(items.next("Positions.positions")?),
+        kind::POSITIONS => PeerFrame::Positions(
+            items.next("Positions.positions")?,
+            items.next_or_default("Positions.without")?,
+        ),
         kind::STATE_CHANGED => PeerFrame::StateChanged(items.next("StateChanged.queues")?),
         kind::FORWARD => PeerFrame::Forward(check_forward(items.fields()?)?),
         kind::FORWARD_PART => PeerFrame::ForwardPart {

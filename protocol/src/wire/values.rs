@@ -207,20 +207,22 @@ impl Wire for SeqRange {
     }
 }
 
-/// A struct as an array of its fields, in the order in which they are named here.
+/// A struct as an array of its fields, in the order in which they are named here. Behind a semicolon those that
+/// older builds do not know: left out when all have their default, so that what could be said before is said in the same bytes.
 macro_rules! wire_struct {
-    ($type:ident { $($field:ident),* $(,)? }) => {
-        $crate::wire::wire_struct!($type { $($field),* } then {});
-    };
-    // Fields behind `then` are not sent by older versions.
-    ($type:ident { $($field:ident),* $(,)? } then { $($later:ident),* $(,)? }) => {
+    ($type:ident { $($field:ident),* $(,)? $(; $($late:ident),* $(,)?)? }) => {
         impl $crate::wire::Fields for $type {
-            const COUNT: u32 =
-                [$(stringify!($field),)* $(stringify!($later)),*].len() as u32;
+            fn count(&self) -> u32 {
+                let late: &[bool] = &[$($($crate::wire::is_default(&self.$late)),*)?];
+                let late = if late.iter().all(|is_default| *is_default) { 0 } else { late.len() };
+                [$(stringify!($field)),*].len() as u32 + late as u32
+            }
 
             fn put_fields(&self, out: &mut bytes::BytesMut) {
                 $($crate::wire::Wire::put(&self.$field, out);)*
-                $($crate::wire::Wire::put(&self.$later, out);)*
+                if self.count() > [$(stringify!($field)),*].len() as u32 {
+                    $($($crate::wire::Wire::put(&self.$late, out);)*)?
+                }
             }
 
             fn take_fields(
@@ -228,14 +230,16 @@ macro_rules! wire_struct {
             ) -> Result<Self, $crate::frame::FrameError> {
                 Ok($type {
                     $($field: items.next(concat!(stringify!($type), ".", stringify!($field)))?,)*
-                    $($later: items.next_or_default(concat!(stringify!($type), ".", stringify!($later)))?,)*
+                    $($($late: items.next_or_default(
+                        concat!(stringify!($type), ".", stringify!($late)),
+                    )?,)*)?
                 })
             }
         }
 
         impl $crate::wire::Wire for $type {
             fn put(&self, out: &mut bytes::BytesMut) {
-                $crate::wire::put_array(out, <Self as $crate::wire::Fields>::COUNT);
+                $crate::wire::put_array(out, $crate::wire::Fields::count(self));
                 $crate::wire::Fields::put_fields(self, out);
             }
 

@@ -192,12 +192,7 @@ fn responses() -> Vec<(&'static str, Response)> {
             "Definitions",
             Response::Definitions(vec![(
                 name("orders"),
-                QueueOptions {
-                    replicas: 3,
-                    min_isr: Some(2),
-                    strict: false,
-                    class: QueueClass::Vital,
-                },
+                QueueOptions { min_isr: Some(2), ..QueueOptions::default() },
             )]),
         ),
         ("Settings", Response::Settings(vec![("heartbeat".into(), "20s".into())])),
@@ -234,6 +229,8 @@ fn responses() -> Vec<(&'static str, Response)> {
         ),
         ("Condition", Response::Condition(Box::new(condition()))),
         ("Replica", Response::Replica(Box::new(replica()))),
+        ("ConditionWithTerm", Response::Condition(Box::new(condition_with_term()))),
+        ("ReplicaCounted", Response::Replica(Box::new(replica_counted()))),
         (
             "Elections",
             Response::Elections(vec![ElectionReport {
@@ -289,6 +286,7 @@ fn condition() -> QueueCondition {
             enqueued: 100,
             settled: 40,
             at_ms: 1_700_000_000_000,
+            term: None,
         }),
         taint: Some(TaintNote {
             epoch: Epoch(4),
@@ -300,6 +298,22 @@ fn condition() -> QueueCondition {
         }),
         drained: vec![(BrokerId(2), Drain::Leaderships)],
     }
+}
+
+fn condition_with_term() -> QueueCondition {
+    let mut condition = condition();
+    if let Some(note) = &mut condition.committed {
+        note.term = Some((Epoch(3), Offset(60)));
+    }
+    condition
+}
+
+fn replica_counted() -> ReplicaStatus {
+    let mut replica = replica();
+    if let Some(copy) = &mut replica.copy {
+        (copy.epoch_start, copy.enqueued_below) = (Some(Offset(90)), Some(70));
+    }
+    replica
 }
 
 fn replica() -> ReplicaStatus {
@@ -325,6 +339,8 @@ fn replica() -> ReplicaStatus {
                 gone: true,
                 durable: Some(Offset(117)),
             }],
+            epoch_start: None,
+            enqueued_below: None,
         }),
     }
 }

@@ -87,15 +87,17 @@ fn requests() -> Vec<(&'static str, Request)> {
         ("DeleteExchange", Request::DeleteExchange { exchange: exchange.clone(), if_unused: true }),
         ("ListExchanges", Request::ListExchanges),
         (
+            "DeclareBulkQueue",
+            Request::DeclareQueue {
+                queue: queue.clone(),
+                options: QueueOptions { class: QueueClass::Bulk, ..QueueOptions::default() },
+            },
+        ),
+        (
             "DeclareQueue",
             Request::DeclareQueue {
                 queue: queue.clone(),
-                options: QueueOptions {
-                    replicas: 3,
-                    min_isr: Some(2),
-                    strict: false,
-                    class: QueueClass::Bulk,
-                },
+                options: QueueOptions { min_isr: Some(2), ..QueueOptions::default() },
             },
         ),
         (
@@ -168,7 +170,8 @@ fn requests() -> Vec<(&'static str, Request)> {
         ),
         ("Drain", Request::Drain { broker: BrokerId(2), drain: Some(Drain::Copies) }),
         ("QueueCondition", Request::QueueCondition { queue: name("orders") }),
-        ("ReplicaStatus", Request::ReplicaStatus { queue: name("orders"), count: true }),
+        ("ReplicaStatus", replica_status(None)),
+        ("ReplicaStatusBelow", replica_status(Some(Offset(80)))),
         ("Elections", Request::Elections { queue: Some(name("orders")), limit: 20 }),
         (
             "Recover",
@@ -184,4 +187,8 @@ fn requests() -> Vec<(&'static str, Request)> {
         ),
         ("Attention", Request::Attention { limit: 10 }),
     ]
+}
+
+fn replica_status(below: Option<Offset>) -> Request {
+    Request::ReplicaStatus { queue: name("orders"), count: true, below }
 }

@@ -75,13 +75,23 @@ pub fn peer_frames() -> Vec<(&'static str, PeerFrame)> {
         ("PositionAsk", PeerFrame::PositionAsk(vec![queue])),
         (
             "Positions",
-            PeerFrame::Positions(vec![Position {
-                queue,
-                member: member(),
-                seen: epoch,
-                last_epoch: Epoch(3),
-                log_end: at,
-            }]),
+            PeerFrame::Positions(
+                vec![Position {
+                    queue,
+                    member: member(),
+                    seen: epoch,
+                    last_epoch: Epoch(3),
+                    log_end: at,
+                }],
+                Vec::new(),
+            ),
+        ),
+        (
+            "PositionsWithout",
+            PeerFrame::Positions(
+                Vec::new(),
+                vec![NoPosition { queue, member: member(), stopped: true }],
+            ),
         ),
         ("StateChanged", PeerFrame::StateChanged(vec![queue])),
     ];

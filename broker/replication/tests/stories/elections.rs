@@ -83,14 +83,15 @@ fn an_election_that_is_asked_for_again_is_the_same_to_the_millisecond() {
 
 #[test]
 fn a_leader_writes_down_what_is_committed_only_while_a_copy_is_missing() {
-    let noted = Committed { end: Offset(1), enqueued: 0, settled: 0, at_ms: 7 };
+    let noted = Committed { end: Offset(1), enqueued: 0, settled: 0, at_ms: 7, term: None };
     let mut one = Given::leader_of_three();
     one.happens(Event::Note(noted));
     assert_eq!(one.cas(), None, "every copy holds all of it");
     let mut one = Given::leader_with_isr(&[1, 2]);
     one.happens(Event::Note(noted));
     let note = one.cas().expect("copy 3 lacks what comes now");
-    let past = Box::new(Past { committed: Some(noted), ..Past::default() });
+    let noted_there = Committed { term: Some((Epoch(1), Offset(0))), ..noted };
+    let past = Box::new(Past { committed: Some(noted_there), ..Past::default() });
     assert_eq!(note.1, QueueState { past, ..state(1, Some(1), &[1, 2]) });
     one.answers(&note, CasOutcome::Done { version: version(1) });
     one.happens(Event::Note(noted));
@@ -101,7 +102,8 @@ fn a_leader_writes_down_what_is_committed_only_while_a_copy_is_missing() {
 #[test]
 fn what_is_written_down_changes_nothing_for_confirms() {
     let mut one = Given::leader_with_isr(&[1, 2]);
-    one.happens(Event::Note(Committed { end: Offset(1), enqueued: 0, settled: 0, at_ms: 7 }));
+    let noted = Committed { end: Offset(1), enqueued: 0, settled: 0, at_ms: 7, term: None };
+    one.happens(Event::Note(noted));
     one.appends(1);
     one.durable_here();
     assert_eq!(one.high_watermark(), Offset(1), "broker 2 has not reported");

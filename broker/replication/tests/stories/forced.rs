@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use bellwether_coordinator::records::{Committed, Past, QueueState, Taint, Trigger};
-use bellwether_protocol::ids::{BrokerId, Epoch, Offset, StoreId};
-use bellwether_protocol::peer::Position;
+use bellwether_protocol::ids::{BrokerId, Epoch, Member, Offset, StoreId};
+use bellwether_protocol::peer::{NoPosition, Position};
 use bellwether_replication::{CasOutcome, Effect, Event, Force, NotForced};
 use uuid::Uuid;
 
@@ -67,7 +67,7 @@ fn the_last_copy_leads_alone_and_the_state_says_what_that_cost() {
 #[test]
 fn what_was_noted_and_lost_is_forgotten_and_what_each_forced_leader_lacked_adds_up() {
     let mut three = survivor();
-    let noted = Committed { end: Offset(9), enqueued: 8, settled: 0, at_ms: 7 };
+    let noted = Committed { end: Offset(9), enqueued: 8, settled: 0, at_ms: 7, term: None };
     let taint =
         Taint { epoch: Epoch(1), by: life(2), at_ms: 1, end: Offset(0), lost: 4, more: false };
     let past = Past { committed: Some(noted), taint: Some(taint), ..Past::default() };
@@ -152,7 +152,7 @@ fn nobody_is_forced_beside_a_leader_that_lives() {
 #[test]
 fn an_in_sync_member_that_answers_after_all_ends_it() {
     let mut three = survivor();
-    three.happens(Event::Force(Force { ask: vec![BrokerId(2)], ..order() }));
+    three.happens(Event::Force(Force { ask: vec![life(2)], ..order() }));
     assert_eq!(three.cas(), None, "it asks first");
     assert!(three.effects().contains(&Effect::AskPositions { brokers: vec![BrokerId(2)] }));
     three.position_of(2, 1, 6);
@@ -164,7 +164,7 @@ fn an_in_sync_member_that_answers_after_all_ends_it() {
 #[test]
 fn it_came_back_and_was_elected_while_the_order_waited() {
     let mut three = survivor();
-    three.happens(Event::Force(Force { ask: vec![BrokerId(2)], ..order() }));
+    three.happens(Event::Force(Force { ask: vec![life(2)], ..order() }));
     three.reads(state(2, Some(2), &[1, 2]), 1);
     three.later(Duration::from_secs(2));
     assert!(matches!(refused(&three), NotForced::Changed { .. }));
@@ -173,29 +173,200 @@ fn it_came_back_and_was_elected_while_the_order_waited() {
 /// The disk is another: what the member held is gone with the old one.
 #[test]
 fn a_broker_that_answers_with_another_disk_holds_nothing_of_the_in_sync_set() {
+    let emptied = Member { store: StoreId(Uuid::from_u128(22)), ..member(2) };
     let mut three = survivor();
-    three.happens(Event::Force(Force { ask: vec![BrokerId(2)], ..order() }));
-    let emptied = StoreId(Uuid::from_u128(22));
-    let position = Position {
-        queue: bellwether_protocol::ids::QueueId(Uuid::from_u128(7)),
-        member: bellwether_protocol::ids::Member { store: emptied, ..member(2) },
-        seen: Epoch(1),
-        last_epoch: Epoch(0),
-        log_end: Offset(0),
-    };
-    three.happens(Event::Position { position });
+    three.happens(Event::Force(Force { ask: vec![life(2)], ..order() }));
+    let (seen, last_epoch, log_end) = (Epoch(1), Epoch(0), Offset(0));
+    let position = Position { queue: queue(), member: emptied, seen, last_epoch, log_end };
+    three.happens(Event::Position { from: life(2), position });
+    assert!(three.cas().is_some());
+
+    let mut three = survivor();
+    three.happens(Event::Force(Force { ask: vec![life(2)], ..order() }));
+    three.says_nothing(life(2), emptied, false);
+    assert!(three.cas().is_some(), "it is starting, and not with that copy");
+}
+
+#[test]
+fn a_copy_that_has_stopped_says_so_and_is_passed_over() {
+    let mut three = survivor();
+    three.happens(Event::Force(Force { ask: vec![life(2)], ..order() }));
+    three.says_nothing(life(2), member(2), true);
+    assert!(three.cas().is_some(), "its words were shown");
+}
+
+/// Both in-sync brokers had crashed, and the operator was shown that. Broker 2 came up again with its disk whole, and was reading its
+/// states when the order came. Its silence was taken for consent after half a second: what it alone held was gone (promise G1). The
+/// same with one that is live and frozen.
+#[test]
+fn one_that_is_live_and_stays_silent_is_never_passed_over() {
+    let mut three = survivor();
+    three.happens(Event::Force(Force { ask: vec![life(2)], ..order() }));
+    three.later(Duration::from_secs(60));
+    assert_eq!(refused(&three), NotForced::Silent(life(2)));
+    assert!(refused(&three).to_string().contains("stop that broker for good"));
+    // Its operator stopped it, so that its path is gone: nobody has to be asked.
+    three.take_effects();
+    three.happens(Event::Force(order()));
     assert!(three.cas().is_some());
 }
 
-/// A copy that has stopped itself does not answer: its words were shown.
 #[test]
-fn one_that_stays_silent_is_waited_for_only_so_long() {
+fn one_that_is_starting_with_the_in_sync_copy_is_never_passed_over() {
     let mut three = survivor();
-    three.happens(Event::Force(Force { ask: vec![BrokerId(2)], ..order() }));
-    three.later(Duration::from_millis(400));
-    assert_eq!(three.cas(), None);
-    three.later(Duration::from_millis(200));
+    three.happens(Event::Force(Force { ask: vec![life(2)], ..order() }));
+    three.says_nothing(life(2), member(2), false);
+    three.later(Duration::from_secs(60));
+    assert_eq!(refused(&three), NotForced::Silent(life(2)));
+}
+
+/// It had stopped, and was asked about that; the answer was long under way. Then it was started anew, with a disk that works again.
+#[test]
+fn what_an_earlier_life_said_does_not_speak_for_the_one_that_is_live() {
+    let mut three = survivor();
+    three.happens(Event::Force(Force { ask: vec![another_life(2)], ..order() }));
+    three.says_nothing(life(2), member(2), true);
+    let emptied = Member { store: StoreId(Uuid::from_u128(22)), ..member(2) };
+    three.says_nothing(life(2), emptied, false);
+    three.later(Duration::from_secs(60));
+    assert_eq!(refused(&three), NotForced::Silent(another_life(2)));
+}
+
+#[test]
+fn each_of_those_that_are_live_has_to_agree() {
+    let mut three = survivor();
+    three.happens(Event::Force(Force { ask: vec![life(1), life(2)], ..order() }));
+    three.says_nothing(life(1), member(1), true);
+    three.later(Duration::from_secs(60));
+    assert_eq!(refused(&three), NotForced::Silent(life(2)));
+}
+
+/// What a broker answers that is asked about a queue: a log that nobody may use yet is not the same as one that is of no use.
+#[test]
+fn a_copy_says_whether_it_is_starting_or_has_stopped() {
+    let mut two = Given::follower_of_three(2);
+    assert_eq!(two.position().map(|position| position.log_end), Ok(Offset(1)));
+    two.holds(&[(1, 0)], 4, 2);
+    let starting = NoPosition { queue: queue(), member: member(2), stopped: false };
+    assert_eq!(two.position(), Err(starting), "it has not read its state in this life");
+    two.happens(Event::StoreFailed { why: "a sync failed".to_owned() });
+    assert_eq!(two.position(), Err(NoPosition { stopped: true, ..starting }));
+}
+
+#[test]
+fn a_broker_without_the_coordinator_is_not_led_with() {
+    let mut three = survivor();
+    three.happens(Event::Connected(false));
+    three.happens(Event::Force(order()));
+    assert!(matches!(refused(&three), NotForced::Unusable { .. }));
+}
+
+/// What it has read may be older than what its own former life did.
+#[test]
+fn a_copy_that_has_not_read_the_state_after_a_sync_is_not_led_with() {
+    let mut three = Given::follower(3, &[1, 2]);
+    three.holds(&[(1, 0)], 1, 1);
+    let synced =
+        |synced| Event::State { state: state(1, Some(1), &[1, 2]), version: version(0), synced };
+    three.happens(synced(false));
+    three.happens(Event::Gone { life: life(1) });
+    three.happens(Event::Force(order()));
+    assert!(matches!(refused(&three), NotForced::Unusable { .. }));
+    three.take_effects();
+    three.happens(synced(true));
+    three.happens(Event::Force(order()));
     assert!(three.cas().is_some());
+}
+
+#[test]
+fn a_copy_that_waits_for_a_snapshot_is_not_led_with() {
+    let mut three = survivor();
+    let store = StoreId(Uuid::from_u128(33));
+    three.happens(Event::LogLost { store, why: "a record is damaged".to_owned() });
+    three.reads(state(1, Some(1), &[1, 2]), 0);
+    three.take_effects();
+    three.happens(Event::Force(Force { last_epoch: Epoch(0), log_end: Offset(0), ..order() }));
+    let words = refused(&three);
+    assert!(words.to_string().contains("holds nothing yet"), "{words}");
+}
+
+#[test]
+fn a_copy_that_is_giving_its_log_up_is_not_led_with() {
+    let mut three = survivor();
+    let moved =
+        QueueState { replicas: [1, 2].map(BrokerId).to_vec(), ..state(1, Some(1), &[1, 2]) };
+    three.reads(moved, 1);
+    assert_eq!(three.cas().expect("it parts").1.given_up, [member(3)]);
+    three.take_effects();
+    three.happens(Event::Force(Force { version: version(1), ..order() }));
+    let words = refused(&three);
+    assert!(words.to_string().contains("given up"), "{words}");
+}
+
+#[test]
+fn a_copy_that_has_stopped_is_not_led_with() {
+    let mut three = survivor();
+    three.happens(Event::Broken { why: "a record is missing".to_owned() });
+    three.take_effects();
+    three.happens(Event::Force(order()));
+    let why = "a record is missing".to_owned();
+    assert_eq!(refused(&three), NotForced::Unusable { why });
+}
+
+/// Who gave the order waits for an answer.
+#[test]
+fn a_copy_that_stops_while_the_order_waits_says_so() {
+    let mut three = survivor();
+    three.happens(Event::Force(Force { ask: vec![life(2)], ..order() }));
+    three.happens(Event::StoreFailed { why: "a sync failed".to_owned() });
+    let why = "a sync failed".to_owned();
+    assert_eq!(refused(&three), NotForced::Unusable { why });
+    three.take_effects();
+    three.says_nothing(life(2), member(2), true);
+    assert_eq!((three.cas(), outcome(&three)), (None, None), "it was answered");
+}
+
+/// It resigned, or its path is gone, and this copy is about to stand: by an order it would give the others up for nothing.
+#[test]
+fn a_copy_that_is_in_sync_needs_no_order() {
+    let mut two = Given::follower(2, &[1, 2]);
+    two.reads(state(1, None, &[1, 2]), 1);
+    two.take_effects();
+    let given_up = vec![member(1)];
+    two.happens(Event::Force(Force { version: version(1), given_up, ..order() }));
+    assert!(matches!(refused(&two), NotForced::NotNeeded { .. }));
+}
+
+fn leader_left_alone() -> (Given, Force) {
+    let mut one = Given::leader_with_isr(&[1, 2]);
+    one.appends(1);
+    one.durable_here();
+    one.happens(Event::AcceptedDown { peer: life(2) });
+    one.later(Duration::from_millis(1_500));
+    assert!(one.starved());
+    one.take_effects();
+    (one, Force { given_up: vec![member(2)], lost: 0, more: false, ..order() })
+}
+
+#[test]
+fn a_leader_that_has_asked_for_another_change_is_not_ordered_to_a_second() {
+    let (mut one, order) = leader_left_alone();
+    let term = None;
+    let note = Committed { end: Offset(1), enqueued: 0, settled: 0, at_ms: 7, term };
+    one.happens(Event::Note(note));
+    assert!(one.cas().is_some(), "undecided");
+    one.take_effects();
+    one.happens(Event::Force(order));
+    assert!(matches!(refused(&one), NotForced::Changed { .. }));
+}
+
+#[test]
+fn a_leader_that_is_leaving_is_not_ordered_to_go_on_alone() {
+    let (mut one, order) = leader_left_alone();
+    one.happens(Event::HandOver);
+    one.take_effects();
+    one.happens(Event::Force(order));
+    assert!(matches!(refused(&one), NotForced::Changed { .. }));
 }
 
 #[test]

@@ -10,7 +10,7 @@ use bellwether_log::EpochHistory;
 use bellwether_protocol::ids::{
     BrokerId, BrokerLife, Epoch, Incarnation, Member, Offset, QueueId, StoreId,
 };
-use bellwether_protocol::peer::{Position, Subscription};
+use bellwether_protocol::peer::{NoPosition, Position, Subscription};
 use bellwether_replication::{CasOutcome, Effect, Event, Identity, LogFacts, Replica, Timing};
 use uuid::Uuid;
 
@@ -24,6 +24,10 @@ pub fn another_life(broker: u32) -> BrokerLife {
 
 pub fn member(broker: u32) -> Member {
     Member { broker: BrokerId(broker), store: StoreId(Uuid::from_u128(u128::from(broker))) }
+}
+
+pub fn queue() -> QueueId {
+    QueueId(Uuid::from_u128(7))
 }
 
 pub fn version(version: i32) -> Version {
@@ -246,7 +250,18 @@ impl Given {
             last_epoch: Epoch(last_epoch),
             log_end: Offset(end),
         };
-        self.happens(Event::Position { position });
+        self.happens(Event::Position { from: life(broker), position });
+    }
+
+    /// A broker with this copy, or in whose place it would begin, cannot say where a log ends.
+    pub fn says_nothing(&mut self, from: BrokerLife, member: Member, stopped: bool) {
+        let without = NoPosition { queue: queue(), member, stopped };
+        self.happens(Event::NoPosition { from, without });
+    }
+
+    /// What it answers when it is asked where its log ends.
+    pub fn position(&self) -> Result<Position, NoPosition> {
+        self.replica.position()
     }
 
     /// Time passes, in steps as short as the shell's.
@@ -320,6 +335,10 @@ impl Given {
 
     pub fn stopped(&self) -> Option<&str> {
         self.replica.stopped()
+    }
+
+    pub fn wants_ticks(&self) -> bool {
+        self.replica.wants_ticks()
     }
 
     pub fn starved(&self) -> bool {

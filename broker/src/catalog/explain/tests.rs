@@ -150,7 +150,7 @@ async fn an_order_reaches_the_copy_with_what_was_read_and_is_answered_by_what_is
     let copy = async {
         let asked = next_order(&world).await;
         assert_eq!((asked.version, asked.gone), (version, Some(life(7))));
-        assert_eq!(asked.order.ask, [BrokerId(8)], "broker 7 is not live, and is not waited for");
+        assert_eq!(asked.order.ask, [life(8)], "broker 7 is not live, and is not waited for");
         let proposal = forced(&world, &asked.state);
         let bytes = proposal.to_bytes();
         asked.reply.send(Ok(Box::new(proposal))).unwrap();
@@ -198,4 +198,51 @@ async fn what_the_copy_refuses_is_refused() {
     };
     let (refused, ()) = tokio::join!(catalog.recover(&host, order("orders", version)), copy);
     assert_eq!(refused.unwrap_err().code, ErrorCode::InSyncCopyLives);
+}
+
+/// A member that was given up came back, fetched everything and was taken in before the state was read again.
+#[tokio::test]
+async fn an_order_that_was_carried_out_is_said_to_be_done_though_the_others_are_back() {
+    let world = Surroundings::new().await;
+    let id = world.declare("orders").await;
+    world.holds(id, lost).await;
+    let (_, version) = world.held(id).await;
+    let (catalog, host) = (world.catalog.clone(), host());
+    let copy = async {
+        let asked = next_order(&world).await;
+        let proposal = forced(&world, &asked.state);
+        let whole = QueueState { isr: vec![member(1), member(8)], ..proposal.clone() };
+        for (state, version) in [(&proposal, version.0), (&whole, version.0 + 1)] {
+            let (path, bytes) = (paths::queue_state(id), state.to_bytes());
+            let write = Write::Set { path, bytes, version: Version(version) };
+            world.session.write(vec![write]).await.unwrap();
+        }
+        asked.reply.send(Ok(Box::new(proposal))).unwrap();
+    };
+    let (now, ()) = tokio::join!(catalog.recover(&host, order("orders", version)), copy);
+    assert_eq!(now.unwrap().in_sync, [1, 8].map(BrokerId));
+}
+
+#[tokio::test]
+async fn what_came_of_an_order_that_does_not_show_any_more_is_unknown() {
+    let world = Surroundings::new().await;
+    let id = world.declare("orders").await;
+    let (_, version) = world.held(id).await;
+    let (catalog, host) = (world.catalog.clone(), host());
+    let copy = async {
+        let asked = next_order(&world).await;
+        // The leader here goes on alone; and twice the controller changes the replica set.
+        let proposal = QueueState { isr: vec![member(1)], min_isr: 1, ..asked.state.clone() };
+        for (other, version) in [(8, version.0), (9, version.0 + 1)] {
+            let replicas = [1, other].map(BrokerId).to_vec();
+            let state =
+                QueueState { replicas, isr: vec![member(1), member(7)], ..asked.state.clone() };
+            let (path, bytes) = (paths::queue_state(id), state.to_bytes());
+            let write = Write::Set { path, bytes, version: Version(version) };
+            world.session.write(vec![write]).await.unwrap();
+        }
+        asked.reply.send(Ok(Box::new(proposal))).unwrap();
+    };
+    let (answer, ()) = tokio::join!(catalog.recover(&host, order("orders", version)), copy);
+    assert_eq!(answer.unwrap_err().outcome, Outcome::Unknown);
 }

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use bellwether_client::{
-    BrokerAddress, BrokerId, Client, CopyRole, CopyStatus, Member, QueryError, QueueCondition,
+    BrokerAddress, BrokerId, Client, CopyRole, CopyStatus, Member, Offset, QueryError,
+    QueueCondition,
 };
 use futures::stream::{FuturesUnordered, StreamExt as _};
 
@@ -82,6 +83,18 @@ impl Facts {
     }
 }
 
+/// Asks one broker once more to count its copy, those messages apart that lie below an offset.
+pub async fn count_apart(client: &Client, facts: &mut Facts, broker: BrokerId, below: Offset) {
+    let Some(address) = facts.address(broker) else { return };
+    let queue = facts.condition.queue.name.clone();
+    let (below, patience) = (Some(below), PATIENCE_TO_COUNT);
+    let answer = client.replica_status(&address, queue.as_str(), true, below, patience).await;
+    let answer = said(answer.map(|status| status.copy));
+    if let Some(holder) = facts.holders.iter_mut().find(|holder| holder.broker == broker) {
+        holder.said = answer;
+    }
+}
+
 /// Asks the coordinator's record of the queue first, and then each live broker for its copy; `count`: with the messages in it.
 pub async fn gather(client: &Client, queue: &str, count: bool) -> Result<Facts, Failure> {
     let condition = client.queue_condition(queue).await?;
@@ -91,7 +104,7 @@ pub async fn gather(client: &Client, queue: &str, count: bool) -> Result<Facts, 
         .iter()
         .map(|live| BrokerAddress { broker: live.life.broker, address: live.address.clone() })
         .map(|address| async move {
-            let answer = client.replica_status(&address, queue, count, patience).await;
+            let answer = client.replica_status(&address, queue, count, None, patience).await;
             Holder { broker: address.broker, said: said(answer.map(|status| status.copy)) }
         })
         .collect();

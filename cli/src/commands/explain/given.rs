@@ -33,6 +33,8 @@ fn copy(broker: u32) -> CopyStatus {
         counted: true,
         last_message_ms: Some(1_700_000_000_000),
         others: Vec::new(),
+        epoch_start: Some(Offset(0)),
+        enqueued_below: None,
     }
 }
 
@@ -153,6 +155,7 @@ impl Given {
             enqueued: messages,
             settled: 0,
             at_ms: 1_700_000_060_000,
+            term: Some((Epoch(4), Offset(0))),
         });
         self
     }

@@ -141,7 +141,7 @@ fn json(facts: &Facts, explanation: &Explanation) -> Value {
             "min_isr": condition.queue.min_isr,
             "min_isr_wanted": condition.min_isr_wanted,
             "resigned": condition.resigned.as_ref().map(|resigned| json!({ "by": resigned.by.to_string(), "why": resigned.why })),
-            "committed": condition.committed.map(|note| json!({ "end": note.end.0, "enqueued": note.enqueued, "settled": note.settled, "at_ms": note.at_ms })),
+            "committed": condition.committed.map(|note| json!({ "end": note.end.0, "enqueued": note.enqueued, "settled": note.settled, "at_ms": note.at_ms, "epoch": note.term.map(|(epoch, _)| epoch.0), "epoch_start": note.term.map(|(_, start)| start.0) })),
             "tainted": condition.taint.map(|taint| json!({ "epoch": taint.epoch.0, "by": taint.by.to_string(), "at_ms": taint.at_ms, "end": taint.end.0, "lost": taint.lost, "more": taint.more })),
         },
         "live": condition.live.iter().map(|live| live.life.broker.0).collect::<Vec<_>>(),

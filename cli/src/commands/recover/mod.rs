@@ -1,6 +1,7 @@
 //! `bellwether recover`: when the in-sync set of a queue is gone for good. Shows what would be lost, asks, and has a copy lead.
 
 pub mod preview;
+mod tails;
 #[cfg(test)]
 mod tests;
 
@@ -37,7 +38,8 @@ pub struct RecoverArgs {
 /// Carries the command out.
 pub async fn run(args: RecoverArgs) -> Result<(), Failure> {
     let client = args.client.client().await?;
-    let facts = gather(&client, args.queue.as_str(), true).await?;
+    let mut facts = gather(&client, args.queue.as_str(), true).await?;
+    tails::count(&client, &mut facts).await;
     let preview = preview(&facts);
     let json = args.client.json;
     if !args.force {
@@ -158,6 +160,7 @@ fn as_json(facts: &Facts, preview: &Preview) -> Value {
             "in_sync": prospect.in_sync,
             "lost": prospect.lost,
             "more": prospect.more,
+            "exact": prospect.exact,
             "log_end": prospect.copy.log_end.0,
             "messages": prospect.copy.enqueued,
             "last_message_ms": prospect.copy.last_message_ms,

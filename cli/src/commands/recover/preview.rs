@@ -2,6 +2,7 @@
 
 use bellwether_client::{BrokerId, CopyRole, CopyStatus, Epoch, Member};
 
+use super::tails::{self, Tail};
 use crate::commands::explain::facts::{Facts, Said};
 use crate::commands::explain::words::{brokers, time};
 use crate::commands::table::grouped;
@@ -16,6 +17,9 @@ pub struct Prospect {
     pub lost: u64,
     /// Whether there may be more, of which none of the surviving copies knows.
     pub more: bool,
+    /// Whether `lost` is all that is known to be lost. If not, the copy may end with messages that were never confirmed, and nobody can say
+    /// how many these are.
+    pub exact: bool,
 }
 
 /// What can be done for a queue.
@@ -57,18 +61,20 @@ fn prospect(facts: &Facts, copy: &CopyStatus) -> Option<Prospect> {
             in_sync,
             lost: 0,
             more: false,
+            exact: true,
         });
     }
     let noted = facts.condition.committed.map_or(0, |note| note.enqueued);
     let others = facts.holders.iter().filter_map(|holder| holder.copy());
-    // Of another copy just those messages count that it knows to be committed.
     let known = others
-        .filter(|other| other.counted && other.high_watermark == other.log_end)
+        .filter(|other| tails::is_known(other))
         .map(|other| other.enqueued)
         .max()
         .unwrap_or(0);
-    let lost = noted.max(known).saturating_sub(copy.enqueued);
-    Some(Prospect { broker: copy.member.broker, copy: copy.clone(), in_sync, lost, more: true })
+    let (held, exact) = tails::held(facts, copy);
+    let lost = noted.max(known).saturating_sub(held);
+    let broker = copy.member.broker;
+    Some(Prospect { broker, copy: copy.clone(), in_sync, lost, more: true, exact })
 }
 
 fn obstacle(facts: &Facts, prospects: &[Prospect]) -> Option<String> {
@@ -119,24 +125,43 @@ impl Prospect {
         }
         let newest =
             self.copy.last_message_ms.map(|at| format!(" of {}", time(at))).unwrap_or_default();
+        let never = match tails::tail(facts, &self.copy) {
+            Tail::None => String::new(),
+            Tail::From { at, .. } if at < self.copy.log_end => {
+                format!(" (those from offset {at} on are not the queue's: a later leader wrote others there)")
+            }
+            Tail::From { .. } | Tail::Unknown if !self.exact => {
+                " (those at its end may not be the queue's: later leaders wrote on, and where is not known)".to_owned()
+            }
+            Tail::From { .. } | Tail::Unknown => String::new(),
+        };
         let has = format!(
-            "its copy ends at offset {} with {} messages, the last{newest}",
+            "its copy ends at offset {} with {} messages, the last{newest}{never}",
             self.copy.log_end,
             grouped(self.copy.enqueued)
         );
         let note = facts.condition.committed;
         let known = match (self.lost, note) {
+            (0, _) if !self.exact => {
+                "whether confirmed messages are lost cannot be told exactly".to_owned()
+            }
             (0, _) => "no confirmed message is known to be lost".to_owned(),
-            (lost, Some(note)) if note.enqueued == self.copy.enqueued + lost => format!(
-                "at least {} confirmed messages are lost (the leader noted {} at {})",
-                grouped(lost),
-                grouped(note.enqueued),
-                time(note.at_ms)
-            ),
+            (lost, Some(note)) if note.enqueued == tails::held(facts, &self.copy).0 + lost => {
+                format!(
+                    "at least {} confirmed messages are lost (the leader noted {} at {})",
+                    grouped(lost),
+                    grouped(note.enqueued),
+                    time(note.at_ms)
+                )
+            }
             (lost, _) => format!(
                 "at least {} confirmed messages are lost: another copy has them",
                 grouped(lost)
             ),
+        };
+        let known = match (self.exact, self.lost) {
+            (false, 1..) => format!("{known}, and how many more cannot be told exactly"),
+            (true, _) | (false, 0) => known,
         };
         let beyond = self.copy.heard_committed.max(note.map_or(self.copy.log_end, |note| note.end));
         let unknown = format!(

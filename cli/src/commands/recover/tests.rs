@@ -1,8 +1,9 @@
 //! What a recovery is said to cost, to the message, and where that ends.
 
-use bellwether_client::{BrokerId, CopyRole};
+use bellwether_client::{BrokerId, CopyRole, Epoch, Offset};
 
 use super::preview::{given_up, preview, warning};
+use super::tails::{Tail, tail};
 use crate::commands::explain::facts::Said;
 use crate::commands::explain::given::{Given, member};
 
@@ -95,4 +96,98 @@ fn an_in_sync_copy_that_is_damaged_or_of_another_disk_is_no_obstacle() {
     assert_eq!(preview.obstacle, None);
     let order: Vec<u32> = preview.prospects.iter().map(|p| p.broker.0).collect();
     assert_eq!(order, [3, 2], "the empty one comes last");
+}
+
+/// Broker 3 led epoch 3 and crashed with messages 80 to 100 unconfirmed. Broker 2 led epoch 4 from 80 on, and confirmed up to 95 before its
+/// disk was lost, and broker 1's. What broker 3 holds beyond 80 is not what was confirmed: it was held against it, and nothing seemed lost.
+fn with_a_stale_tail() -> Given {
+    let mut given = survivor(100).noted(95);
+    let copy = given.copy(3);
+    (copy.last_epoch, copy.epoch_start) = (Some(Epoch(3)), Some(Offset(40)));
+    (copy.high_watermark, copy.heard_committed) = (Offset(70), Offset(70));
+    copy.enqueued_below = Some(79);
+    given.0.condition.committed.as_mut().unwrap().term = Some((Epoch(4), Offset(80)));
+    given
+}
+
+#[test]
+fn what_was_appended_and_never_confirmed_is_not_held_against_what_was() {
+    let given = with_a_stale_tail();
+    assert_eq!(
+        tail(&given.0, given.0.holders[2].copy().unwrap()),
+        Tail::From { at: Offset(80), exact: true }
+    );
+    let best = &preview(&given.0).prospects[0];
+    assert_eq!((best.broker, best.lost, best.more, best.exact), (BrokerId(3), 16, true, true));
+    let words = best.words(&given.0);
+    assert!(
+        words.contains("at least 16 confirmed messages are lost (the leader noted 95"),
+        "{words}"
+    );
+    assert!(words.contains("those from offset 80 on are not the queue's"), "{words}");
+}
+
+/// A leader of an older version wrote the note, or wrote the state since.
+#[test]
+fn a_note_that_does_not_say_of_which_epoch_it_is_is_held_against_nobody_exactly() {
+    let mut given = with_a_stale_tail();
+    given.0.condition.committed.as_mut().unwrap().term = None;
+    given.copy(3).enqueued_below = None;
+    let best = &preview(&given.0).prospects[0];
+    assert_eq!((best.lost, best.exact), (0, false));
+    let words = best.words(&given.0);
+    assert!(
+        words.contains("whether confirmed messages are lost cannot be told exactly"),
+        "{words}"
+    );
+    let mut given = given.noted(130);
+    given.0.condition.committed.as_mut().unwrap().term = None;
+    let words = preview(&given.0).prospects[0].words(&given.0);
+    assert!(words.contains("at least 30 confirmed messages are lost"), "{words}");
+    assert!(words.contains("how many more cannot be told exactly"), "{words}");
+}
+
+#[test]
+fn a_broker_of_an_older_version_does_not_count_apart() {
+    let mut given = with_a_stale_tail();
+    given.copy(3).enqueued_below = None;
+    let best = &preview(&given.0).prospects[0];
+    assert_eq!((best.lost, best.exact), (0, false));
+    assert!(best.words(&given.0).contains("cannot be told exactly"));
+}
+
+/// Epoch 4 may have begun before 80.
+#[test]
+fn with_epochs_in_between_the_loss_is_a_bound() {
+    let mut given = with_a_stale_tail();
+    given.0.condition.committed.as_mut().unwrap().term = Some((Epoch(5), Offset(80)));
+    let best = &preview(&given.0).prospects[0];
+    assert_eq!((best.lost, best.exact), (16, false));
+}
+
+#[test]
+fn another_copy_tells_of_a_later_epoch_too() {
+    let mut given = with_a_stale_tail();
+    given.0.condition.committed = None;
+    given = given.in_sync(&[1]);
+    let same = Said::Copy(given.0.holders[2].copy().unwrap().clone());
+    given = given.says(2, same);
+    let other = given.copy(2);
+    other.member = member(2);
+    (other.last_epoch, other.epoch_start) = (Some(Epoch(4)), Some(Offset(80)));
+    (other.log_end, other.high_watermark, other.enqueued) = (Offset(91), Offset(91), 90);
+    let prospects = preview(&given.0).prospects;
+    let costs: Vec<_> = prospects.iter().map(|p| (p.broker.0, p.lost, p.exact)).collect();
+    assert_eq!(costs, [(2, 0, true), (3, 11, true)], "the later epoch first, though it is shorter");
+    given.copy(2).epoch_start = None;
+    assert!(!preview(&given.0).prospects[1].exact);
+}
+
+/// Restarted, a copy does not know yet what of its log is committed. It followed the leader that wrote the note.
+#[test]
+fn a_copy_of_the_epoch_that_was_noted_counts_whole() {
+    let mut given = survivor(900).noted(1_400);
+    given.copy(3).high_watermark = Offset(10);
+    let best = &preview(&given.0).prospects[0];
+    assert_eq!((best.lost, best.exact), (500, true));
 }

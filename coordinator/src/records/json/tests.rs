@@ -45,7 +45,13 @@ fn past() -> Past {
             election(Trigger::Other("by lot".to_owned())),
         ],
         resignation: Some(Resignation { by: life, why: "its disk failed".to_owned() }),
-        committed: Some(Committed { end: Offset(9), enqueued: 7, settled: 2, at_ms: 5 }),
+        committed: Some(Committed {
+            end: Offset(9),
+            enqueued: 7,
+            settled: 2,
+            at_ms: 5,
+            term: Some((Epoch(3), Offset(6))),
+        }),
         taint: Some(Taint {
             epoch: Epoch(3),
             by: life,
