@@ -9,7 +9,7 @@ use bellwether_protocol::client::{
     Response,
 };
 use bellwether_protocol::error::BrokerAddress;
-use bellwether_protocol::ids::BrokerId;
+use bellwether_protocol::ids::{BrokerId, Epoch};
 use bellwether_protocol::names::{ExchangeName, QueueName, RoutingKey, VirtualHost};
 
 use crate::backoff::Backoff;
@@ -361,7 +361,37 @@ impl Client {
     /// # Errors
     /// [`DrainError`].
     pub async fn drain(&self, broker: BrokerId, drain: Option<Drain>) -> Result<(), DrainError> {
-        match self.ask(Request::Drain { broker, drain }).await? {
+        self.drain_or_retire(broker, drain, false).await
+    }
+
+    /// Notes down that somebody has dealt with what was lost when a leader was forced on a queue; `epoch` as its taint says.
+    ///
+    /// # Errors
+    /// [`RecoverError`].
+    pub async fn clear_taint(&self, queue: &str, epoch: Epoch) -> Result<(), RecoverError> {
+        let queue = QueueName::new(queue)?;
+        match self.ask(Request::ClearTaint { queue, epoch }).await? {
+            Response::Done => Ok(()),
+            other => Err(unexpected(&other).into()),
+        }
+    }
+
+    /// Has everything moved away from a broker that goes for good, live or not. Once it is not live, the cluster waits for nothing that
+    /// its disk may hold any more. [`Client::drain`] with `None` takes it back.
+    ///
+    /// # Errors
+    /// [`DrainError`].
+    pub async fn retire(&self, broker: BrokerId) -> Result<(), DrainError> {
+        self.drain_or_retire(broker, Some(Drain::Copies), true).await
+    }
+
+    async fn drain_or_retire(
+        &self,
+        broker: BrokerId,
+        drain: Option<Drain>,
+        retire: bool,
+    ) -> Result<(), DrainError> {
+        match self.ask(Request::Drain { broker, drain, retire }).await? {
             Response::Done => Ok(()),
             other => Err(unexpected(&other).into()),
         }

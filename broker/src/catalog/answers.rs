@@ -131,6 +131,7 @@ impl Catalog {
                 })
                 .collect(),
             controller: tree.controller.map(|life| life.broker),
+            tombstones: tree.waited_for(),
         }
     }
 }

@@ -301,7 +301,12 @@ async fn carry_out(
                 .map_err(|why| ErrorBody::not_done(ErrorCode::SettingRefused, why))?;
             catalog.change_setting(key, value).await.map(done)
         }
-        Request::Drain { broker, drain } => catalog.drain(broker, drain).await.map(done),
+        Request::Drain { broker, drain, retire } => {
+            catalog.drain(broker, drain, retire).await.map(done)
+        }
+        Request::ClearTaint { queue, epoch } => {
+            catalog.clear_taint(host, &queue, epoch, rights.user_name()).await.map(done)
+        }
         Request::Plan if !catalog.is_complete() => Err(not_read_yet()),
         Request::Plan => {
             catalog.planned_moves().await.map(|(moves, more)| Response::Plan { moves, more })

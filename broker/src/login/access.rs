@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bellwether_coordinator::users::Pattern;
 use bellwether_protocol::client::{Request, UserTag};
 use bellwether_protocol::error::{ErrorBody, ErrorCode};
-use bellwether_protocol::names::{ExchangeName, QueueName, RoutingKey, VirtualHost};
+use bellwether_protocol::names::{ExchangeName, QueueName, RoutingKey, UserName, VirtualHost};
 
 use super::User;
 use super::users::Permitted;
@@ -101,7 +101,7 @@ impl Rights {
                 true => Ok(()),
                 false => self.may_read(queue),
             },
-            Request::Recover(_) => {
+            Request::Recover(_) | Request::ClearTaint { .. } => {
                 self.must_be(&[UserTag::Administrator], "recover queues with a loss")
             }
             Request::ChangeSetting { .. } => {
@@ -140,6 +140,11 @@ impl Rights {
     /// [`ErrorCode::AccessRefused`], saying what is missing.
     pub fn may_read(&self, queue: &QueueName) -> Result<(), ErrorBody> {
         self.may(Operation::Read, Thing::Queue(queue.as_str()))
+    }
+
+    /// Who it is, where logins are required or were made.
+    pub fn user_name(&self) -> Option<&UserName> {
+        self.user.as_ref().map(|user| &user.name)
     }
 
     /// Whether the queue or exchange of this name is shown to the user: it may do anything with it, or looks after the cluster.
@@ -330,7 +335,10 @@ mod tests {
                 Some(["", "q", "e"]),
             ),
             (Request::ClusterStatus, None),
-            (Request::Drain { broker: BrokerId(1), drain: Some(Drain::Copies) }, None),
+            (
+                Request::Drain { broker: BrokerId(1), drain: Some(Drain::Copies), retire: false },
+                None,
+            ),
             (Request::ListUsers, None),
             (Request::DeleteUser { user: UserName::new("u").unwrap() }, None),
         ]

@@ -54,6 +54,8 @@ pub enum Trigger {
     Moved,
     /// An operator forced it.
     Forced,
+    /// None: an operator has dealt with what was lost when a leader was forced.
+    TaintCleared,
     /// A trigger of a later version.
     Other(String),
 }
@@ -70,6 +72,7 @@ impl Trigger {
             Trigger::Drained => "drained",
             Trigger::Moved => "moved",
             Trigger::Forced => "forced",
+            Trigger::TaintCleared => "taint cleared",
             Trigger::Other(text) => text,
         }
     }
@@ -83,6 +86,7 @@ impl Trigger {
             Trigger::Drained,
             Trigger::Moved,
             Trigger::Forced,
+            Trigger::TaintCleared,
         ];
         known.into_iter().find(|trigger| trigger.as_str() == text).unwrap_or(Trigger::Other(text))
     }
@@ -120,6 +124,15 @@ pub struct Taint {
     pub lost: u64,
     /// Whether there may be more of them that nothing is known of.
     pub more: bool,
+    /// An operator has dealt with it. It stays what it is to rules: logs of before need not agree with the queue's.
+    pub cleared: Option<Cleared>,
+}
+
+/// Who has dealt with what was lost, and when.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cleared {
+    pub at_ms: u64,
+    pub by: String,
 }
 
 impl Past {
@@ -127,10 +140,44 @@ impl Past {
     #[must_use]
     pub fn with(mut self, election: Election) -> Past {
         self.resignation = None;
+        self.push(election);
+        self
+    }
+
+    /// An operator has dealt with what was lost when a leader was forced on the queue. It is told among the elections, too: there one
+    /// looks for what has happened to a queue. `None` when there is nothing to be dealt with.
+    #[must_use]
+    pub fn with_taint_cleared(mut self, cleared: Cleared) -> Option<Past> {
+        let taint = self.taint.as_mut().filter(|taint| taint.cleared.is_none())?;
+        let more = if taint.more { ", perhaps more" } else { "" };
+        let why = format!(
+            "by {}; known to be lost were {} confirmed messages{more}",
+            cleared.by, taint.lost
+        );
+        let told = Election {
+            epoch: taint.epoch,
+            at_ms: cleared.at_ms,
+            from: Some(taint.by),
+            to: taint.by,
+            trigger: Trigger::TaintCleared,
+            why: Some(shortened(&why)),
+            took_ms: 0,
+        };
+        taint.cleared = Some(cleared);
+        self.push(told);
+        Some(self)
+    }
+
+    /// What nobody has dealt with yet.
+    #[must_use]
+    pub fn open_taint(&self) -> Option<&Taint> {
+        self.taint.as_ref().filter(|taint| taint.cleared.is_none())
+    }
+
+    fn push(&mut self, election: Election) {
         self.elections.push(election);
         let surplus = self.elections.len().saturating_sub(ELECTIONS_MAX);
         self.elections.drain(..surplus);
-        self
     }
 }
 
@@ -178,6 +225,14 @@ pub(super) struct TaintJson {
     end: u64,
     lost: u64,
     more: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    cleared: Option<ClearedJson>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct ClearedJson {
+    at_ms: u64,
+    by: String,
 }
 
 /// The fields of [`Past`] as they stand among those of the state.
@@ -223,6 +278,10 @@ impl From<&Past> for PastJson {
                 end: taint.end.0,
                 lost: taint.lost,
                 more: taint.more,
+                cleared: taint
+                    .cleared
+                    .as_ref()
+                    .map(|cleared| ClearedJson { at_ms: cleared.at_ms, by: cleared.by.clone() }),
             }),
         }
     }
@@ -267,6 +326,7 @@ fn taint(json: TaintJson) -> Result<Taint, String> {
         end: Offset(json.end),
         lost: json.lost,
         more: json.more,
+        cleared: json.cleared.map(|json| Cleared { at_ms: json.at_ms, by: json.by }),
     })
 }
 

@@ -7,7 +7,8 @@ mod wire;
 
 pub use explain::{
     Attention, CommittedNote, CopyHealth, CopyRole, CopyStatus, ElectionReport, LiveBroker,
-    QueueCondition, Recover, ReplicaStatus, Resigned, StoppedCopy, TaintNote, Troubled,
+    QueueCondition, Recover, ReplicaStatus, Resigned, StoppedCopy, TaintCleared, TaintNote,
+    Troubled,
 };
 pub use login::{EXTERNAL, LoginData, LoginStart, PLAIN, Permissions, UserSummary, UserTag};
 pub use wire::SETTLE_RANGES_MAX;
@@ -254,6 +255,8 @@ pub enum Request {
         broker: BrokerId,
         /// What it is to be rid of.
         drain: Option<Drain>,
+        /// It goes for good: once it is not live, nothing that its disk may hold is waited for. Only with [`Drain::Copies`].
+        retire: bool,
     },
     /// How the queues were asked for, in order of name: what it takes to make them again.
     ListDefinitions {
@@ -296,6 +299,14 @@ pub enum Request {
     Attention {
         /// Queues to name of each kind, at most.
         limit: u32,
+    },
+    /// An operator has dealt with what was lost when a leader was forced on the queue: it needs nobody any more. That it was
+    /// forced, what was lost, and who cleared that stays in its history.
+    ClearTaint {
+        /// Which queue.
+        queue: QueueName,
+        /// The forced leader's first epoch, as it was shown.
+        epoch: Epoch,
     },
     /// Makes a user, without any permission. For administrators, as are all requests about users.
     AddUser {
@@ -576,6 +587,8 @@ pub struct ClusterStatus {
     pub absent: Vec<AbsentBroker>,
     /// Who sees to it that copies and leaderships are where they should be, if anybody does.
     pub controller: Option<BrokerId>,
+    /// Of how many deleted queues each broker has still to say that its disk holds nothing.
+    pub tombstones: Vec<(BrokerId, u64)>,
 }
 
 /// A live broker.

@@ -209,18 +209,23 @@ impl Wire for SeqRange {
 
 /// A struct as an array of its fields, in the order in which they are named here.
 macro_rules! wire_struct {
-    ($type:ident { $($field:ident),* $(,)? }) => {
+    ($type:ident { $($field:ident),* $(,)? $(; $($later:ident),+ $(,)?)? }) => {
         impl $crate::wire::Fields for $type {
-            const COUNT: u32 = [$(stringify!($field)),*].len() as u32;
+            const COUNT: u32 = [$(stringify!($field),)* $($(stringify!($later)),+)?].len() as u32;
 
             fn put_fields(&self, out: &mut bytes::BytesMut) {
                 $($crate::wire::Wire::put(&self.$field, out);)*
+                $($($crate::wire::Wire::put(&self.$later, out);)+)?
             }
 
             fn take_fields(
                 items: &mut $crate::wire::Items<'_>,
             ) -> Result<Self, $crate::frame::FrameError> {
-                Ok($type { $($field: items.next(concat!(stringify!($type), ".", stringify!($field)))?),* })
+                Ok($type {
+                    $($field: items.next(concat!(stringify!($type), ".", stringify!($field)))?,)*
+                    $($($later: items
+                        .next_or_default(concat!(stringify!($type), ".", stringify!($later)))?,)+)?
+                })
             }
         }
 

@@ -260,7 +260,7 @@ pub fn requests() -> Vec<(&'static str, Request)> {
                 permissions: Some(permissions()),
             },
         ),
-        ("Drain", Request::Drain { broker: BrokerId(2), drain: Some(Drain::Copies) }),
+        ("Drain", Request::Drain { broker: BrokerId(2), drain: Some(Drain::Copies), retire: true }),
         ("QueueCondition", Request::QueueCondition { queue: name("orders") }),
         ("ReplicaStatus", Request::ReplicaStatus { queue: name("orders"), count: true }),
         ("Elections", Request::Elections { queue: Some(name("orders")), limit: 20 }),
@@ -277,6 +277,7 @@ pub fn requests() -> Vec<(&'static str, Request)> {
             }),
         ),
         ("Attention", Request::Attention { limit: 10 }),
+        ("ClearTaint", Request::ClearTaint { queue: name("orders"), epoch: Epoch(3) }),
     ]
 }
 
@@ -332,6 +333,7 @@ pub fn responses() -> Vec<(&'static str, Response)> {
                     drain: Some(Drain::Copies),
                 }],
                 controller: Some(BrokerId(1)),
+                tombstones: vec![(BrokerId(2), 7)],
             }),
         ),
         (
@@ -438,6 +440,7 @@ fn condition() -> QueueCondition {
             end: Offset(110),
             lost: 8,
             more: true,
+            cleared: Some(TaintCleared { at_ms: 1_700_000_360_000, by: "user ops".into() }),
         }),
         drained: vec![(BrokerId(2), Drain::Leaderships)],
     }

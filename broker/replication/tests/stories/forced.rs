@@ -52,8 +52,15 @@ fn the_last_copy_leads_alone_and_the_state_says_what_that_cost() {
     assert_eq!((at, state.epoch, state.leader), (version(0), Epoch(2), Some(life(3))));
     assert_eq!((state.isr.as_slice(), state.min_isr), (&[member(3)][..], 1));
     assert_eq!(state.replicas, [1, 2, 3].map(BrokerId), "copies are made there again");
-    let taint =
-        Taint { epoch: Epoch(2), by: life(3), at_ms: 9_000, end: Offset(1), lost: 5, more: true };
+    let taint = Taint {
+        epoch: Epoch(2),
+        by: life(3),
+        at_ms: 9_000,
+        end: Offset(1),
+        lost: 5,
+        more: true,
+        cleared: None,
+    };
     assert_eq!(state.past.taint, Some(taint));
     assert_eq!(state.past.elections.last().map(|e| e.trigger.clone()), Some(Trigger::Forced));
     let cas = (at, state);
@@ -68,8 +75,15 @@ fn the_last_copy_leads_alone_and_the_state_says_what_that_cost() {
 fn what_was_noted_and_lost_is_forgotten_and_what_each_forced_leader_lacked_adds_up() {
     let mut three = survivor();
     let noted = Committed { end: Offset(9), enqueued: 8, settled: 0, at_ms: 7 };
-    let taint =
-        Taint { epoch: Epoch(1), by: life(2), at_ms: 1, end: Offset(0), lost: 4, more: false };
+    let taint = Taint {
+        epoch: Epoch(1),
+        by: life(2),
+        at_ms: 1,
+        end: Offset(0),
+        lost: 4,
+        more: false,
+        cleared: None,
+    };
     let past = Past { committed: Some(noted), taint: Some(taint), ..Past::default() };
     let past = Box::new(past);
     three.reads(QueueState { past, ..state(1, Some(1), &[1, 2]) }, 1);
@@ -261,8 +275,15 @@ fn a_leader_whose_in_sync_set_is_gone_goes_on_alone() {
 }
 
 fn forced_on_three() -> QueueState {
-    let taint =
-        Taint { epoch: Epoch(2), by: life(3), at_ms: 1, end: Offset(1), lost: 4, more: false };
+    let taint = Taint {
+        epoch: Epoch(2),
+        by: life(3),
+        at_ms: 1,
+        end: Offset(1),
+        lost: 4,
+        more: false,
+        cleared: None,
+    };
     let past = Box::new(Past { taint: Some(taint), ..Past::default() });
     QueueState { past, min_isr: 1, ..state(2, Some(3), &[3]) }
 }

@@ -63,8 +63,15 @@ fn order(name: &str, version: Version) -> Recover {
 
 /// What the copy here would ask for.
 fn forced(world: &Surroundings, state: &QueueState) -> QueueState {
-    let taint =
-        Taint { epoch: Epoch(2), by: world.me, at_ms: 1, end: Offset(5), lost: 3, more: true };
+    let taint = Taint {
+        epoch: Epoch(2),
+        by: world.me,
+        at_ms: 1,
+        end: Offset(5),
+        lost: 3,
+        more: true,
+        cleared: None,
+    };
     let past = Box::new(Past { taint: Some(taint), ..Past::clone(&state.past) });
     let (epoch, leader, isr) = (Epoch(2), Some(world.me), vec![member(1)]);
     QueueState { epoch, leader, isr, min_isr: 1, past, ..state.clone() }

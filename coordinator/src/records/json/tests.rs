@@ -52,6 +52,7 @@ fn past() -> Past {
             end: Offset(4),
             lost: 5,
             more: true,
+            cleared: Some(Cleared { at_ms: 7, by: "user ops".to_owned() }),
         }),
     }
 }
@@ -109,8 +110,10 @@ fn every_record_comes_back_as_it_was() {
     assert_eq!(BrokerRecord::parse(&broker.to_bytes()), Ok(broker.clone()));
     let racked_nowhere = BrokerRecord { rack: None, ..broker };
     assert_eq!(BrokerRecord::parse(&racked_nowhere.to_bytes()), Ok(racked_nowhere));
-    for drain in [Drain::Leaderships, Drain::Copies] {
-        let record = DrainRecord { drain, unknown: unknown.clone() };
+    for (drain, retired) in
+        [(Drain::Leaderships, false), (Drain::Copies, false), (Drain::Copies, true)]
+    {
+        let record = DrainRecord { drain, retired, unknown: unknown.clone() };
         assert_eq!(DrainRecord::parse(&record.to_bytes()), Ok(record));
     }
     let settings = SettingsRecord {
@@ -153,8 +156,17 @@ fn every_record_comes_back_as_it_was() {
     let bindings = BindingsRecord { bindings: vec![binding], unknown: unknown.clone() };
     assert_eq!(BindingsRecord::parse(&bindings.to_bytes()), Ok(bindings));
     let QueueDefinition { queue, virtual_host, name, .. } = definition;
-    let tombstone = TombstoneRecord { queue, virtual_host, name, unknown };
-    assert_eq!(TombstoneRecord::parse(&tombstone.to_bytes()), Ok(tombstone));
+    let tombstone =
+        TombstoneRecord { queue, virtual_host, name, stores: None, unknown: unknown.clone() };
+    assert_eq!(TombstoneRecord::parse(&tombstone.to_bytes()), Ok(tombstone.clone()));
+    let holding =
+        |broker, store| HoldingStore { broker: BrokerId(broker), store, unknown: unknown.clone() };
+    for stores in [vec![], vec![holding(1, Some(StoreId(uuid(1)))), holding(2, None)]] {
+        let tombstone = TombstoneRecord { stores: Some(stores), ..tombstone.clone() };
+        assert_eq!(TombstoneRecord::parse(&tombstone.to_bytes()), Ok(tombstone));
+    }
+    let store = StoreRecord { broker: BrokerId(2), store: StoreId(uuid(6)), unknown };
+    assert_eq!(StoreRecord::parse(&store.to_bytes()), Ok(store));
 }
 
 #[test]
