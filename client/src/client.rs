@@ -361,7 +361,10 @@ impl Client {
     /// # Errors
     /// [`DrainError`].
     pub async fn drain(&self, broker: BrokerId, drain: Option<Drain>) -> Result<(), DrainError> {
-        self.drain_or_retire(broker, drain, false).await
+        match self.ask(Request::Drain { broker, drain }).await? {
+            Response::Done => Ok(()),
+            other => Err(unexpected(&other).into()),
+        }
     }
 
     /// Notes down that somebody has dealt with what was lost when a leader was forced on a queue; `epoch` as its taint says.
@@ -382,16 +385,7 @@ impl Client {
     /// # Errors
     /// [`DrainError`].
     pub async fn retire(&self, broker: BrokerId) -> Result<(), DrainError> {
-        self.drain_or_retire(broker, Some(Drain::Copies), true).await
-    }
-
-    async fn drain_or_retire(
-        &self,
-        broker: BrokerId,
-        drain: Option<Drain>,
-        retire: bool,
-    ) -> Result<(), DrainError> {
-        match self.ask(Request::Drain { broker, drain, retire }).await? {
+        match self.ask(Request::Retire { broker }).await? {
             Response::Done => Ok(()),
             other => Err(unexpected(&other).into()),
         }

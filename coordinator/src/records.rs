@@ -1,11 +1,13 @@
 //! The documents kept in the coordinator, as types. Their JSON forms, which keep fields that this version does not know, are types of their own.
 
 mod json;
+mod later;
 mod past;
 #[cfg(test)]
 mod released;
 
 pub use json::RecordError;
+pub use later::{Later, LaterInState};
 pub use past::{
     Cleared, Committed, ELECTIONS_MAX, Election, Past, Resignation, Taint, Trigger, WHY_CHARS_MAX,
     shortened,
@@ -131,6 +133,8 @@ pub struct ExchangeRecord {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BindingsRecord {
     pub bindings: Vec<Binding>,
+    /// Fields of a later version inside single bindings.
+    pub later: Later<Binding>,
     pub unknown: UnknownFields,
 }
 

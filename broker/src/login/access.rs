@@ -115,7 +115,9 @@ impl Rights {
             | Request::ListSettings => {
                 self.must_be(&[UserTag::Administrator, UserTag::Monitoring], "look at the cluster")
             }
-            Request::Drain { .. } => self.must_be(&[UserTag::Administrator], "drain brokers"),
+            Request::Drain { .. } | Request::Retire { .. } => {
+                self.must_be(&[UserTag::Administrator], "drain brokers")
+            }
             Request::AddUser { .. }
             | Request::SetPassword { .. }
             | Request::DeleteUser { .. }
@@ -266,7 +268,7 @@ impl Access {
 mod tests {
     use bellwether_coordinator::users::UserRecord;
     use bellwether_protocol::client::{Drain, ExchangeKind, Permissions, QueueOptions};
-    use bellwether_protocol::ids::BrokerId;
+    use bellwether_protocol::ids::{BrokerId, Epoch};
     use bellwether_protocol::names::UserName;
     use bellwether_protocol::scram::Credentials;
 
@@ -282,6 +284,7 @@ mod tests {
             credentials: Credentials::decoy(b"", "u"),
             tags: tags.iter().copied().collect(),
             permissions: permissions.into_iter().collect(),
+            later: Default::default(),
             unknown: Default::default(),
         };
         Arc::new(User::new(UserName::new("u").unwrap(), record))
@@ -335,8 +338,10 @@ mod tests {
                 Some(["", "q", "e"]),
             ),
             (Request::ClusterStatus, None),
+            (Request::Drain { broker: BrokerId(1), drain: Some(Drain::Copies) }, None),
+            (Request::Retire { broker: BrokerId(1) }, None),
             (
-                Request::Drain { broker: BrokerId(1), drain: Some(Drain::Copies), retire: false },
+                Request::ClearTaint { queue: QueueName::new("orders").unwrap(), epoch: Epoch(1) },
                 None,
             ),
             (Request::ListUsers, None),

@@ -4,6 +4,8 @@
 use bellwether_protocol::ids::{BrokerLife, Epoch, Offset};
 use serde::{Deserialize, Serialize};
 
+use super::UnknownFields;
+use super::later::LaterInState;
 use crate::paths;
 
 /// Elections that a state remembers. Each takes some 130 bytes of a document that every broker reads.
@@ -20,6 +22,8 @@ pub struct Past {
     pub resignation: Option<Resignation>,
     pub committed: Option<Committed>,
     pub taint: Option<Taint>,
+    /// What a later version wrote into the entries of the state.
+    pub later: Option<Box<LaterInState>>,
 }
 
 /// One change of the leader.
@@ -201,12 +205,16 @@ pub(super) struct ElectionJson {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     why: Option<String>,
     took_ms: u64,
+    #[serde(flatten)]
+    unknown: UnknownFields,
 }
 
 #[derive(Serialize, Deserialize)]
 pub(super) struct ResignationJson {
     by: String,
     why: String,
+    #[serde(flatten)]
+    unknown: UnknownFields,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -215,6 +223,8 @@ pub(super) struct CommittedJson {
     enqueued: u64,
     settled: u64,
     at_ms: u64,
+    #[serde(flatten)]
+    unknown: UnknownFields,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -227,6 +237,8 @@ pub(super) struct TaintJson {
     more: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     cleared: Option<ClearedJson>,
+    #[serde(flatten)]
+    unknown: UnknownFields,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -250,6 +262,8 @@ pub(super) struct PastJson {
 
 impl From<&Past> for PastJson {
     fn from(past: &Past) -> PastJson {
+        let none = LaterInState::default();
+        let later = past.later.as_deref().unwrap_or(&none);
         let election = |election: &Election| ElectionJson {
             epoch: election.epoch.0,
             at_ms: election.at_ms,
@@ -258,18 +272,21 @@ impl From<&Past> for PastJson {
             trigger: election.trigger.as_str().to_owned(),
             why: election.why.clone(),
             took_ms: election.took_ms,
+            unknown: later.elections.of(election),
         };
         PastJson {
             elections: past.elections.iter().map(election).collect(),
             resigned: past.resignation.as_ref().map(|resignation| ResignationJson {
                 by: resignation.by.to_string(),
                 why: resignation.why.clone(),
+                unknown: later.resigned.of(resignation),
             }),
             committed: past.committed.map(|committed| CommittedJson {
                 end: committed.end.0,
                 enqueued: committed.enqueued,
                 settled: committed.settled,
                 at_ms: committed.at_ms,
+                unknown: later.committed.of(&committed),
             }),
             tainted: past.taint.as_ref().map(|taint| TaintJson {
                 epoch: taint.epoch.0,
@@ -282,32 +299,47 @@ impl From<&Past> for PastJson {
                     .cleared
                     .as_ref()
                     .map(|cleared| ClearedJson { at_ms: cleared.at_ms, by: cleared.by.clone() }),
+                unknown: later.taint(taint),
             }),
         }
     }
 }
 
-impl TryFrom<PastJson> for Past {
-    type Error = String;
-    fn try_from(json: PastJson) -> Result<Past, String> {
-        let elections = json.elections.into_iter().map(election).collect::<Result<_, String>>()?;
-        let resignation = json
-            .resigned
-            .map(|json| Ok::<_, String>(Resignation { by: life(&json.by)?, why: json.why }))
-            .transpose()?;
-        let taint = json.tainted.map(taint).transpose()?;
-        let committed = json.committed.map(|json| Committed {
-            end: Offset(json.end),
-            enqueued: json.enqueued,
-            settled: json.settled,
-            at_ms: json.at_ms,
-        });
-        Ok(Past { elections, resignation, committed, taint })
+impl PastJson {
+    /// `later`: what was found in the rest of the state.
+    pub(super) fn into_past(self, mut later: LaterInState) -> Result<Past, String> {
+        let mut elections = Vec::with_capacity(self.elections.len());
+        for json in self.elections {
+            let (election, unknown) = election(json)?;
+            later.elections.keep(election.clone(), unknown);
+            elections.push(election);
+        }
+        let mut resignation = None;
+        if let Some(json) = self.resigned {
+            let resigned = Resignation { by: life(&json.by)?, why: json.why };
+            later.resigned.keep(resigned.clone(), json.unknown);
+            resignation = Some(resigned);
+        }
+        let mut noted = None;
+        if let Some(json) = self.committed {
+            let CommittedJson { end, enqueued, settled, at_ms, unknown } = json;
+            let committed = Committed { end: Offset(end), enqueued, settled, at_ms };
+            later.committed.keep(committed, unknown);
+            noted = Some(committed);
+        }
+        let mut tainted = None;
+        if let Some(json) = self.tainted {
+            let (taint, unknown) = taint(json)?;
+            later.tainted.keep((taint.epoch, taint.by), unknown);
+            tainted = Some(taint);
+        }
+        let later = (later != LaterInState::default()).then(|| Box::new(later));
+        Ok(Past { elections, resignation, committed: noted, taint: tainted, later })
     }
 }
 
-fn election(json: ElectionJson) -> Result<Election, String> {
-    Ok(Election {
+fn election(json: ElectionJson) -> Result<(Election, UnknownFields), String> {
+    let election = Election {
         epoch: Epoch(json.epoch),
         at_ms: json.at_ms,
         from: json.from.as_deref().map(life).transpose()?,
@@ -315,11 +347,12 @@ fn election(json: ElectionJson) -> Result<Election, String> {
         trigger: Trigger::parse(json.trigger),
         why: json.why,
         took_ms: json.took_ms,
-    })
+    };
+    Ok((election, json.unknown))
 }
 
-fn taint(json: TaintJson) -> Result<Taint, String> {
-    Ok(Taint {
+fn taint(json: TaintJson) -> Result<(Taint, UnknownFields), String> {
+    let taint = Taint {
         epoch: Epoch(json.epoch),
         by: life(&json.by)?,
         at_ms: json.at_ms,
@@ -327,7 +360,8 @@ fn taint(json: TaintJson) -> Result<Taint, String> {
         lost: json.lost,
         more: json.more,
         cleared: json.cleared.map(|json| Cleared { at_ms: json.at_ms, by: json.by }),
-    })
+    };
+    Ok((taint, json.unknown))
 }
 
 fn life(text: &str) -> Result<BrokerLife, String> {

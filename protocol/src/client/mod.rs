@@ -255,8 +255,6 @@ pub enum Request {
         broker: BrokerId,
         /// What it is to be rid of.
         drain: Option<Drain>,
-        /// It goes for good: once it is not live, nothing that its disk may hold is waited for. Only with [`Drain::Copies`].
-        retire: bool,
     },
     /// How the queues were asked for, in order of name: what it takes to make them again.
     ListDefinitions {
@@ -299,6 +297,12 @@ pub enum Request {
     Attention {
         /// Queues to name of each kind, at most.
         limit: u32,
+    },
+    /// A broker goes for good, live or not: its copies and leaderships are to be moved away, and once it is not live, nothing that its
+    /// disk may hold is waited for. [`Request::Drain`] with `None` takes it back.
+    Retire {
+        /// The broker's number.
+        broker: BrokerId,
     },
     /// An operator has dealt with what was lost when a leader was forced on the queue: it needs nobody any more. That it was
     /// forced, what was lost, and who cleared that stays in its history.

@@ -72,6 +72,7 @@ mod request_kind {
     pub(super) const SET_PERMISSIONS: u8 = 27;
     pub(super) const PLAN: u8 = 37;
     pub(super) const CLEAR_TAINT: u8 = 44;
+    pub(super) const RETIRE: u8 = 45;
     pub(super) const LIST_SETTINGS: u8 = 30;
     pub(super) const CHANGE_SETTING: u8 = 31;
     pub(super) const LIST_DEFINITIONS: u8 = 32;
@@ -140,9 +141,8 @@ impl Wire for Request {
             Request::ClearTaint { queue, epoch } => {
                 put_variant(out, kind::CLEAR_TAINT, &[queue, epoch]);
             }
-            Request::Drain { broker, drain, retire } => {
-                put_variant(out, kind::DRAIN, &[broker, drain, retire])
-            }
+            Request::Drain { broker, drain } => put_variant(out, kind::DRAIN, &[broker, drain]),
+            Request::Retire { broker } => put_variant(out, kind::RETIRE, &[broker]),
             Request::Plan => put_variant(out, kind::PLAN, &[]),
             Request::ListSettings => put_variant(out, kind::LIST_SETTINGS, &[]),
             Request::ListDefinitions { after, limit } => {
@@ -262,9 +262,9 @@ fn take_other(items: &mut Items<'_>, kind: u8) -> Result<Request, FrameError> {
         kind::DRAIN => Request::Drain {
             broker: items.next("Drain.broker")?,
             drain: items.next("Drain.drain")?,
-            retire: items.next_or_default("Drain.retire")?,
         },
         kind::PLAN => Request::Plan,
+        kind::RETIRE => Request::Retire { broker: items.next("Retire.broker")? },
         kind::CLEAR_TAINT => Request::ClearTaint {
             queue: items.next("ClearTaint.queue")?,
             epoch: items.next("ClearTaint.epoch")?,

@@ -33,14 +33,22 @@ pub(crate) trait Wire {
 /// A struct of which the fields stand in an array one behind the other: in one of its own, or behind
 /// the kind of the frame that consists of it.
 pub(crate) trait Fields: Wire + Sized {
-    /// How many fields it has in this version.
-    const COUNT: u32;
+    /// How many fields are always written.
+    const ALWAYS: u32;
+
+    /// How many are: those that came later are left out from the end on while they say nothing, so that the bytes stay what they were.
+    fn count(&self) -> u32;
 
     /// Writes the fields.
     fn put_fields(&self, out: &mut BytesMut);
 
     /// Reads the fields.
     fn take_fields(items: &mut Items<'_>) -> Result<Self, FrameError>;
+}
+
+/// Whether a field that came later need not be written.
+pub(crate) fn says_nothing<T: Default + PartialEq>(field: &T) -> bool {
+    *field == T::default()
 }
 
 /// Writes `[kind, fields…]`.
@@ -54,7 +62,7 @@ pub(crate) fn put_variant(out: &mut BytesMut, kind: u8, fields: &[&dyn Wire]) {
 
 /// Writes `[kind, fields of the struct…]`.
 pub(crate) fn put_struct_variant<T: Fields>(out: &mut BytesMut, kind: u8, fields: &T) {
-    put_array(out, 1 + T::COUNT);
+    put_array(out, 1 + fields.count());
     put_uint(out, u64::from(kind));
     fields.put_fields(out);
 }

@@ -207,15 +207,39 @@ impl Wire for SeqRange {
     }
 }
 
-/// A struct as an array of its fields, in the order in which they are named here.
+/// A struct as an array of its fields, in the order in which they are named here. Behind a semicolon: those that came after the first
+/// release, which say nothing when they are not there.
 macro_rules! wire_struct {
     ($type:ident { $($field:ident),* $(,)? $(; $($later:ident),+ $(,)?)? }) => {
         impl $crate::wire::Fields for $type {
-            const COUNT: u32 = [$(stringify!($field),)* $($(stringify!($later)),+)?].len() as u32;
+            const ALWAYS: u32 = [$(stringify!($field)),*].len() as u32;
+
+            fn count(&self) -> u32 {
+                let last = Self::ALWAYS;
+                $(
+                    let (mut at, mut last) = (last, last);
+                    $(
+                        at += 1;
+                        if !$crate::wire::says_nothing(&self.$later) {
+                            last = at;
+                        }
+                    )+
+                )?
+                last
+            }
 
             fn put_fields(&self, out: &mut bytes::BytesMut) {
                 $($crate::wire::Wire::put(&self.$field, out);)*
-                $($($crate::wire::Wire::put(&self.$later, out);)+)?
+                $(
+                    let mut left = self.count() - Self::ALWAYS;
+                    $(
+                        if left > 0 {
+                            left -= 1;
+                            $crate::wire::Wire::put(&self.$later, out);
+                        }
+                    )+
+                    debug_assert_eq!(left, 0, "what is counted is put");
+                )?
             }
 
             fn take_fields(
@@ -231,7 +255,7 @@ macro_rules! wire_struct {
 
         impl $crate::wire::Wire for $type {
             fn put(&self, out: &mut bytes::BytesMut) {
-                $crate::wire::put_array(out, <Self as $crate::wire::Fields>::COUNT);
+                $crate::wire::put_array(out, $crate::wire::Fields::count(self));
                 $crate::wire::Fields::put_fields(self, out);
             }
 

@@ -260,7 +260,7 @@ pub fn requests() -> Vec<(&'static str, Request)> {
                 permissions: Some(permissions()),
             },
         ),
-        ("Drain", Request::Drain { broker: BrokerId(2), drain: Some(Drain::Copies), retire: true }),
+        ("Drain", Request::Drain { broker: BrokerId(2), drain: Some(Drain::Copies) }),
         ("QueueCondition", Request::QueueCondition { queue: name("orders") }),
         ("ReplicaStatus", Request::ReplicaStatus { queue: name("orders"), count: true }),
         ("Elections", Request::Elections { queue: Some(name("orders")), limit: 20 }),
@@ -277,6 +277,7 @@ pub fn requests() -> Vec<(&'static str, Request)> {
             }),
         ),
         ("Attention", Request::Attention { limit: 10 }),
+        ("Retire", Request::Retire { broker: BrokerId(2) }),
         ("ClearTaint", Request::ClearTaint { queue: name("orders"), epoch: Epoch(3) }),
     ]
 }
@@ -333,6 +334,21 @@ pub fn responses() -> Vec<(&'static str, Response)> {
                     drain: Some(Drain::Copies),
                 }],
                 controller: Some(BrokerId(1)),
+                tombstones: Vec::new(),
+            }),
+        ),
+        (
+            "ClusterWithTombstones",
+            Response::Cluster(ClusterStatus {
+                cluster: cluster(),
+                brokers: Vec::new(),
+                coordinator_connected: true,
+                session_timeout_ms: 6000,
+                queues: 30,
+                queues_without_leader: 0,
+                queues_under_replicated: 1,
+                absent: Vec::new(),
+                controller: Some(BrokerId(1)),
                 tombstones: vec![(BrokerId(2), 7)],
             }),
         ),
@@ -376,6 +392,7 @@ pub fn responses() -> Vec<(&'static str, Response)> {
             }),
         ),
         ("Condition", Response::Condition(Box::new(condition()))),
+        ("ConditionCleared", Response::Condition(Box::new(cleared()))),
         ("Replica", Response::Replica(Box::new(replica()))),
         (
             "Elections",
@@ -440,10 +457,18 @@ fn condition() -> QueueCondition {
             end: Offset(110),
             lost: 8,
             more: true,
-            cleared: Some(TaintCleared { at_ms: 1_700_000_360_000, by: "user ops".into() }),
+            cleared: None,
         }),
         drained: vec![(BrokerId(2), Drain::Leaderships)],
     }
+}
+
+fn cleared() -> QueueCondition {
+    let mut condition = condition();
+    let by = "user ops".into();
+    condition.taint.as_mut().expect("it is tainted").cleared =
+        Some(TaintCleared { at_ms: 1_700_000_360_000, by });
+    condition
 }
 
 fn replica() -> ReplicaStatus {

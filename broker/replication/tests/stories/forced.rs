@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bellwether_coordinator::records::{Committed, Past, QueueState, Taint, Trigger};
+use bellwether_coordinator::records::{Cleared, Committed, Past, QueueState, Taint, Trigger};
 use bellwether_protocol::ids::{BrokerId, Epoch, Offset, StoreId};
 use bellwether_protocol::peer::Position;
 use bellwether_replication::{CasOutcome, Effect, Event, Force, NotForced};
@@ -92,6 +92,21 @@ fn what_was_noted_and_lost_is_forgotten_and_what_each_forced_leader_lacked_adds_
     assert_eq!(forced.past.committed, None);
     let taint = forced.past.taint.expect("it is tainted");
     assert_eq!((taint.epoch, taint.lost, taint.more), (Epoch(2), 9, true));
+}
+
+/// An operator has dealt with what was lost before. The epoch stays: a log of before that one is another still.
+#[test]
+fn what_was_cleared_is_not_counted_again_when_another_leader_is_forced() {
+    let mut three = survivor();
+    let cleared = Some(Cleared { at_ms: 2, by: "user ops".to_owned() });
+    let (end, lost, more) = (Offset(0), 4, true);
+    let taint = Taint { epoch: Epoch(1), by: life(2), at_ms: 1, end, lost, more, cleared };
+    let past = Box::new(Past { taint: Some(taint), ..Past::default() });
+    three.reads(QueueState { past, ..state(1, Some(1), &[1, 2]) }, 1);
+    three.happens(Event::Force(Force { version: version(1), more: false, ..order() }));
+    let taint = three.cas().expect("it asks to lead").1.past.taint.expect("it is tainted anew");
+    assert_eq!((taint.epoch, taint.lost, taint.more), (Epoch(2), 5, false));
+    assert_eq!(taint.cleared, None);
 }
 
 /// In the other order the old leader could still hear from it.
@@ -282,7 +297,8 @@ fn forced_on_three() -> QueueState {
         end: Offset(1),
         lost: 4,
         more: false,
-        cleared: None,
+        // Somebody has dealt with what was lost: to rules it is what it was.
+        cleared: Some(Cleared { at_ms: 2, by: "user ops".to_owned() }),
     };
     let past = Box::new(Past { taint: Some(taint), ..Past::default() });
     QueueState { past, min_isr: 1, ..state(2, Some(3), &[3]) }
