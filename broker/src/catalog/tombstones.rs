@@ -128,8 +128,10 @@ impl Catalog {
         now: Instant,
     ) -> Vec<QueueId> {
         let tree = self.shared.tree();
+        // One that is off may be so because its disk is being put back.
         let another = |(broker, store): (BrokerId, Option<StoreId>)| {
-            let present = known.stores.present.get(&broker);
+            let present =
+                known.stores.present.get(&broker).filter(|_| known.live.contains(&broker));
             store.filter(|store| present.is_some_and(|present| present != store))
         };
         let listed = tree.tombstones.values().flatten().flat_map(|stores| stores.iter().copied());

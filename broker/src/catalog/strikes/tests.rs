@@ -305,7 +305,7 @@ async fn a_retired_broker_that_is_live_is_waited_for() {
 #[tokio::test]
 async fn a_store_that_was_replaced_is_waited_for_a_while_and_then_its_successor_is() {
     let one = Surroundings::new().await;
-    let two = Surroundings::beside(one.embedded.clone(), 2, Vec::new()).await;
+    was_there_once(&one, 2).await;
     let lost = StoreId(Uuid::from_u128(222));
     let id = QueueId(Uuid::from_u128(7));
     let record = TombstoneRecord {
@@ -318,6 +318,13 @@ async fn a_store_that_was_replaced_is_waited_for_a_while_and_then_its_successor_
     bury(&one.session, &record).await;
     one.catalog.look_closer(PATIENCE).await;
     let (mut replaced, seen) = (ReplacedStores::default(), Instant::now());
+    // It was seen with another one once, and is off: perhaps to have its disk put back.
+    for later in [0, 600, 6_000] {
+        attend(&one.catalog, &mut replaced, seen + Duration::from_secs(later)).await;
+        assert_eq!(waits_for(&one.session, id).await.unwrap()[0].store, Some(lost));
+    }
+    let two = Surroundings::beside(one.embedded.clone(), 2, Vec::new()).await;
+    let seen = seen + Duration::from_secs(7_000);
     for later in [0, 599] {
         attend(&one.catalog, &mut replaced, seen + Duration::from_secs(later)).await;
         assert_eq!(waits_for(&one.session, id).await.unwrap()[0].store, Some(lost));
