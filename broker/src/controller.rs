@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, ReplacedStores};
 use crate::config::BrokerConfig;
 use crate::metrics::Metrics;
 use crate::seams::StateKeeper as _;
@@ -94,6 +94,8 @@ struct Duties {
     absent_since: HashMap<BrokerId, Instant>,
     /// The copy that is being made: one at a time.
     copying: Option<(QueueId, Instant)>,
+    /// Data folders that tombstones wait for and that brokers do not have any more.
+    replaced: ReplacedStores,
     metrics: Arc<Metrics>,
 }
 
@@ -102,7 +104,7 @@ impl Duties {
     fn new(metrics: &Arc<Metrics>) -> Duties {
         metrics.controller.set(0);
         metrics.controller_copying.set(0);
-        Duties { absent_since: HashMap::new(), copying: None, metrics: metrics.clone() }
+        Duties { metrics: metrics.clone(), ..Duties::default() }
     }
 
     /// How long until the next look.
@@ -123,6 +125,9 @@ impl Duties {
         let plan = catalog.balance(given_up, self.copying.is_none());
         for change in plan {
             self.carry_out(catalog, life, change, now).await;
+        }
+        if let Err(error) = catalog.attend_tombstones(&mut self.replaced, now).await {
+            debug!(%error, "tombstones are looked after another time");
         }
     }
 

@@ -144,7 +144,7 @@ pub async fn run(
     tracker.spawn(crate::tls::follow(listeners.tls.clone(), metrics.clone(), stop.clone()));
     let local_queues: Vec<QueueId> = recovered.iter().map(|log| log.queue).collect();
     let (catalog, watcher) = Catalog::new(
-        CatalogConfig { me: config.id, cluster, local_queues },
+        CatalogConfig { me: config.id, store, cluster, local_queues },
         lives.clone(),
         Arc::new(shards.clone()),
         peers.clone(),

@@ -9,7 +9,7 @@ use bellwether_protocol::client::{
     Response,
 };
 use bellwether_protocol::error::BrokerAddress;
-use bellwether_protocol::ids::{BrokerId, Offset};
+use bellwether_protocol::ids::{BrokerId, Epoch, Offset};
 use bellwether_protocol::names::{ExchangeName, QueueName, RoutingKey, VirtualHost};
 
 use crate::backoff::Backoff;
@@ -362,6 +362,30 @@ impl Client {
     /// [`DrainError`].
     pub async fn drain(&self, broker: BrokerId, drain: Option<Drain>) -> Result<(), DrainError> {
         match self.ask(Request::Drain { broker, drain }).await? {
+            Response::Done => Ok(()),
+            other => Err(unexpected(&other).into()),
+        }
+    }
+
+    /// Notes down that somebody has dealt with what was lost when a leader was forced on a queue; `epoch` as its taint says.
+    ///
+    /// # Errors
+    /// [`RecoverError`].
+    pub async fn clear_taint(&self, queue: &str, epoch: Epoch) -> Result<(), RecoverError> {
+        let queue = QueueName::new(queue)?;
+        match self.ask(Request::ClearTaint { queue, epoch }).await? {
+            Response::Done => Ok(()),
+            other => Err(unexpected(&other).into()),
+        }
+    }
+
+    /// Has everything moved away from a broker that goes for good, live or not. Once it is not live, the cluster waits for nothing that
+    /// its disk may hold any more. [`Client::drain`] with `None` takes it back.
+    ///
+    /// # Errors
+    /// [`DrainError`].
+    pub async fn retire(&self, broker: BrokerId) -> Result<(), DrainError> {
+        match self.ask(Request::Retire { broker }).await? {
             Response::Done => Ok(()),
             other => Err(unexpected(&other).into()),
         }

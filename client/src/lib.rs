@@ -46,7 +46,7 @@ pub use bellwether_protocol::client::{
     AbsentBroker, Attention, Binding, BrokerStatus, ClusterStatus, CommittedNote, CopyHealth,
     CopyRole, CopyStatus, Drain, ElectionReport, ExchangeKind, LiveBroker, Moved, Permissions,
     PlannedMove, QueueClass, QueueCondition, QueueCounts, QueueOptions, QueueSummary, Recover,
-    ReplicaStatus, Resigned, StoppedCopy, TaintNote, Troubled, UserSummary, UserTag,
+    ReplicaStatus, Resigned, StoppedCopy, TaintCleared, TaintNote, Troubled, UserSummary, UserTag,
 };
 pub use bellwether_protocol::error::BrokerAddress;
 pub use bellwether_protocol::headers::{HeaderValue, Headers};

@@ -5,6 +5,7 @@
 //! /brokers/ids/<id>                ephemeral; one holder per id
 //! /brokers/live/<id>.<incarnation> ephemeral; never the same path twice
 //! /brokers/drained/<id>            an operator wants this broker to lead, or to hold, nothing
+//! /brokers/stores/<id>             the data folder that the broker had last
 //! /names/<vhost>/<hh>/<queue>      → uuid
 //! /queues/<hh>/<uuid>              definition
 //! /queues/<hh>/<uuid>/state        epoch, leader, ISR: by CAS only
@@ -78,6 +79,7 @@ pub enum Place {
     BrokerId(BrokerId),
     LiveBroker(BrokerLife),
     Drained(BrokerId),
+    Store(BrokerId),
     Name(VirtualHost, QueueName),
     Queue(QueueId),
     QueueState(QueueId),
@@ -139,6 +141,17 @@ pub fn all_drained() -> Path {
 #[must_use]
 pub fn drained(broker: BrokerId) -> Path {
     all_drained().child(&broker.to_string())
+}
+
+/// The folder of the data folders that brokers had last; its children are brokers' ids.
+#[must_use]
+pub fn all_stores() -> Path {
+    brokers().child("stores")
+}
+
+#[must_use]
+pub fn store(broker: BrokerId) -> Path {
+    all_stores().child(&broker.to_string())
 }
 
 /// The folder of all names; its children are virtual hosts.
@@ -236,6 +249,7 @@ pub fn folders() -> Vec<Path> {
         broker_ids(),
         live_brokers(),
         all_drained(),
+        all_stores(),
         names(),
         queues(),
         exchanges(),
@@ -258,6 +272,7 @@ pub fn parse(path: &Path) -> Option<Place> {
         ["brokers", "ids", id] => Place::BrokerId(parse_broker_id(id)?),
         ["brokers", "live", life] => Place::LiveBroker(parse_life(life)?),
         ["brokers", "drained", id] => Place::Drained(parse_broker_id(id)?),
+        ["brokers", "stores", id] => Place::Store(parse_broker_id(id)?),
         ["names", host, _, name] => {
             Place::Name(parse_host(host)?, QueueName::new(decode(name)?).ok()?)
         }
@@ -400,6 +415,7 @@ mod tests {
             (broker_id(BrokerId(7)), Place::BrokerId(BrokerId(7))),
             (live_broker(life), Place::LiveBroker(life)),
             (drained(BrokerId(7)), Place::Drained(BrokerId(7))),
+            (store(BrokerId(7)), Place::Store(BrokerId(7))),
             (settings(), Place::Settings),
             (queue(id), Place::Queue(id)),
             (queue_state(id), Place::QueueState(id)),

@@ -1,13 +1,16 @@
 //! The documents kept in the coordinator, as types. Their JSON forms, which keep fields that this version does not know, are types of their own.
 
 mod json;
+mod later;
 mod past;
 #[cfg(test)]
 mod released;
 
 pub use json::RecordError;
+pub use later::{Later, LaterInState};
 pub use past::{
-    Committed, ELECTIONS_MAX, Election, Past, Resignation, Taint, Trigger, WHY_CHARS_MAX, shortened,
+    Cleared, Committed, ELECTIONS_MAX, Election, Past, Resignation, Taint, Trigger, WHY_CHARS_MAX,
+    shortened,
 };
 
 use std::collections::BTreeMap;
@@ -57,6 +60,8 @@ impl BrokerRecord {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DrainRecord {
     pub drain: Drain,
+    /// It goes for good: what its disk held is not waited for once it is not live any more.
+    pub retired: bool,
     pub unknown: UnknownFields,
 }
 
@@ -130,6 +135,8 @@ pub struct ExchangeRecord {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BindingsRecord {
     pub bindings: Vec<Binding>,
+    /// Fields of a later version inside single bindings.
+    pub later: Later<Binding>,
     pub unknown: UnknownFields,
 }
 
@@ -144,11 +151,32 @@ pub struct Binding {
 /// bindings with short names, or 850 of the longest.
 pub const BINDINGS_BYTES_MAX: usize = 900_000;
 
-/// `/deleted/<hh>/<uuid>`: this queue is gone for good, and local data of it may go.
+/// `/brokers/stores/<id>`: the data folder that the broker had when it last registered. It outlives the broker's session, so that what
+/// a broker that is away may still hold is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoreRecord {
+    pub broker: BrokerId,
+    pub store: StoreId,
+    pub unknown: UnknownFields,
+}
+
+/// `/deleted/<hh>/<uuid>`: this queue is gone for good, and local data of it may go. Each store strikes itself off when it durably holds
+/// nothing of it any more, and the document goes with the last.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TombstoneRecord {
     pub queue: QueueId,
     pub virtual_host: VirtualHost,
     pub name: QueueName,
+    /// Who may still hold a copy. Versions before had no such list: then nobody is known to hold nothing.
+    pub stores: Option<Vec<HoldingStore>>,
+    pub unknown: UnknownFields,
+}
+
+/// A data folder that may hold a copy of a deleted queue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HoldingStore {
+    pub broker: BrokerId,
+    /// Whichever the broker has, where it has not registered since stores are written down.
+    pub store: Option<StoreId>,
     pub unknown: UnknownFields,
 }

@@ -8,7 +8,7 @@ mod memory;
 mod reading;
 mod snapshot;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -154,6 +154,18 @@ impl Logs {
         self.cache.forget(queue);
         let dropped = register::shape(queue, self.shared.stamp(), &Shape::Dropped);
         self.gather_register(dropped, SentWhat::Drop);
+    }
+
+    /// Those of `queues` of which nothing comes back, whatever happens: there is no log and no staged snapshot, and that is durable.
+    #[must_use]
+    pub fn durably_gone(&self, queues: &[QueueId]) -> Vec<QueueId> {
+        let under_way: HashSet<QueueId> = self.sent.iter().map(|sent| sent.queue).collect();
+        let held = |queue: &QueueId| {
+            self.logs.contains_key(queue)
+                || self.staging.contains_key(queue)
+                || under_way.contains(queue)
+        };
+        queues.iter().copied().filter(|queue| !held(queue)).collect()
     }
 
     /// Whether the log can be trusted. `None`: no such log.

@@ -266,7 +266,8 @@ impl Replica {
             effects.extend(leading.pending_cas());
             return effects.push(Effect::Forced(Ok(Box::new(alone))));
         }
-        let before = seen.state.past.taint.as_ref();
+        // What an operator has dealt with is not counted again.
+        let before = seen.state.past.open_taint();
         let taint = Taint {
             epoch: seen.state.epoch.next(),
             by: life,
@@ -275,6 +276,7 @@ impl Replica {
             // Of all that were forced on it: the queue misses what each of them lacked.
             lost: order.lost + before.map_or(0, |before| before.lost),
             more: order.more || before.is_some_and(|before| before.more),
+            cleared: None,
         };
         // What was noted is not all in the queue any more: the next one to lead would be held against it.
         let past = Past { taint: Some(taint), committed: None, ..Past::clone(&seen.state.past) };

@@ -136,6 +136,7 @@ impl Catalog {
                 })
                 .collect(),
             controller: tree.controller.map(|life| life.broker),
+            tombstones: tree.waited_for(),
         }
     }
 }

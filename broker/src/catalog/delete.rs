@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bellwether_coordinator::coordinator::{Conflict, Coordinator, Path, Version, Write};
 use bellwether_coordinator::paths;
-use bellwether_coordinator::records::{TombstoneRecord, UnknownFields};
+use bellwether_coordinator::records::{HoldingStore, TombstoneRecord, UnknownFields};
 use bellwether_protocol::error::{ErrorBody, ErrorCode, Outcome};
 use bellwether_protocol::ids::QueueId;
 use bellwether_protocol::names::{QueueName, VirtualHost};
@@ -15,6 +15,7 @@ use tracing::{info, warn};
 
 use super::Catalog;
 use super::queues::{RACES_MAX, create, raced};
+use super::tombstones::KnownStores;
 use super::writes::{Decision, LOOK_AGAIN, REQUEST_FOR, unavailable};
 use crate::shard::input::{Deletable, ShardInput};
 
@@ -73,6 +74,7 @@ impl Catalog {
         told: oneshot::Sender<Result<(), ErrorBody>>,
     ) {
         let (queue, shard) = (tombstone.queue, self.shared.shards.shard_of(tombstone.queue));
+        self.shared.tombstones.deletes(queue, true);
         let mut told = Some(told);
         let mut doubt = false;
         let decided = loop {
@@ -90,6 +92,7 @@ impl Catalog {
                 decided => break decided,
             }
         };
+        self.shared.tombstones.deletes(queue, false);
         let deleted = decided.is_ok();
         self.shared.shards.send(shard, ShardInput::DeleteDecided { queue, deleted }).await;
         if deleted {
@@ -113,14 +116,15 @@ impl Catalog {
         let queue = tombstone.queue;
         let bindings = paths::bindings(queue);
         for _ in 0..RACES_MAX {
-            let bound = match self.read_version(&bindings, deadline).await {
-                Ok(bound) => bound,
+            let (bound, stores) = match self.before_delete(queue, &bindings, deadline).await {
+                Ok(read) => read,
                 Err(error) if doubt => {
                     tokio::time::sleep(LOOK_AGAIN).await;
                     return Err(ErrorBody { outcome: Outcome::Unknown, ..error });
                 }
                 Err(error) => return Err(error),
             };
+            let tombstone = TombstoneRecord { stores: Some(stores), ..tombstone.clone() };
             let mut writes = vec![
                 Write::Delete { path: paths::queue_state(queue), version: Some(deletable.version) },
                 Write::Delete { path: paths::queue(queue), version: None },
@@ -167,15 +171,25 @@ impl Catalog {
         }
     }
 
-    /// The version of a document, if it is there.
-    async fn read_version(
+    /// The version of the bindings, if there are any, and who may hold a copy. Whoever begins with a copy later does so under another
+    /// version of the state than the one that is deleted.
+    async fn before_delete(
         &self,
-        path: &Path,
+        queue: QueueId,
+        bindings: &Path,
         deadline: Instant,
-    ) -> Result<Option<Version>, ErrorBody> {
-        let document =
-            self.reading(deadline, |session| async move { session.read(path).await }).await?;
-        Ok(document.map(|document| document.version))
+    ) -> Result<(Option<Version>, Vec<HoldingStore>), ErrorBody> {
+        let shared = &self.shared;
+        let read = |session: Arc<dyn Coordinator>| async move {
+            let known = KnownStores::read(shared, &session).await?;
+            Ok((session.read(bindings).await?, known.stores))
+        };
+        let (document, mut stores) = self.reading(deadline, read).await?;
+        if let Some((_, state, _)) = shared.tree().queue(queue) {
+            let members = state.isr.iter().chain(&state.given_up).map(|member| member.broker);
+            stores.counted.extend(members.chain(state.replicas.iter().copied()));
+        }
+        Ok((document.map(|document| document.version), stores.that_may_hold()))
     }
 }
 
@@ -184,6 +198,7 @@ fn tombstone(queue: QueueId, host: &VirtualHost, name: &QueueName) -> TombstoneR
         queue,
         virtual_host: host.clone(),
         name: name.clone(),
+        stores: None,
         unknown: UnknownFields::new(),
     }
 }

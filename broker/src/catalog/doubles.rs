@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use bellwether_coordinator::coordinator::{Connector, Coordinator, Write};
 use bellwether_coordinator::embedded::{Embedded, EmbeddedConfig, Faults};
 use bellwether_coordinator::paths;
-use bellwether_coordinator::records::{BrokerRecord, UnknownFields};
+use bellwether_coordinator::records::{BrokerRecord, StoreRecord, UnknownFields};
 use bellwether_protocol::client::{QueueOptions, Response};
 use bellwether_protocol::ids::{BrokerId, BrokerLife, ClusterId, Incarnation, QueueId, StoreId};
 use bellwether_protocol::names::{QueueName, VirtualHost};
@@ -226,8 +226,12 @@ impl Surroundings {
         }));
         let (shard, peers, stop) =
             (NotedShard::new(), Arc::new(NotedPeers::default()), CancellationToken::new());
-        let config =
-            CatalogConfig { me: me.broker, cluster: ClusterId(Uuid::from_u128(9)), local_queues };
+        let config = CatalogConfig {
+            me: me.broker,
+            store: record(me).store,
+            cluster: ClusterId(Uuid::from_u128(9)),
+            local_queues,
+        };
         let gate = Arc::clone(&shard) as Arc<dyn ShardGate>;
         let links = Arc::clone(&peers) as Arc<dyn PeerGate>;
         let (catalog, watcher) = Catalog::new(config, lived, gate, links, stop.clone());
@@ -266,9 +270,16 @@ impl Surroundings {
     }
 }
 
-/// Makes a broker live.
+/// Makes a broker live, and writes its data folder down.
 pub async fn register(session: &dyn Coordinator, life: BrokerLife) {
     let path = paths::live_broker(life);
-    let create = Write::Create { path, bytes: record(life).to_bytes(), ephemeral: true };
-    session.write(vec![create]).await.unwrap();
+    let live = Write::Create { path, bytes: record(life).to_bytes(), ephemeral: true };
+    let (broker, path) = (life.broker, paths::store(life.broker));
+    let store = StoreRecord { broker, store: record(life).store, unknown: UnknownFields::new() };
+    let bytes = store.to_bytes();
+    let store = match session.read(&path).await.unwrap() {
+        Some(before) => Write::Set { path, bytes, version: before.version },
+        None => Write::Create { path, bytes, ephemeral: false },
+    };
+    session.write(vec![live, store]).await.unwrap();
 }

@@ -108,16 +108,22 @@ impl Catalog {
         })
     }
 
-    /// Writes down what an operator wants of a broker.
+    /// Writes down what an operator wants of a broker; `retire`: it goes for good.
     ///
     /// # Errors
     /// There is no such broker, or the coordinator is away.
-    pub async fn drain(&self, broker: BrokerId, drain: Option<Drain>) -> Result<(), ErrorBody> {
+    pub async fn drain(
+        &self,
+        broker: BrokerId,
+        drain: Option<Drain>,
+        retire: bool,
+    ) -> Result<(), ErrorBody> {
         {
             let tree = self.shared.tree();
             if drain.is_some()
                 && tree.broker_by_id(broker).is_none()
                 && !tree.absent().contains(&broker)
+                && !tree.waited_for().iter().any(|(waited, _)| *waited == broker)
             {
                 let live: Vec<String> =
                     tree.brokers.keys().map(|life| life.broker.to_string()).collect();
@@ -132,7 +138,7 @@ impl Catalog {
         let path = paths::drained(broker);
         let next = |session: Arc<dyn Coordinator>| {
             let path = path.clone();
-            async move { Ok(step(&path, session.read(&path).await?.as_ref(), drain)) }
+            async move { Ok(step(&path, session.read(&path).await?.as_ref(), drain, retire)) }
         };
         while let Some(write) = self.reading(deadline, next).await? {
             let done = |session: Arc<dyn Coordinator>| {
@@ -141,7 +147,12 @@ impl Catalog {
             };
             let decision = self.decide(vec![write], deadline, done).await?;
             if decision == Decision::Done {
-                tracing::info!(broker = broker.0, ?drain, "an operator wants this of the broker");
+                tracing::info!(
+                    broker = broker.0,
+                    ?drain,
+                    retire,
+                    "an operator wants this of the broker"
+                );
             }
             if Instant::now() >= deadline {
                 return Err(raced());
@@ -198,21 +209,30 @@ fn moved(why: Why) -> Option<(Moved, Option<BrokerId>, BrokerId)> {
 }
 
 /// The write that makes the document what it should be; none when it is.
-fn step(path: &Path, present: Option<&Document>, drain: Option<Drain>) -> Option<Write> {
+fn step(
+    path: &Path,
+    present: Option<&Document>,
+    drain: Option<Drain>,
+    retired: bool,
+) -> Option<Write> {
     let record = present.and_then(|document| DrainRecord::parse(&document.bytes).ok());
     match (present, drain) {
         (None, None) => None,
-        (Some(_), Some(wanted)) if record.as_ref().is_some_and(|now| now.drain == wanted) => None,
+        (Some(_), Some(wanted))
+            if record.as_ref().is_some_and(|now| (now.drain, now.retired) == (wanted, retired)) =>
+        {
+            None
+        }
         (Some(document), None) => {
             Some(Write::Delete { path: path.clone(), version: Some(document.version) })
         }
         (None, Some(drain)) => {
-            let bytes = DrainRecord { drain, unknown: UnknownFields::new() }.to_bytes();
+            let bytes = DrainRecord { drain, retired, unknown: UnknownFields::new() }.to_bytes();
             Some(create(path, bytes))
         }
         (Some(document), Some(drain)) => {
             let unknown = record.map_or_else(UnknownFields::new, |record| record.unknown);
-            let bytes = DrainRecord { drain, unknown }.to_bytes();
+            let bytes = DrainRecord { drain, retired, unknown }.to_bytes();
             Some(Write::Set { path: path.clone(), bytes, version: document.version })
         }
     }

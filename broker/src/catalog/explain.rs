@@ -9,7 +9,7 @@ use bellwether_coordinator::paths;
 use bellwether_coordinator::records::{Election, QueueDefinition, QueueState};
 use bellwether_protocol::client::{
     Attention, CommittedNote, ElectionReport, LiveBroker, QueueCondition, QueueSummary, Recover,
-    Resigned, TaintNote,
+    Resigned, TaintCleared, TaintNote,
 };
 use bellwether_protocol::error::{ErrorBody, ErrorCode};
 use bellwether_protocol::ids::{BrokerLife, Epoch, QueueId};
@@ -111,7 +111,7 @@ impl Catalog {
             let led = state.leader.is_some_and(|life| tree.brokers.contains_key(&life));
             let troubles = [
                 (!led, &mut attention.without_leader),
-                (state.past.taint.is_some(), &mut attention.tainted),
+                (state.past.open_taint().is_some(), &mut attention.tainted),
                 (live.count() < usize::from(state.min_isr), &mut attention.below_min_isr),
                 (
                     state.isr.len() < usize::from(definition.replicas_wanted),
@@ -268,6 +268,10 @@ fn condition(
             end: taint.end,
             lost: taint.lost,
             more: taint.more,
+            cleared: taint
+                .cleared
+                .as_ref()
+                .map(|cleared| TaintCleared { at_ms: cleared.at_ms, by: cleared.by.clone() }),
         }),
         drained: tree.drained.iter().map(|(broker, drain)| (*broker, *drain)).collect(),
     }

@@ -14,8 +14,11 @@ mod feed;
 mod placing;
 mod queues;
 mod settings;
+mod strikes;
+mod taint;
 #[cfg(test)]
 mod tests;
+mod tombstones;
 mod topology;
 mod tree;
 mod users;
@@ -32,7 +35,7 @@ use bellwether_coordinator::coordinator::{Coordinator, Version, Write, WriteErro
 use bellwether_coordinator::paths;
 use bellwether_coordinator::records::QueueState;
 use bellwether_protocol::error::{BrokerAddress, ErrorBody, ErrorCode};
-use bellwether_protocol::ids::{BrokerId, BrokerLife, ClusterId, QueueId};
+use bellwether_protocol::ids::{BrokerId, BrokerLife, ClusterId, QueueId, StoreId};
 use bellwether_protocol::names::{ExchangeName, QueueName, RoutingKey, VirtualHost};
 use bellwether_replication::CasOutcome;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
@@ -44,6 +47,8 @@ use crate::seams::StateKeeper;
 use crate::session::Life;
 use tree::Tree;
 
+pub use tombstones::ReplacedStores;
+
 /// Requests of declarations to the watcher that wait. Each waits for its answer, so their number is that of the
 /// declarations under way.
 const COMMANDS_MAX: usize = 256;
@@ -52,6 +57,8 @@ const COMMANDS_MAX: usize = 256;
 #[derive(Clone, Debug)]
 pub struct CatalogConfig {
     pub me: BrokerId,
+    /// Its data folder.
+    pub store: StoreId,
     pub cluster: ClusterId,
     /// Queues with a log in this broker's journal: that one of them is nowhere in the coordinator must be noticed.
     pub local_queues: Vec<QueueId>,
@@ -79,6 +86,7 @@ struct Shared {
     rereads: Mutex<HashSet<QueueId>>,
     reread: Notify,
     commands: mpsc::Sender<Command>,
+    tombstones: strikes::Tombstones,
 }
 
 /// What declarations ask of the watcher.
@@ -112,12 +120,15 @@ impl Catalog {
             rereads: Mutex::new(HashSet::new()),
             reread: Notify::new(),
             commands,
+            tombstones: strikes::Tombstones::default(),
             config,
         });
         let watcher = watcher::Watcher::new(Arc::clone(&shared), inbox);
+        let strikes = strikes::run(Arc::clone(&shared));
         let run = async move {
             tokio::select! {
                 () = watcher.run() => {}
+                () = strikes => {}
                 () = shutdown.cancelled() => {}
             }
         };

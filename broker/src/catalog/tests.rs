@@ -134,9 +134,9 @@ async fn three_brokers() -> Surroundings {
 async fn a_broker_drained_of_its_copies_gets_none_of_a_new_queue_until_that_is_taken_back() {
     let world = three_brokers().await;
     for (drain, copies) in [(Some(Drain::Leaderships), 3), (Some(Drain::Copies), 2), (None, 3)] {
-        world.catalog.drain(BrokerId(2), drain).await.unwrap();
+        world.catalog.drain(BrokerId(2), drain, false).await.unwrap();
         // Said again it is no error.
-        world.catalog.drain(BrokerId(2), drain).await.unwrap();
+        world.catalog.drain(BrokerId(2), drain, false).await.unwrap();
         let name = queue(&format!("orders-{drain:?}"));
         let declared = world.catalog.declare_queue(&host(), &name, options(3)).await;
         let Ok(Response::Declared { queue, .. }) = declared else { panic!("{declared:?}") };
@@ -144,7 +144,7 @@ async fn a_broker_drained_of_its_copies_gets_none_of_a_new_queue_until_that_is_t
         assert_eq!(queue.replicas.contains(&BrokerId(2)), copies == 3);
         assert_eq!(world.catalog.status().brokers[1].drain, drain);
     }
-    let error = world.catalog.drain(BrokerId(9), Some(Drain::Copies)).await.unwrap_err();
+    let error = world.catalog.drain(BrokerId(9), Some(Drain::Copies), false).await.unwrap_err();
     assert!(error.message.contains("live are 1, 2, 3"), "{}", error.message);
 }
 
@@ -153,7 +153,7 @@ async fn a_broker_drained_of_its_copies_gets_none_of_a_new_queue_until_that_is_t
 async fn brokers_drained_of_leaderships_hold_copies_of_new_queues_and_lead_none() {
     let world = three_brokers().await;
     for broker in [1, 3] {
-        world.catalog.drain(BrokerId(broker), Some(Drain::Leaderships)).await.unwrap();
+        world.catalog.drain(BrokerId(broker), Some(Drain::Leaderships), false).await.unwrap();
     }
     for n in 0..8 {
         let strict = QueueOptions { strict: true, ..options(3) };
@@ -167,7 +167,7 @@ async fn brokers_drained_of_leaderships_hold_copies_of_new_queues_and_lead_none(
         }
     }
     // Somebody has to.
-    world.catalog.drain(BrokerId(2), Some(Drain::Leaderships)).await.unwrap();
+    world.catalog.drain(BrokerId(2), Some(Drain::Leaderships), false).await.unwrap();
     let declared = world.catalog.declare_queue(&host(), &queue("last"), options(3)).await;
     assert!(
         matches!(&declared, Ok(Response::Declared { queue, .. }) if queue.leader.is_some()),
@@ -183,7 +183,7 @@ async fn too_few_brokers_are_counted_and_the_drained_ones_named_with_the_way_bac
         let world = &world;
         async move { world.catalog.declare_queue(&host(), &name, options).await }
     };
-    world.catalog.drain(BrokerId(3), Some(Drain::Copies)).await.unwrap();
+    world.catalog.drain(BrokerId(3), Some(Drain::Copies), false).await.unwrap();
     let strict = QueueOptions { strict: true, ..options(3) };
     let error = declare(strict).await.unwrap_err();
     assert_eq!(error.code, ErrorCode::TooFewBrokers);
@@ -192,11 +192,11 @@ async fn too_few_brokers_are_counted_and_the_drained_ones_named_with_the_way_bac
         "3 replicas were asked for, and 3 brokers are live, of which broker 3 is being drained of its copies: start more brokers, \
          or end a drain (bellwether cluster drain 3 --undo), ask for fewer replicas, or declare it without strict"
     );
-    world.catalog.drain(BrokerId(2), Some(Drain::Copies)).await.unwrap();
+    world.catalog.drain(BrokerId(2), Some(Drain::Copies), false).await.unwrap();
     let error = declare(QueueOptions { min_isr: Some(2), ..options(3) }).await.unwrap_err();
     let words = &error.message;
     assert!(words.contains("of which brokers 2, 3 are being drained of their copies"), "{words}");
-    world.catalog.drain(BrokerId(1), Some(Drain::Copies)).await.unwrap();
+    world.catalog.drain(BrokerId(1), Some(Drain::Copies), false).await.unwrap();
     let error = declare(options(1)).await.unwrap_err();
     assert_eq!(error.code, ErrorCode::TooFewBrokers);
     let words = &error.message;

@@ -1,7 +1,7 @@
 //! The copy itself: what was read of the coordinator's tree, entered document by document. Pure. A change costs what
 //! it touches, never a walk over all queues.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use bellwether_coordinator::coordinator::{Document, Path, Version};
@@ -9,10 +9,10 @@ use bellwether_coordinator::paths::{self, Place};
 use bellwether_coordinator::placement::BrokerLoad;
 use bellwether_coordinator::records::{
     BindingsRecord, BrokerRecord, ControllerRecord, DrainRecord, ExchangeRecord, NameRecord,
-    QueueDefinition, QueueState, RecordError,
+    QueueDefinition, QueueState, RecordError, TombstoneRecord,
 };
 use bellwether_protocol::client::{Binding, Drain};
-use bellwether_protocol::ids::{BrokerId, BrokerLife, QueueId};
+use bellwether_protocol::ids::{BrokerId, BrokerLife, QueueId, StoreId};
 use bellwether_protocol::names::{ExchangeName, QueueName, VirtualHost};
 use tracing::{error, warn};
 
@@ -34,6 +34,11 @@ fn holders(state: &QueueState) -> Vec<BrokerId> {
     holders.sort_unstable();
     holders.dedup();
     holders
+}
+
+fn waiting(record: &TombstoneRecord) -> Waiting {
+    let stores = record.stores.as_ref()?;
+    Some(stores.iter().map(|store| (store.broker, store.store)).collect())
 }
 
 /// What entering documents has changed, gathered over a batch.
@@ -66,10 +71,17 @@ pub(super) struct Tree {
     loads: HashMap<BrokerId, Load>,
     /// What operators want emptied.
     pub drained: BTreeMap<BrokerId, Drain>,
+    /// Of these, those that go for good.
+    pub retired: BTreeSet<BrokerId>,
+    /// Tombstones that are there. What is in none of them and not among the queues is not known to be deleted.
+    pub tombstones: HashMap<QueueId, Waiting>,
     /// Who holds `/controller`.
     pub controller: Option<BrokerLife>,
     pub users: UserEntries,
 }
+
+/// Whom a tombstone waits for. `None`: a former version wrote it, and nobody has written that down yet.
+pub(super) type Waiting = Option<Box<[(BrokerId, Option<StoreId>)]>>;
 
 /// How many queues a broker is to hold, and to lead.
 #[derive(Clone, Copy, Debug, Default)]
@@ -118,6 +130,10 @@ impl Tree {
             }
             Place::Drained(broker) => {
                 let record = bytes.map(DrainRecord::parse).transpose()?;
+                match record.as_ref().is_some_and(|record| record.retired) {
+                    true => self.retired.insert(broker),
+                    false => self.retired.remove(&broker),
+                };
                 changes.brokers |= match record {
                     Some(record) => self.drained.insert(broker, record.drain) != Some(record.drain),
                     None => self.drained.remove(&broker).is_some(),
@@ -159,6 +175,10 @@ impl Tree {
                 if document.is_some() {
                     self.delete(id, changes);
                 }
+                match bytes.map(TombstoneRecord::parse).transpose()? {
+                    Some(record) => self.tombstones.insert(id, waiting(&record)),
+                    None => self.tombstones.remove(&id),
+                };
             }
             Place::Controller => {
                 let record = bytes.map(ControllerRecord::parse).transpose()?;
@@ -166,7 +186,7 @@ impl Tree {
             }
             Place::User(name) => self.users.user(name, bytes)?,
             Place::Login => self.users.login(bytes)?,
-            Place::Cluster | Place::BrokerId(_) | Place::Settings => {}
+            Place::Cluster | Place::BrokerId(_) | Place::Settings | Place::Store(_) => {}
         }
         Ok(())
     }
@@ -406,11 +426,25 @@ impl Tree {
         changes.routing = true;
     }
 
-    /// Brokers that queues count on, or that are being drained, and that are not live.
+    /// How many tombstones wait for each broker: it has still to say that nothing is left on its disk.
+    pub fn waited_for(&self) -> Vec<(BrokerId, u64)> {
+        let mut waited: BTreeMap<BrokerId, u64> = BTreeMap::new();
+        for (broker, _) in self.tombstones.values().flatten().flat_map(|stores| stores.iter()) {
+            *waited.entry(*broker).or_default() += 1;
+        }
+        waited.into_iter().collect()
+    }
+
+    /// Brokers that queues count on.
+    pub fn counted(&self) -> impl Iterator<Item = BrokerId> + '_ {
+        self.loads.iter().filter(|(_, load)| load.copies > 0).map(|(broker, _)| *broker)
+    }
+
+    /// Brokers that queues count on, or that are being drained, and that are not live. One that was retired and has nothing left is
+    /// not missed any more.
     pub fn absent(&self) -> Vec<BrokerId> {
-        let counted = self.loads.iter().filter(|(_, load)| load.copies > 0);
-        let mut absent: Vec<BrokerId> =
-            counted.map(|(broker, _)| *broker).chain(self.drained.keys().copied()).collect();
+        let drained = self.drained.keys().filter(|broker| !self.retired.contains(broker));
+        let mut absent: Vec<BrokerId> = self.counted().chain(drained.copied()).collect();
         absent.retain(|broker| self.broker_by_id(*broker).is_none());
         absent.sort_unstable();
         absent.dedup();
@@ -483,12 +517,14 @@ impl Tree {
         let states = self.queues.keys().map(|id| paths::queue_state(*id));
         let brokers = self.brokers.keys().map(|life| paths::live_broker(*life));
         let drained = self.drained.keys().map(|broker| paths::drained(*broker));
+        let tombstones = self.tombstones.keys().map(|id| paths::deleted(*id));
         names
             .chain(exchanges)
             .chain(bindings)
             .chain(states)
             .chain(brokers)
             .chain(drained)
+            .chain(tombstones)
             .chain(self.users.paths())
             .filter(|path| !listed.contains(path))
             .collect()

@@ -255,6 +255,10 @@ impl Watcher {
             changes.brokers = true;
         }
         self.feed.queues(&self.shared, &changes, synced).await;
+        if !changes.deleted.is_empty() {
+            // Not before the shards were told.
+            self.shared.tombstones.told(&changes.deleted);
+        }
         if changes.brokers {
             self.feed.brokers(&self.shared).await;
         }
@@ -362,6 +366,8 @@ impl Watcher {
         }
         let bindings = grandchildren(session, paths::all_bindings()).await?;
         self.read_listed(session, events, bindings, &mut listed).await?;
+        let tombstones = grandchildren(session, paths::all_deleted()).await?;
+        self.read_listed(session, events, tombstones, &mut listed).await?;
         let folder = paths::all_drained();
         let drained = session.children(&folder).await?.iter().map(|id| folder.child(id)).collect();
         self.read_listed(session, events, drained, &mut listed).await?;

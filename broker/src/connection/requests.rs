@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bellwether_coordinator::users::UserChange;
-use bellwether_protocol::client::{BrokerFrame, Claim, Request, Response};
+use bellwether_protocol::client::{BrokerFrame, Claim, Drain, Request, Response};
 use bellwether_protocol::error::{ErrorBody, ErrorCode, Outcome};
 use bellwether_protocol::ids::{ConsumerHandle, QueueId, RequestId};
 use bellwether_protocol::names::{QueueName, VirtualHost};
@@ -301,7 +301,13 @@ async fn carry_out(
                 .map_err(|why| ErrorBody::not_done(ErrorCode::SettingRefused, why))?;
             catalog.change_setting(key, value).await.map(done)
         }
-        Request::Drain { broker, drain } => catalog.drain(broker, drain).await.map(done),
+        Request::Drain { broker, drain } => catalog.drain(broker, drain, false).await.map(done),
+        Request::Retire { broker } => {
+            catalog.drain(broker, Some(Drain::Copies), true).await.map(done)
+        }
+        Request::ClearTaint { queue, epoch } => {
+            catalog.clear_taint(host, &queue, epoch, rights.user_name()).await.map(done)
+        }
         Request::Plan if !catalog.is_complete() => Err(not_read_yet()),
         Request::Plan => {
             catalog.planned_moves().await.map(|(moves, more)| Response::Plan { moves, more })

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bellwether_coordinator::users::Pattern;
 use bellwether_protocol::client::{Request, UserTag};
 use bellwether_protocol::error::{ErrorBody, ErrorCode};
-use bellwether_protocol::names::{ExchangeName, QueueName, RoutingKey, VirtualHost};
+use bellwether_protocol::names::{ExchangeName, QueueName, RoutingKey, UserName, VirtualHost};
 
 use super::User;
 use super::users::Permitted;
@@ -101,7 +101,7 @@ impl Rights {
                 true => Ok(()),
                 false => self.may_read(queue),
             },
-            Request::Recover(_) => {
+            Request::Recover(_) | Request::ClearTaint { .. } => {
                 self.must_be(&[UserTag::Administrator], "recover queues with a loss")
             }
             Request::ChangeSetting { .. } => {
@@ -115,7 +115,9 @@ impl Rights {
             | Request::ListSettings => {
                 self.must_be(&[UserTag::Administrator, UserTag::Monitoring], "look at the cluster")
             }
-            Request::Drain { .. } => self.must_be(&[UserTag::Administrator], "drain brokers"),
+            Request::Drain { .. } | Request::Retire { .. } => {
+                self.must_be(&[UserTag::Administrator], "drain brokers")
+            }
             Request::AddUser { .. }
             | Request::SetPassword { .. }
             | Request::DeleteUser { .. }
@@ -140,6 +142,11 @@ impl Rights {
     /// [`ErrorCode::AccessRefused`], saying what is missing.
     pub fn may_read(&self, queue: &QueueName) -> Result<(), ErrorBody> {
         self.may(Operation::Read, Thing::Queue(queue.as_str()))
+    }
+
+    /// Who it is, where logins are required or were made.
+    pub fn user_name(&self) -> Option<&UserName> {
+        self.user.as_ref().map(|user| &user.name)
     }
 
     /// Whether the queue or exchange of this name is shown to the user: it may do anything with it, or looks after the cluster.
@@ -261,7 +268,7 @@ impl Access {
 mod tests {
     use bellwether_coordinator::users::UserRecord;
     use bellwether_protocol::client::{Drain, ExchangeKind, Permissions, QueueOptions};
-    use bellwether_protocol::ids::BrokerId;
+    use bellwether_protocol::ids::{BrokerId, Epoch};
     use bellwether_protocol::names::UserName;
     use bellwether_protocol::scram::Credentials;
 
@@ -277,6 +284,7 @@ mod tests {
             credentials: Credentials::decoy(b"", "u"),
             tags: tags.iter().copied().collect(),
             permissions: permissions.into_iter().collect(),
+            later: Default::default(),
             unknown: Default::default(),
         };
         Arc::new(User::new(UserName::new("u").unwrap(), record))
@@ -331,6 +339,11 @@ mod tests {
             ),
             (Request::ClusterStatus, None),
             (Request::Drain { broker: BrokerId(1), drain: Some(Drain::Copies) }, None),
+            (Request::Retire { broker: BrokerId(1) }, None),
+            (
+                Request::ClearTaint { queue: QueueName::new("orders").unwrap(), epoch: Epoch(1) },
+                None,
+            ),
             (Request::ListUsers, None),
             (Request::DeleteUser { user: UserName::new("u").unwrap() }, None),
         ]

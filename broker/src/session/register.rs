@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use bellwether_coordinator::coordinator::{Conflict, Coordinator, ReadError, Write, WriteError};
 use bellwether_coordinator::paths;
-use bellwether_coordinator::records::{BrokerRecord, ClusterRecord, UnknownFields};
+use bellwether_coordinator::records::{BrokerRecord, ClusterRecord, StoreRecord, UnknownFields};
 use bellwether_coordinator::users::LoginRecord;
 use bellwether_protocol::ids::{BrokerLife, ClusterId};
 use tracing::{info, warn};
@@ -158,6 +158,15 @@ pub(super) async fn register(
     let mut told = false;
     loop {
         let id = paths::broker_id(life.broker);
+        let store = match store_write(coordinator, &record).await {
+            Ok(store) => store,
+            Err(RegisterError::Refused(why)) => {
+                warn!(%why, "the broker could not register yet");
+                tokio::time::sleep(RETRY).await;
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
         let writes = vec![
             Write::Create { path: id.clone(), bytes: record.to_bytes(), ephemeral: true },
             Write::Create {
@@ -165,11 +174,14 @@ pub(super) async fn register(
                 bytes: record.to_bytes(),
                 ephemeral: true,
             },
+            store,
         ];
         match coordinator.write(writes).await {
             Ok(_) => return Ok(()),
             Err(WriteError::SessionOver) => return Err(RegisterError::SessionOver),
             Err(WriteError::Refused { conflict: Conflict::Exists, .. }) => {}
+            // The controller forgot its store, as that of a retired broker, a moment ago: looked at again.
+            Err(WriteError::Refused { index: 2, .. }) => continue,
             Err(error) => {
                 warn!(%error, "the broker could not register yet");
                 tokio::time::sleep(RETRY).await;
@@ -208,6 +220,28 @@ pub(super) async fn register(
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+}
+
+/// Writes down which data folder the broker has, together with its being live: a copy can only come to a folder that is written
+/// down, and whoever deletes a queue names all of these. Written also where it says so already: then nobody who read it before may
+/// take it away.
+async fn store_write(
+    coordinator: &Arc<dyn Coordinator>,
+    record: &BrokerRecord,
+) -> Result<Write, RegisterError> {
+    let path = paths::store(record.life.broker);
+    let present = coordinator.read(&path).await?;
+    let former = present.as_ref().map(|document| StoreRecord::parse(&document.bytes));
+    let unknown = match former.transpose() {
+        Ok(former) => former.map_or_else(UnknownFields::new, |former| former.unknown),
+        Err(error) => return Err(RegisterError::Unreadable(error.to_string())),
+    };
+    let store = StoreRecord { broker: record.life.broker, store: record.store, unknown };
+    let bytes = store.to_bytes();
+    Ok(match present {
+        Some(document) => Write::Set { path, bytes, version: document.version },
+        None => Write::Create { path, bytes, ephemeral: false },
+    })
 }
 
 #[cfg(test)]

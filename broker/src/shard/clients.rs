@@ -9,7 +9,7 @@ use bellwether_protocol::client::{QueueCounts, Settlement};
 use bellwether_protocol::error::{ErrorBody, ErrorCode};
 use bellwether_protocol::ids::{OffsetRange, Seq};
 use bellwether_queue::{Admission, merged};
-use bellwether_replication::Event;
+use bellwether_replication::{Effect, Event};
 use tokio::sync::oneshot;
 
 use super::input::{ConsumerKey, ConsumerSettle, Deletable, QueuePublish};
@@ -347,7 +347,17 @@ impl LocalQueue {
             }
         }
         self.stop_leading(tools);
-        self.step(tools, Event::Broken { why: "it was deleted".to_owned() });
+        // Peers hear that it takes no further part. It is no trouble that anybody has to look into, and the coordinator has nothing
+        // of it that could be changed.
+        let counted_as_stopped = self.replica.stopped().is_some();
+        let mut effects = Vec::new();
+        let why = "it was deleted".to_owned();
+        self.replica.step(tools.now, Event::Broken { why }, &mut effects);
+        effects.retain(|effect| !matches!(effect, Effect::Stopped { .. } | Effect::Cas { .. }));
+        self.perform(tools, effects);
+        if counted_as_stopped {
+            tools.environment.metrics.queues_stopped.subtract(1);
+        }
         tools.logs.remove(self.id);
     }
 }

@@ -44,6 +44,8 @@ pub enum ShardInput {
         if_empty: bool,
         reply: oneshot::Sender<Result<Deletable, ErrorBody>>,
     },
+    /// Of which of these is nothing held here that could come back? Asked when their tombstones were told.
+    DurablyGone { queues: Vec<QueueId>, reply: oneshot::Sender<Vec<QueueId>> },
     /// How the delete went: `true` when the tombstone stands, `false` when it was refused.
     DeleteDecided { queue: QueueId, deleted: bool },
     /// A queue's counts, if it is led here.

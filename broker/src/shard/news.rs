@@ -61,6 +61,7 @@ impl Shard {
             ShardInput::DeleteDecided { queue, deleted } => {
                 self.on(queue, |queue, tools| queue.delete_decided(tools, deleted));
             }
+            ShardInput::DurablyGone { queues, reply } => answer(reply, self.durably_gone(&queues)),
             ShardInput::Describe { queue, reply } => {
                 let described = match self.queues.get(&queue) {
                     Some(queue) => queue.describe(&self.tools),
@@ -148,6 +149,16 @@ impl Shard {
         }
     }
 
+    /// A store that has failed says nothing of what it holds.
+    fn durably_gone(&self, queues: &[QueueId]) -> Vec<QueueId> {
+        if self.store_failed.is_some() {
+            return Vec::new();
+        }
+        let mut gone = self.tools.logs.durably_gone(queues);
+        gone.retain(|queue| !self.queues.contains_key(queue));
+        gone
+    }
+
     /// The copy here is given up. The brokers may be others again by now: then it begins anew.
     pub(super) fn part(&mut self, id: QueueId) {
         if let Some(mut queue) = self.queues.remove(&id) {
@@ -171,7 +182,7 @@ impl Shard {
                 }
             }
             QueueNews::Vanished(id) => self.on(id, |queue, tools| {
-                let why = "the coordinator holds neither its state nor a tombstone: it was restored empty or to an older state. The log is kept; restore the coordinator's newer state, or recover the queue by hand".to_owned();
+                let why = "the coordinator holds neither its state nor a tombstone: it was restored empty or to an older state, or the queue was deleted while this broker was retired or ran with another data folder. The log is kept: restore the coordinator's newer state; in the other case start this broker with an empty folder".to_owned();
                 queue.step(tools, Event::Broken { why });
             }),
         }

@@ -200,6 +200,7 @@ mod tests {
             queues_under_replicated: 0,
             absent,
             controller: None,
+            tombstones: Vec::new(),
         }
     }
 

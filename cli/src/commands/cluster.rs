@@ -112,15 +112,15 @@ pub async fn run(args: ClusterArgs) -> Result<(), Failure> {
             say(json, broker, &format!("broker {broker} leads and holds its share again"))
         }
         ClusterCommand::Drain { broker, replicas, how, .. } => {
-            let drain = if replicas { Drain::Copies } else { Drain::Leaderships };
-            empty(&client, json, broker, drain, how).await
+            let wanted = if replicas { Wanted::Copies } else { Wanted::Leaderships };
+            empty(&client, json, broker, wanted, how).await
         }
         ClusterCommand::Rebalance { how: DrainHow { dry_run: false, no_wait: false } } => {
             super::rebalance::wait_until_even(&client, json).await
         }
         ClusterCommand::Rebalance { .. } => super::rebalance::show(&client, json).await,
         ClusterCommand::Retire { broker, how } => {
-            empty(&client, json, broker, Drain::Copies, how).await
+            empty(&client, json, broker, Wanted::Retired, how).await
         }
     }
 }
@@ -180,9 +180,12 @@ impl Left {
     fn of(status: &ClusterStatus, broker: u32, drain: Drain) -> Option<Left> {
         let live = status.brokers.iter().find(|one| one.address.broker.0 == broker);
         let absent = status.absent.iter().find(|one| one.broker.0 == broker);
+        let waited = status.tombstones.iter().any(|(one, _)| one.0 == broker);
         let (leads, copies) = match (live, absent) {
             (Some(broker), _) => (broker.leads, broker.copies),
             (None, Some(broker)) => (0, broker.copies),
+            // Nothing is on it but what was deleted.
+            (None, None) if waited => (0, 0),
             (None, None) => return None,
         };
         Some(Left { leads, copies: if drain == Drain::Copies { copies } else { 0 } })
@@ -205,13 +208,25 @@ pub(super) fn counted(number: u64, one: &str, many: &str) -> String {
     format!("{} {}", grouped(number), if number == 1 { one } else { many })
 }
 
+/// What an operator wants of a broker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wanted {
+    Leaderships,
+    Copies,
+    Retired,
+}
+
 async fn empty(
     client: &Client,
     json: bool,
     broker: u32,
-    drain: Drain,
+    wanted: Wanted,
     how: DrainHow,
 ) -> Result<(), Failure> {
+    let drain = match wanted {
+        Wanted::Leaderships => Drain::Leaderships,
+        Wanted::Copies | Wanted::Retired => Drain::Copies,
+    };
     let status = client.cluster_status().await?;
     let Some(before) = Left::of(&status, broker, drain) else {
         return Err(Failure::NotDone(format!(
@@ -235,7 +250,10 @@ async fn empty(
             &format!("would move {} away from broker {broker}", before.words(drain)),
         );
     }
-    client.drain(BrokerId(broker), Some(drain)).await?;
+    match wanted {
+        Wanted::Retired => client.retire(BrokerId(broker)).await?,
+        Wanted::Leaderships | Wanted::Copies => client.drain(BrokerId(broker), Some(drain)).await?,
+    }
     if how.no_wait {
         return say(
             json,
@@ -247,11 +265,12 @@ async fn empty(
         );
     }
     wait_until_moved(client, broker, drain, before).await?;
-    let next = match drain {
-        Drain::Leaderships => {
+    let next = match wanted {
+        Wanted::Leaderships => {
             format!("work on it, and then say `bellwether cluster drain {broker} --undo`")
         }
-        Drain::Copies => "it can be stopped for good".to_owned(),
+        Wanted::Copies => "it can be stopped for good; say `cluster retire` when it does not come back with this disk".to_owned(),
+        Wanted::Retired => "it can be stopped for good".to_owned(),
     };
     say(json, broker, &format!("{} moved away from broker {broker}: {next}", before.words(drain)))
 }
@@ -335,6 +354,21 @@ fn as_json(status: &ClusterStatus, view: &attention::View<'_>) -> serde_json::Va
         "queues": status.queues,
         "queues_without_leader": view.without_leader.count,
         "queues_under_replicated": view.under_replicated.count,
+        "tombstones": status.tombstones.iter().map(|(broker, count)| json!({ "broker": broker.0, "count": count })).collect::<Vec<_>>(),
+    })
+}
+
+/// Whom deleted queues wait for. Brokers that are there see to it within moments.
+fn tombstones(status: &ClusterStatus) -> Option<String> {
+    let is_live = |broker: BrokerId| status.brokers.iter().any(|one| one.address.broker == broker);
+    let away = status.tombstones.iter().filter(|(broker, _)| !is_live(*broker));
+    let each: Vec<String> =
+        away.map(|(broker, count)| format!("broker {broker} ({})", grouped(*count))).collect();
+    (!each.is_empty()).then(|| {
+        format!(
+            "Deleted queues that may lie on disks of brokers that are not live: {}. They drop them when they come back; `cluster retire` if one never does.",
+            each.join(", ")
+        )
     })
 }
 
@@ -360,11 +394,15 @@ fn print(status: &ClusterStatus, view: &attention::View<'_>) -> Result<(), Failu
         status.session_timeout_ms
     ))?;
     print_line(&format!(
-        "Queues: {}, without a leader {}, under-replicated {}\n",
+        "Queues: {}, without a leader {}, under-replicated {}",
         grouped(status.queues),
         grouped(view.without_leader.count),
         grouped(view.under_replicated.count),
     ))?;
+    if let Some(line) = tombstones(status) {
+        print_line(&line)?;
+    }
+    print_line("")?;
     let mut rows =
         table(&["broker", "address", "leads", "copies", "drain", "version", "incarnation"]);
     let drain = |drain| drain_name(drain).unwrap_or("-").to_owned();

@@ -9,7 +9,7 @@ use bellwether_client::{
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 
-use super::explain::{self, words::time};
+use super::explain::{self, cleared_json, words::time};
 use super::table::{grouped, listed, print_json, print_line, print_table, table};
 use super::{ClientArgs, attention};
 use crate::outcome::Failure;
@@ -256,7 +256,9 @@ fn describe(
             json!({ "exchange": binding.exchange.as_str(), "routing_key": binding.routing_key.as_str() })
         });
         value["bindings"] = bound.collect();
-        value["tainted"] = taint.map(|taint| json!({ "epoch": taint.epoch.0, "at_ms": taint.at_ms, "lost": taint.lost, "more": taint.more })).into();
+        value["tainted"] = taint.as_ref().map(|taint| json!({
+            "epoch": taint.epoch.0, "at_ms": taint.at_ms, "lost": taint.lost, "more": taint.more, "cleared": cleared_json(taint),
+        })).into();
         return print_json(&value);
     }
     let mut rows = comfy_table::Table::new();
@@ -286,7 +288,13 @@ fn describe(
         let more = if taint.more { ", perhaps more" } else { "" };
         let words =
             format!("a leader was forced on it at {at}: {lost} confirmed messages lost{more}");
-        rows.add_row(["TAINTED", &words]);
+        match &taint.cleared {
+            None => rows.add_row(["TAINTED", &words]),
+            Some(cleared) => rows.add_row([
+                "was tainted",
+                &format!("{words}; cleared by {} at {}", cleared.by, time(cleared.at_ms)),
+            ]),
+        };
     }
     for binding in bindings {
         rows.add_row(["bound to", &format!("{}{}", binding.exchange, by(&binding.routing_key))]);

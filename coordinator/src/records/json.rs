@@ -1,6 +1,6 @@
 //! The JSON forms of the records: what an operator reads with zkCli. Fields of a later version land in `unknown` and are
-//! written back, so that a broker of this version can change a document without losing them. Only the top level of a document is
-//! kept so: a later version adds its fields there.
+//! written back, so that a broker of this version can change a document without losing them. Those inside of entries (of a member, an
+//! election, a binding, a listed store) go with their entries: see `later.rs`.
 
 mod cluster;
 mod queue;

@@ -4,6 +4,8 @@
 use bellwether_protocol::ids::{BrokerLife, Epoch, Offset};
 use serde::{Deserialize, Serialize};
 
+use super::UnknownFields;
+use super::later::LaterInState;
 use crate::paths;
 
 /// Elections that a state remembers. Each takes some 130 bytes of a document that every broker reads.
@@ -20,6 +22,8 @@ pub struct Past {
     pub resignation: Option<Resignation>,
     pub committed: Option<Committed>,
     pub taint: Option<Taint>,
+    /// What a later version wrote into the entries of the state.
+    pub later: Option<Box<LaterInState>>,
 }
 
 /// One change of the leader.
@@ -54,6 +58,8 @@ pub enum Trigger {
     Moved,
     /// An operator forced it.
     Forced,
+    /// None: an operator has dealt with what was lost when a leader was forced.
+    TaintCleared,
     /// A trigger of a later version.
     Other(String),
 }
@@ -70,6 +76,7 @@ impl Trigger {
             Trigger::Drained => "drained",
             Trigger::Moved => "moved",
             Trigger::Forced => "forced",
+            Trigger::TaintCleared => "taint cleared",
             Trigger::Other(text) => text,
         }
     }
@@ -83,6 +90,7 @@ impl Trigger {
             Trigger::Drained,
             Trigger::Moved,
             Trigger::Forced,
+            Trigger::TaintCleared,
         ];
         known.into_iter().find(|trigger| trigger.as_str() == text).unwrap_or(Trigger::Other(text))
     }
@@ -123,6 +131,15 @@ pub struct Taint {
     pub lost: u64,
     /// Whether there may be more of them that nothing is known of.
     pub more: bool,
+    /// An operator has dealt with it. It stays what it is to rules: logs of before need not agree with the queue's.
+    pub cleared: Option<Cleared>,
+}
+
+/// Who has dealt with what was lost, and when.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cleared {
+    pub at_ms: u64,
+    pub by: String,
 }
 
 impl Past {
@@ -130,10 +147,44 @@ impl Past {
     #[must_use]
     pub fn with(mut self, election: Election) -> Past {
         self.resignation = None;
+        self.push(election);
+        self
+    }
+
+    /// An operator has dealt with what was lost when a leader was forced on the queue. It is told among the elections, too: there one
+    /// looks for what has happened to a queue. `None` when there is nothing to be dealt with.
+    #[must_use]
+    pub fn with_taint_cleared(mut self, cleared: Cleared) -> Option<Past> {
+        let taint = self.taint.as_mut().filter(|taint| taint.cleared.is_none())?;
+        let more = if taint.more { ", perhaps more" } else { "" };
+        let why = format!(
+            "by {}; known to be lost were {} confirmed messages{more}",
+            cleared.by, taint.lost
+        );
+        let told = Election {
+            epoch: taint.epoch,
+            at_ms: cleared.at_ms,
+            from: Some(taint.by),
+            to: taint.by,
+            trigger: Trigger::TaintCleared,
+            why: Some(shortened(&why)),
+            took_ms: 0,
+        };
+        taint.cleared = Some(cleared);
+        self.push(told);
+        Some(self)
+    }
+
+    /// What nobody has dealt with yet.
+    #[must_use]
+    pub fn open_taint(&self) -> Option<&Taint> {
+        self.taint.as_ref().filter(|taint| taint.cleared.is_none())
+    }
+
+    fn push(&mut self, election: Election) {
         self.elections.push(election);
         let surplus = self.elections.len().saturating_sub(ELECTIONS_MAX);
         self.elections.drain(..surplus);
-        self
     }
 }
 
@@ -157,12 +208,16 @@ pub(super) struct ElectionJson {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     why: Option<String>,
     took_ms: u64,
+    #[serde(flatten)]
+    unknown: UnknownFields,
 }
 
 #[derive(Serialize, Deserialize)]
 pub(super) struct ResignationJson {
     by: String,
     why: String,
+    #[serde(flatten)]
+    unknown: UnknownFields,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -175,6 +230,8 @@ pub(super) struct CommittedJson {
     epoch: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     epoch_start: Option<u64>,
+    #[serde(flatten)]
+    unknown: UnknownFields,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -185,6 +242,16 @@ pub(super) struct TaintJson {
     end: u64,
     lost: u64,
     more: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    cleared: Option<ClearedJson>,
+    #[serde(flatten)]
+    unknown: UnknownFields,
+}
+
+#[derive(Serialize, Deserialize)]
+struct ClearedJson {
+    at_ms: u64,
+    by: String,
 }
 
 /// The fields of [`Past`] as they stand among those of the state.
@@ -202,6 +269,8 @@ pub(super) struct PastJson {
 
 impl From<&Past> for PastJson {
     fn from(past: &Past) -> PastJson {
+        let none = LaterInState::default();
+        let later = past.later.as_deref().unwrap_or(&none);
         let election = |election: &Election| ElectionJson {
             epoch: election.epoch.0,
             at_ms: election.at_ms,
@@ -210,12 +279,14 @@ impl From<&Past> for PastJson {
             trigger: election.trigger.as_str().to_owned(),
             why: election.why.clone(),
             took_ms: election.took_ms,
+            unknown: later.elections.of(election),
         };
         PastJson {
             elections: past.elections.iter().map(election).collect(),
             resigned: past.resignation.as_ref().map(|resignation| ResignationJson {
                 by: resignation.by.to_string(),
                 why: resignation.why.clone(),
+                unknown: later.resigned.of(resignation),
             }),
             committed: past.committed.map(|committed| CommittedJson {
                 end: committed.end.0,
@@ -224,6 +295,7 @@ impl From<&Past> for PastJson {
                 at_ms: committed.at_ms,
                 epoch: committed.term.map(|(epoch, _)| epoch.0),
                 epoch_start: committed.term.map(|(_, start)| start.0),
+                unknown: later.committed.of(&committed),
             }),
             tainted: past.taint.as_ref().map(|taint| TaintJson {
                 epoch: taint.epoch.0,
@@ -232,33 +304,52 @@ impl From<&Past> for PastJson {
                 end: taint.end.0,
                 lost: taint.lost,
                 more: taint.more,
+                cleared: taint
+                    .cleared
+                    .as_ref()
+                    .map(|cleared| ClearedJson { at_ms: cleared.at_ms, by: cleared.by.clone() }),
+                unknown: later.taint(taint),
             }),
         }
     }
 }
 
-impl TryFrom<PastJson> for Past {
-    type Error = String;
-    fn try_from(json: PastJson) -> Result<Past, String> {
-        let elections = json.elections.into_iter().map(election).collect::<Result<_, String>>()?;
-        let resignation = json
-            .resigned
-            .map(|json| Ok::<_, String>(Resignation { by: life(&json.by)?, why: json.why }))
-            .transpose()?;
-        let taint = json.tainted.map(taint).transpose()?;
-        let committed = json.committed.map(|json| Committed {
-            end: Offset(json.end),
-            enqueued: json.enqueued,
-            settled: json.settled,
-            at_ms: json.at_ms,
-            term: json.epoch.map(Epoch).zip(json.epoch_start.map(Offset)),
-        });
-        Ok(Past { elections, resignation, committed, taint })
+impl PastJson {
+    /// `later`: what was found in the rest of the state.
+    pub(super) fn into_past(self, mut later: LaterInState) -> Result<Past, String> {
+        let mut elections = Vec::with_capacity(self.elections.len());
+        for json in self.elections {
+            let (election, unknown) = election(json)?;
+            later.elections.keep(election.clone(), unknown);
+            elections.push(election);
+        }
+        let mut resignation = None;
+        if let Some(json) = self.resigned {
+            let resigned = Resignation { by: life(&json.by)?, why: json.why };
+            later.resigned.keep(resigned.clone(), json.unknown);
+            resignation = Some(resigned);
+        }
+        let mut noted = None;
+        if let Some(json) = self.committed {
+            let CommittedJson { end, enqueued, settled, at_ms, epoch, epoch_start, unknown } = json;
+            let term = epoch.map(Epoch).zip(epoch_start.map(Offset));
+            let committed = Committed { end: Offset(end), enqueued, settled, at_ms, term };
+            later.committed.keep(committed, unknown);
+            noted = Some(committed);
+        }
+        let mut tainted = None;
+        if let Some(json) = self.tainted {
+            let (taint, unknown) = taint(json)?;
+            later.tainted.keep((taint.epoch, taint.by), unknown);
+            tainted = Some(taint);
+        }
+        let later = (later != LaterInState::default()).then(|| Box::new(later));
+        Ok(Past { elections, resignation, committed: noted, taint: tainted, later })
     }
 }
 
-fn election(json: ElectionJson) -> Result<Election, String> {
-    Ok(Election {
+fn election(json: ElectionJson) -> Result<(Election, UnknownFields), String> {
+    let election = Election {
         epoch: Epoch(json.epoch),
         at_ms: json.at_ms,
         from: json.from.as_deref().map(life).transpose()?,
@@ -266,18 +357,21 @@ fn election(json: ElectionJson) -> Result<Election, String> {
         trigger: Trigger::parse(json.trigger),
         why: json.why,
         took_ms: json.took_ms,
-    })
+    };
+    Ok((election, json.unknown))
 }
 
-fn taint(json: TaintJson) -> Result<Taint, String> {
-    Ok(Taint {
+fn taint(json: TaintJson) -> Result<(Taint, UnknownFields), String> {
+    let taint = Taint {
         epoch: Epoch(json.epoch),
         by: life(&json.by)?,
         at_ms: json.at_ms,
         end: Offset(json.end),
         lost: json.lost,
         more: json.more,
-    })
+        cleared: json.cleared.map(|json| Cleared { at_ms: json.at_ms, by: json.by }),
+    };
+    Ok((taint, json.unknown))
 }
 
 fn life(text: &str) -> Result<BrokerLife, String> {

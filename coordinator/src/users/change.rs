@@ -9,7 +9,7 @@ use bellwether_protocol::scram::Credentials;
 use super::{InvalidPattern, Pattern, UserRecord};
 use crate::coordinator::{Conflict, Coordinator, Document, ReadError, Write, WriteError};
 use crate::paths;
-use crate::records::{RecordError, UnknownFields};
+use crate::records::{Later, RecordError, UnknownFields};
 
 /// Most virtual hosts that one user's permissions name: its document stays far below what the coordinator takes.
 const HOSTS_MAX: usize = 100;
@@ -80,7 +80,8 @@ impl UserChange {
                 UserChange::Add { credentials, tags } => {
                     let (credentials, tags) = (credentials.clone(), tags.clone());
                     let (permissions, unknown) = (BTreeMap::new(), UnknownFields::new());
-                    let record = UserRecord { credentials, tags, permissions, unknown };
+                    let later = Later::default();
+                    let record = UserRecord { credentials, tags, permissions, later, unknown };
                     let bytes = record.to_bytes();
                     Ok(Some(Write::Create { path, bytes, ephemeral: false }))
                 }

@@ -10,7 +10,7 @@ use bellwether_protocol::scram::Credentials;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::records::{RecordError, UnknownFields};
+use crate::records::{Later, RecordError, UnknownFields};
 
 /// `/users/<name>`
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +19,8 @@ pub struct UserRecord {
     pub tags: BTreeSet<UserTag>,
     /// Where it may do what; in virtual hosts that are not named it may do nothing.
     pub permissions: BTreeMap<VirtualHost, Permissions>,
+    /// Fields of a later version inside single permissions.
+    pub later: Later<(VirtualHost, Permissions)>,
     pub unknown: UnknownFields,
 }
 
@@ -50,6 +52,8 @@ struct PermissionsJson {
     configure: String,
     write: String,
     read: String,
+    #[serde(flatten)]
+    unknown: UnknownFields,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -64,8 +68,9 @@ impl UserRecord {
     #[must_use]
     pub fn to_bytes(&self) -> Bytes {
         let permissions = self.permissions.iter().map(|(host, permissions)| {
+            let unknown = self.later.of(&(host.clone(), permissions.clone()));
             let Permissions { configure, write, read } = permissions.clone();
-            (host.to_string(), PermissionsJson { configure, write, read })
+            (host.to_string(), PermissionsJson { configure, write, read, unknown })
         });
         to_bytes(&UserJson {
             mechanism: bellwether_protocol::scram::MECHANISM.to_owned(),
@@ -104,15 +109,20 @@ fn from_json(bytes: &[u8]) -> Result<UserRecord, String> {
         let known = UserTag::ALL.into_iter().find(|tag| tag.name() == name);
         known.ok_or_else(|| format!("tag {name:?} is not known"))
     };
+    let mut later = Later::default();
     let permitted = |(host, json): (String, PermissionsJson)| {
         let host = VirtualHost::new(host).map_err(|error| error.to_string())?;
-        let PermissionsJson { configure, write, read } = json;
-        Ok((host, Permissions { configure, write, read }))
+        let PermissionsJson { configure, write, read, unknown } = json;
+        let permitted = (host, Permissions { configure, write, read });
+        later.keep(permitted.clone(), unknown);
+        Ok(permitted)
     };
+    let permissions = json.permissions.into_iter().map(permitted).collect::<Result<_, String>>()?;
     Ok(UserRecord {
         credentials,
         tags: json.tags.into_iter().map(tag).collect::<Result<_, String>>()?,
-        permissions: json.permissions.into_iter().map(permitted).collect::<Result<_, String>>()?,
+        permissions,
+        later,
         unknown: json.unknown,
     })
 }
@@ -163,8 +173,25 @@ mod tests {
             credentials: Credentials::of(&salted, b"0123456789abcdef".to_vec(), 4096),
             tags: [UserTag::Administrator].into(),
             permissions: [(VirtualHost::default(), all)].into(),
+            later: Later::default(),
             unknown: UnknownFields::new(),
         }
+    }
+
+    #[test]
+    fn fields_of_a_later_version_survive_in_permissions_that_stay() {
+        let mut json: serde_json::Value = serde_json::from_slice(&record().to_bytes()).unwrap();
+        json["permissions"]["/"]["topic"] = "eu.*".into();
+        let mut user = UserRecord::parse(json.to_string().as_bytes()).unwrap();
+        let other = Permissions { configure: "x".into(), write: "x".into(), read: "x".into() };
+        user.permissions.insert(VirtualHost::new("other").unwrap(), other.clone());
+        let again: serde_json::Value = serde_json::from_slice(&user.to_bytes()).unwrap();
+        assert_eq!(again["permissions"]["/"], json["permissions"]["/"]);
+        assert_eq!(again["permissions"]["other"].get("topic"), None);
+        // Permitted anew, it is what this version knows of.
+        user.permissions.insert(VirtualHost::default(), other);
+        let again: serde_json::Value = serde_json::from_slice(&user.to_bytes()).unwrap();
+        assert_eq!(again["permissions"]["/"].get("topic"), None);
     }
 
     #[test]

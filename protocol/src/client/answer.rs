@@ -232,6 +232,8 @@ pub struct ClusterStatus {
     pub absent: Vec<AbsentBroker>,
     /// Who sees to it that copies and leaderships are where they should be, if anybody does.
     pub controller: Option<BrokerId>,
+    /// Of how many deleted queues each broker has still to say that its disk holds nothing.
+    pub tombstones: Vec<(BrokerId, u64)>,
 }
 
 /// A live broker.

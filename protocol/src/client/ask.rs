@@ -135,6 +135,20 @@ pub enum Request {
         /// Queues to name of each kind, at most.
         limit: u32,
     },
+    /// A broker goes for good, live or not: its copies and leaderships are to be moved away, and once it is not live, nothing that its
+    /// disk may hold is waited for. [`Request::Drain`] with `None` takes it back.
+    Retire {
+        /// The broker's number.
+        broker: BrokerId,
+    },
+    /// An operator has dealt with what was lost when a leader was forced on the queue: it needs nobody any more. That it was
+    /// forced, what was lost, and who cleared that stays in its history.
+    ClearTaint {
+        /// Which queue.
+        queue: QueueName,
+        /// The forced leader's first epoch, as it was shown.
+        epoch: Epoch,
+    },
     /// Makes a user, without any permission. For administrators, as are all requests about users.
     AddUser {
         /// The name.

@@ -72,7 +72,7 @@ pub struct CommittedNote {
 }
 
 /// A leader was forced on the queue: confirmed messages may be lost.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TaintNote {
     /// The first epoch of the forced leader.
     pub epoch: Epoch,
@@ -86,6 +86,17 @@ pub struct TaintNote {
     pub lost: u64,
     /// Whether there may be more of them.
     pub more: bool,
+    /// Whether somebody has dealt with it.
+    pub cleared: Option<TaintCleared>,
+}
+
+/// An operator has dealt with what was lost.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TaintCleared {
+    /// When, in milliseconds since 1970.
+    pub at_ms: u64,
+    /// Who, in the words of the broker that was asked.
+    pub by: String,
 }
 
 /// What one broker says of its own copy of a queue.
@@ -287,7 +298,8 @@ wire_struct!(QueueCondition {
 wire_struct!(LiveBroker { life, address });
 wire_struct!(Resigned { by, why });
 wire_struct!(CommittedNote { end, enqueued, settled, at_ms; term });
-wire_struct!(TaintNote { epoch, by, at_ms, end, lost, more });
+wire_struct!(TaintNote { epoch, by, at_ms, end, lost, more; cleared });
+wire_struct!(TaintCleared { at_ms, by });
 wire_struct!(ReplicaStatus { broker, copy });
 wire_struct!(CopyStatus {
     member,

@@ -15,7 +15,8 @@ pub use answer::{
 pub use ask::{Claim, Drain, Request};
 pub use explain::{
     Attention, CommittedNote, CopyHealth, CopyRole, CopyStatus, ElectionReport, LiveBroker,
-    QueueCondition, Recover, ReplicaStatus, Resigned, StoppedCopy, TaintNote, Troubled,
+    QueueCondition, Recover, ReplicaStatus, Resigned, StoppedCopy, TaintCleared, TaintNote,
+    Troubled,
 };
 pub use frames::{
     BrokerFrame, ClientFrame, Deliver, DeliveredRun, Hello, Publish, Settle, Settlement, Welcome,

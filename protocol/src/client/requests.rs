@@ -34,7 +34,8 @@ wire_struct!(ClusterStatus {
     queues_without_leader,
     queues_under_replicated,
     absent,
-    controller,
+    controller;
+    tombstones,
 });
 wire_struct!(BrokerStatus { address, incarnation, version, leads, copies, drain });
 wire_struct!(AbsentBroker { broker, copies, drain });
@@ -71,6 +72,8 @@ mod request_kind {
     pub(super) const LIST_USERS: u8 = 26;
     pub(super) const SET_PERMISSIONS: u8 = 27;
     pub(super) const PLAN: u8 = 37;
+    pub(super) const CLEAR_TAINT: u8 = 44;
+    pub(super) const RETIRE: u8 = 45;
     pub(super) const LIST_SETTINGS: u8 = 30;
     pub(super) const CHANGE_SETTING: u8 = 31;
     pub(super) const LIST_DEFINITIONS: u8 = 32;
@@ -138,7 +141,11 @@ impl Wire for Request {
             }
             Request::Recover(recover) => put_struct_variant(out, kind::RECOVER, recover),
             Request::Attention { limit } => put_variant(out, kind::ATTENTION, &[limit]),
+            Request::ClearTaint { queue, epoch } => {
+                put_variant(out, kind::CLEAR_TAINT, &[queue, epoch]);
+            }
             Request::Drain { broker, drain } => put_variant(out, kind::DRAIN, &[broker, drain]),
+            Request::Retire { broker } => put_variant(out, kind::RETIRE, &[broker]),
             Request::Plan => put_variant(out, kind::PLAN, &[]),
             Request::ListSettings => put_variant(out, kind::LIST_SETTINGS, &[]),
             Request::ListDefinitions { after, limit } => {
@@ -260,6 +267,11 @@ fn take_other(items: &mut Items<'_>, kind: u8) -> Result<Request, FrameError> {
             drain: items.next("Drain.drain")?,
         },
         kind::PLAN => Request::Plan,
+        kind::RETIRE => Request::Retire { broker: items.next("Retire.broker")? },
+        kind::CLEAR_TAINT => Request::ClearTaint {
+            queue: items.next("ClearTaint.queue")?,
+            epoch: items.next("ClearTaint.epoch")?,
+        },
         kind::LIST_SETTINGS => Request::ListSettings,
         kind::LIST_DEFINITIONS => Request::ListDefinitions {
             after: items.next("ListDefinitions.after")?,

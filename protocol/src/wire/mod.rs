@@ -33,7 +33,10 @@ pub(crate) trait Wire {
 /// A struct of which the fields stand in an array one behind the other: in one of its own, or behind
 /// the kind of the frame that consists of it.
 pub(crate) trait Fields: Wire + Sized {
-    /// How many fields it writes.
+    /// How many fields are always written.
+    const ALWAYS: u32;
+
+    /// How many are: those that came later are left out from the end on while they say nothing, so that the bytes stay what they were.
     fn count(&self) -> u32;
 
     /// Writes the fields.
@@ -43,9 +46,9 @@ pub(crate) trait Fields: Wire + Sized {
     fn take_fields(items: &mut Items<'_>) -> Result<Self, FrameError>;
 }
 
-/// Of fields that older builds do not know: nothing has to be said.
-pub(crate) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
-    *value == T::default()
+/// Whether a field that came later need not be written.
+pub(crate) fn says_nothing<T: Default + PartialEq>(field: &T) -> bool {
+    *field == T::default()
 }
 
 /// Writes `[kind, fields…]`.

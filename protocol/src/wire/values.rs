@@ -207,22 +207,39 @@ impl Wire for SeqRange {
     }
 }
 
-/// A struct as an array of its fields, in the order in which they are named here. Behind a semicolon those that
-/// older builds do not know: left out when all have their default, so that what could be said before is said in the same bytes.
+/// A struct as an array of its fields, in the order in which they are named here. Behind a semicolon: those that came after the first
+/// release, which say nothing when they are not there.
 macro_rules! wire_struct {
-    ($type:ident { $($field:ident),* $(,)? $(; $($late:ident),* $(,)?)? }) => {
+    ($type:ident { $($field:ident),* $(,)? $(; $($later:ident),+ $(,)?)? }) => {
         impl $crate::wire::Fields for $type {
+            const ALWAYS: u32 = [$(stringify!($field)),*].len() as u32;
+
             fn count(&self) -> u32 {
-                let late: &[bool] = &[$($($crate::wire::is_default(&self.$late)),*)?];
-                let late = if late.iter().all(|is_default| *is_default) { 0 } else { late.len() };
-                [$(stringify!($field)),*].len() as u32 + late as u32
+                let last = Self::ALWAYS;
+                $(
+                    let (mut at, mut last) = (last, last);
+                    $(
+                        at += 1;
+                        if !$crate::wire::says_nothing(&self.$later) {
+                            last = at;
+                        }
+                    )+
+                )?
+                last
             }
 
             fn put_fields(&self, out: &mut bytes::BytesMut) {
                 $($crate::wire::Wire::put(&self.$field, out);)*
-                if self.count() > [$(stringify!($field)),*].len() as u32 {
-                    $($($crate::wire::Wire::put(&self.$late, out);)*)?
-                }
+                $(
+                    let mut left = self.count() - Self::ALWAYS;
+                    $(
+                        if left > 0 {
+                            left -= 1;
+                            $crate::wire::Wire::put(&self.$later, out);
+                        }
+                    )+
+                    debug_assert_eq!(left, 0, "what is counted is put");
+                )?
             }
 
             fn take_fields(
@@ -230,9 +247,8 @@ macro_rules! wire_struct {
             ) -> Result<Self, $crate::frame::FrameError> {
                 Ok($type {
                     $($field: items.next(concat!(stringify!($type), ".", stringify!($field)))?,)*
-                    $($($late: items.next_or_default(
-                        concat!(stringify!($type), ".", stringify!($late)),
-                    )?,)*)?
+                    $($($later: items
+                        .next_or_default(concat!(stringify!($type), ".", stringify!($later)))?,)+)?
                 })
             }
         }

@@ -186,6 +186,22 @@ fn responses() -> Vec<(&'static str, Response)> {
                     drain: Some(Drain::Copies),
                 }],
                 controller: Some(BrokerId(1)),
+                tombstones: Vec::new(),
+            }),
+        ),
+        (
+            "ClusterWithTombstones",
+            Response::Cluster(ClusterStatus {
+                cluster: cluster(),
+                brokers: Vec::new(),
+                coordinator_connected: true,
+                session_timeout_ms: 6000,
+                queues: 30,
+                queues_without_leader: 0,
+                queues_under_replicated: 1,
+                absent: Vec::new(),
+                controller: Some(BrokerId(1)),
+                tombstones: vec![(BrokerId(2), 7)],
             }),
         ),
         (
@@ -228,6 +244,7 @@ fn responses() -> Vec<(&'static str, Response)> {
             }),
         ),
         ("Condition", Response::Condition(Box::new(condition()))),
+        ("ConditionCleared", Response::Condition(Box::new(cleared()))),
         ("Replica", Response::Replica(Box::new(replica()))),
         ("ConditionWithTerm", Response::Condition(Box::new(condition_with_term()))),
         ("ReplicaCounted", Response::Replica(Box::new(replica_counted()))),
@@ -295,9 +312,18 @@ fn condition() -> QueueCondition {
             end: Offset(110),
             lost: 8,
             more: true,
+            cleared: None,
         }),
         drained: vec![(BrokerId(2), Drain::Leaderships)],
     }
+}
+
+fn cleared() -> QueueCondition {
+    let mut condition = condition();
+    let by = "user ops".into();
+    condition.taint.as_mut().expect("it is tainted").cleared =
+        Some(TaintCleared { at_ms: 1_700_000_360_000, by });
+    condition
 }
 
 fn condition_with_term() -> QueueCondition {

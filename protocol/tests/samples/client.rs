@@ -186,6 +186,8 @@ fn requests() -> Vec<(&'static str, Request)> {
             }),
         ),
         ("Attention", Request::Attention { limit: 10 }),
+        ("Retire", Request::Retire { broker: BrokerId(2) }),
+        ("ClearTaint", Request::ClearTaint { queue: name("orders"), epoch: Epoch(3) }),
     ]
 }
 

@@ -136,6 +136,27 @@ fn a_dropped_log_is_gone_and_may_be_made_again() {
     assert!(story.logs.contains(other));
 }
 
+/// Who says that it holds nothing of a deleted queue is not asked again: after a crash nothing may be there (promise G8).
+#[test]
+fn a_dropped_log_is_durably_gone_once_its_drop_is_on_the_disk_and_no_sooner() {
+    let mut story = Story::begin();
+    let (orders, other, never) = (queue(1), queue(2), queue(3));
+    story.logs.create(orders);
+    story.publish(orders, 1, "old");
+    story.settle_down(orders);
+    let all = [orders, other, never];
+    assert_eq!(story.logs.durably_gone(&all), [other, never], "of these there never was a log");
+
+    story.logs.remove(orders);
+    assert_eq!(story.logs.durably_gone(&all), [other, never], "the power may go now");
+    story.logs.create(other);
+    story.publish(other, 1, "other");
+    story.settle_down(other);
+    assert_eq!(story.logs.durably_gone(&all), [orders, never]);
+    let story = story.again();
+    assert_eq!(story.logs.durably_gone(&all), [orders, never]);
+}
+
 #[test]
 fn a_snapshot_replaces_a_log_all_or_nothing() {
     let mut story = Story::begin();

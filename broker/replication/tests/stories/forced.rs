@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bellwether_coordinator::records::{Committed, Past, QueueState, Taint, Trigger};
+use bellwether_coordinator::records::{Cleared, Committed, Past, QueueState, Taint, Trigger};
 use bellwether_protocol::ids::{BrokerId, Epoch, Member, Offset, StoreId};
 use bellwether_protocol::peer::{NoPosition, Position};
 use bellwether_replication::{CasOutcome, Effect, Event, Force, NotForced};
@@ -52,8 +52,15 @@ fn the_last_copy_leads_alone_and_the_state_says_what_that_cost() {
     assert_eq!((at, state.epoch, state.leader), (version(0), Epoch(2), Some(life(3))));
     assert_eq!((state.isr.as_slice(), state.min_isr), (&[member(3)][..], 1));
     assert_eq!(state.replicas, [1, 2, 3].map(BrokerId), "copies are made there again");
-    let taint =
-        Taint { epoch: Epoch(2), by: life(3), at_ms: 9_000, end: Offset(1), lost: 5, more: true };
+    let taint = Taint {
+        epoch: Epoch(2),
+        by: life(3),
+        at_ms: 9_000,
+        end: Offset(1),
+        lost: 5,
+        more: true,
+        cleared: None,
+    };
     assert_eq!(state.past.taint, Some(taint));
     assert_eq!(state.past.elections.last().map(|e| e.trigger.clone()), Some(Trigger::Forced));
     let cas = (at, state);
@@ -68,8 +75,15 @@ fn the_last_copy_leads_alone_and_the_state_says_what_that_cost() {
 fn what_was_noted_and_lost_is_forgotten_and_what_each_forced_leader_lacked_adds_up() {
     let mut three = survivor();
     let noted = Committed { end: Offset(9), enqueued: 8, settled: 0, at_ms: 7, term: None };
-    let taint =
-        Taint { epoch: Epoch(1), by: life(2), at_ms: 1, end: Offset(0), lost: 4, more: false };
+    let taint = Taint {
+        epoch: Epoch(1),
+        by: life(2),
+        at_ms: 1,
+        end: Offset(0),
+        lost: 4,
+        more: false,
+        cleared: None,
+    };
     let past = Past { committed: Some(noted), taint: Some(taint), ..Past::default() };
     let past = Box::new(past);
     three.reads(QueueState { past, ..state(1, Some(1), &[1, 2]) }, 1);
@@ -78,6 +92,21 @@ fn what_was_noted_and_lost_is_forgotten_and_what_each_forced_leader_lacked_adds_
     assert_eq!(forced.past.committed, None);
     let taint = forced.past.taint.expect("it is tainted");
     assert_eq!((taint.epoch, taint.lost, taint.more), (Epoch(2), 9, true));
+}
+
+/// An operator has dealt with what was lost before. The epoch stays: a log of before that one is another still.
+#[test]
+fn what_was_cleared_is_not_counted_again_when_another_leader_is_forced() {
+    let mut three = survivor();
+    let cleared = Some(Cleared { at_ms: 2, by: "user ops".to_owned() });
+    let (end, lost, more) = (Offset(0), 4, true);
+    let taint = Taint { epoch: Epoch(1), by: life(2), at_ms: 1, end, lost, more, cleared };
+    let past = Box::new(Past { taint: Some(taint), ..Past::default() });
+    three.reads(QueueState { past, ..state(1, Some(1), &[1, 2]) }, 1);
+    three.happens(Event::Force(Force { version: version(1), more: false, ..order() }));
+    let taint = three.cas().expect("it asks to lead").1.past.taint.expect("it is tainted anew");
+    assert_eq!((taint.epoch, taint.lost, taint.more), (Epoch(2), 5, false));
+    assert_eq!(taint.cleared, None);
 }
 
 /// In the other order the old leader could still hear from it.
@@ -432,8 +461,16 @@ fn a_leader_whose_in_sync_set_is_gone_goes_on_alone() {
 }
 
 fn forced_on_three() -> QueueState {
-    let taint =
-        Taint { epoch: Epoch(2), by: life(3), at_ms: 1, end: Offset(1), lost: 4, more: false };
+    let taint = Taint {
+        epoch: Epoch(2),
+        by: life(3),
+        at_ms: 1,
+        end: Offset(1),
+        lost: 4,
+        more: false,
+        // Somebody has dealt with what was lost: to rules it is what it was.
+        cleared: Some(Cleared { at_ms: 2, by: "user ops".to_owned() }),
+    };
     let past = Box::new(Past { taint: Some(taint), ..Past::default() });
     QueueState { past, min_isr: 1, ..state(2, Some(3), &[3]) }
 }

@@ -4,6 +4,7 @@ use bellwether_coordinator::coordinator::Write;
 use bellwether_coordinator::records::{Past, Taint};
 use bellwether_protocol::error::Outcome;
 use bellwether_protocol::ids::{BrokerId, Member, Offset, StoreId};
+use bellwether_protocol::names::UserName;
 use uuid::Uuid;
 
 use super::*;
@@ -63,8 +64,15 @@ fn order(name: &str, version: Version) -> Recover {
 
 /// What the copy here would ask for.
 fn forced(world: &Surroundings, state: &QueueState) -> QueueState {
-    let taint =
-        Taint { epoch: Epoch(2), by: world.me, at_ms: 1, end: Offset(5), lost: 3, more: true };
+    let taint = Taint {
+        epoch: Epoch(2),
+        by: world.me,
+        at_ms: 1,
+        end: Offset(5),
+        lost: 3,
+        more: true,
+        cleared: None,
+    };
     let past = Box::new(Past { taint: Some(taint), ..Past::clone(&state.past) });
     let (epoch, leader, isr) = (Epoch(2), Some(world.me), vec![member(1)]);
     QueueState { epoch, leader, isr, min_isr: 1, past, ..state.clone() }
@@ -245,4 +253,39 @@ async fn what_came_of_an_order_that_does_not_show_any_more_is_unknown() {
     };
     let (answer, ()) = tokio::join!(catalog.recover(&host, order("orders", version)), copy);
     assert_eq!(answer.unwrap_err().outcome, Outcome::Unknown);
+}
+
+#[tokio::test]
+async fn a_taint_is_cleared_once_by_whom_it_is_said_and_rules_go_on_knowing_it() {
+    let world = Surroundings::new().await;
+    let id = world.declare("orders").await;
+    let (host, name) = (host(), queue("orders"));
+    let clear = |epoch, user: Option<&'static str>| {
+        let user = user.map(|user| UserName::new(user).unwrap());
+        let (catalog, host, name) = (&world.catalog, &host, &name);
+        async move { catalog.clear_taint(host, name, Epoch(epoch), user.as_ref()).await }
+    };
+    let refused = clear(2, None).await.unwrap_err();
+    assert_eq!((refused.code, refused.outcome), (ErrorCode::NothingToRecover, Outcome::NotDone));
+
+    world.holds(id, |state| forced(&world, &state)).await;
+    assert_eq!(world.catalog.attention(9).tainted.count, 1);
+    let refused = clear(1, None).await.unwrap_err();
+    assert_eq!(refused.code, ErrorCode::Changed, "another one was shown: {}", refused.message);
+    // The answer is lost: it is found to be done, once.
+    world.faults().lose_replies(1);
+    clear(2, Some("ops")).await.unwrap();
+    clear(2, Some("late")).await.unwrap();
+    assert_eq!(world.catalog.attention(9).tainted.count, 0);
+
+    let (state, _) = world.held(id).await;
+    let taint = state.past.taint.as_ref().expect("a log of before still is another");
+    assert_eq!((taint.epoch, taint.lost), (Epoch(2), 3));
+    assert_eq!(taint.cleared.as_ref().map(|cleared| cleared.by.as_str()), Some("user ops"));
+    let shown = world.catalog.elections(&host, Some(&name), 1).unwrap();
+    assert_eq!((shown[0].trigger.as_str(), shown[0].to), ("taint cleared", world.me));
+    let why = shown[0].why.as_deref().unwrap();
+    assert_eq!(why, "by user ops; known to be lost were 3 confirmed messages, perhaps more");
+    let condition = world.catalog.condition(&host, &name).await.unwrap();
+    assert_eq!(condition.taint.unwrap().cleared.unwrap().by, "user ops");
 }

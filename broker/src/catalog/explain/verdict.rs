@@ -95,7 +95,8 @@ mod tests {
 
     fn tainted(state: QueueState, epoch: u64, by: u32) -> QueueState {
         let (epoch, by) = (Epoch(epoch), life(by));
-        let taint = Taint { epoch, by, at_ms: 1, end: Offset(5), lost: 3, more: true };
+        let taint =
+            Taint { epoch, by, at_ms: 1, end: Offset(5), lost: 3, more: true, cleared: None };
         QueueState { past: Box::new(Past { taint: Some(taint), ..*state.past }), ..state }
     }
 

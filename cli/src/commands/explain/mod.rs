@@ -7,7 +7,7 @@ pub mod given;
 mod tests;
 pub mod words;
 
-use bellwether_client::{Client, CopyRole, CopyStatus};
+use bellwether_client::{Client, CopyRole, CopyStatus, TaintNote};
 use serde_json::{Value, json};
 
 use self::facts::{Facts, Said, gather};
@@ -142,11 +142,20 @@ fn json(facts: &Facts, explanation: &Explanation) -> Value {
             "min_isr_wanted": condition.min_isr_wanted,
             "resigned": condition.resigned.as_ref().map(|resigned| json!({ "by": resigned.by.to_string(), "why": resigned.why })),
             "committed": condition.committed.map(|note| json!({ "end": note.end.0, "enqueued": note.enqueued, "settled": note.settled, "at_ms": note.at_ms, "epoch": note.term.map(|(epoch, _)| epoch.0), "epoch_start": note.term.map(|(_, start)| start.0) })),
-            "tainted": condition.taint.map(|taint| json!({ "epoch": taint.epoch.0, "by": taint.by.to_string(), "at_ms": taint.at_ms, "end": taint.end.0, "lost": taint.lost, "more": taint.more })),
+            "tainted": condition.taint.as_ref().map(|taint| json!({
+                "epoch": taint.epoch.0, "by": taint.by.to_string(), "at_ms": taint.at_ms, "end": taint.end.0,
+                "lost": taint.lost, "more": taint.more, "cleared": cleared_json(taint),
+            })),
         },
         "live": condition.live.iter().map(|live| live.life.broker.0).collect::<Vec<_>>(),
         "copies": facts.holders.iter().map(|holder| copy_json(facts, holder)).collect::<Vec<_>>(),
     })
+}
+
+/// Who has dealt with a taint, and when.
+pub fn cleared_json(taint: &TaintNote) -> Value {
+    let cleared = taint.cleared.as_ref();
+    cleared.map(|cleared| json!({ "at_ms": cleared.at_ms, "by": cleared.by })).into()
 }
 
 /// One broker and its copy.

@@ -1,6 +1,6 @@
 //! What is said in each situation.
 
-use bellwether_client::{BrokerId, CopyRole, Drain, Resigned, TaintNote};
+use bellwether_client::{BrokerId, CopyRole, Drain, Resigned, TaintCleared, TaintNote};
 
 use super::facts::Said;
 use super::given::{Given, life};
@@ -136,8 +136,16 @@ fn a_leader_that_was_forced_is_never_forgotten() {
         end: bellwether_client::Offset(500),
         lost: 500,
         more: true,
+        cleared: None,
     });
-    let said = said(&given);
-    assert_eq!(said.verdict, Verdict::Healthy);
-    speaks_of(&said.missing, "500 confirmed messages are known to be lost, perhaps more");
+    let tainted = said(&given);
+    assert_eq!(tainted.verdict, Verdict::Healthy);
+    speaks_of(&tainted.missing, "500 confirmed messages are known to be lost, perhaps more");
+    speaks_of(&tainted.advice, "bellwether recover orders --clear-taint");
+
+    // Once somebody has dealt with it, it needs nobody any more.
+    let by = "user ops".to_owned();
+    let taint = given.0.condition.taint.as_mut().unwrap();
+    taint.cleared = Some(TaintCleared { at_ms: 1_700_000_360_000, by });
+    assert_eq!(said(&given), said(&Given::whole()));
 }

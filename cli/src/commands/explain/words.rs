@@ -62,7 +62,7 @@ pub fn explain(facts: &Facts) -> Explanation {
         (true, None) => without_leader(facts),
         (true, Some(leader)) => with_leader(facts, leader),
     };
-    if let Some(taint) = &facts.condition.taint {
+    if let Some(taint) = facts.condition.taint.as_ref().filter(|taint| taint.cleared.is_none()) {
         let more = if taint.more { ", perhaps more" } else { "" };
         explanation.missing.push(format!(
             "A leader was forced on it at {} (broker {}, epoch {}): {} confirmed messages are known to be lost{more}.",
@@ -70,6 +70,10 @@ pub fn explain(facts: &Facts) -> Explanation {
             taint.by.broker,
             taint.epoch,
             grouped(taint.lost),
+        ));
+        explanation.advice.push(format!(
+            "When what was lost is dealt with: `bellwether recover {} --clear-taint`.",
+            facts.condition.queue.name
         ));
     }
     explanation

@@ -5,7 +5,7 @@ mod tails;
 #[cfg(test)]
 mod tests;
 
-use std::io::{BufRead as _, IsTerminal as _, Write as _};
+use std::io::{BufRead, IsTerminal as _, Write};
 
 use bellwether_client::{BrokerId, Client, QueueName, Recover};
 use clap::Args;
@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use self::preview::{Preview, Prospect, given_up, preview, warning};
 use super::ClientArgs;
 use super::explain::facts::{Facts, gather};
+use super::explain::words::time;
 use super::explain::{copy_json, print_copies};
 use super::table::{grouped, print_json, print_line};
 use crate::outcome::Failure;
@@ -31,6 +32,9 @@ pub struct RecoverArgs {
     /// Do not ask, for scripts: what is lost is lost
     #[arg(long, requires = "force")]
     yes: bool,
+    /// What was lost when a leader was forced on the queue is dealt with: it counts as tainted no more
+    #[arg(long, conflicts_with_all = ["force", "broker", "yes"])]
+    clear_taint: bool,
     #[command(flatten)]
     client: ClientArgs,
 }
@@ -38,6 +42,9 @@ pub struct RecoverArgs {
 /// Carries the command out.
 pub async fn run(args: RecoverArgs) -> Result<(), Failure> {
     let client = args.client.client().await?;
+    if args.clear_taint {
+        return clear_taint(&client, &args.queue, args.client.json).await;
+    }
     let mut facts = gather(&client, args.queue.as_str(), true).await?;
     tails::count(&client, &mut facts).await;
     let preview = preview(&facts);
@@ -52,7 +59,9 @@ pub async fn run(args: RecoverArgs) -> Result<(), Failure> {
         return Err(Failure::NotDone(format!("queue {} is not recovered: {obstacle}", args.queue)));
     }
     let chosen = choose(&preview, args.broker.map(BrokerId))?;
-    agree(&facts, chosen, args.yes)?;
+    let terminal = std::io::stdin();
+    let terminal = terminal.is_terminal().then(|| terminal.lock());
+    agree(&facts, chosen, args.yes, terminal, &mut std::io::stderr())?;
     carry_out(&client, &facts, chosen, json).await
 }
 
@@ -71,26 +80,72 @@ fn choose(preview: &Preview, broker: Option<BrokerId>) -> Result<&Prospect, Fail
     })
 }
 
-/// A person has to want it: on a terminal they are asked, a script has to say so.
-fn agree(facts: &Facts, chosen: &Prospect, yes: bool) -> Result<(), Failure> {
-    if yes {
-        return Ok(());
-    }
-    if !std::io::stdin().is_terminal() {
-        let words = "there is no terminal to ask at: say --yes if what would be lost may be lost";
-        return Err(Failure::Usage(words.to_owned()));
-    }
+/// A person has to want it: on a terminal they are asked, a script has to say so. Whoever says so is warned all the same: what is
+/// given up is nothing that a machine can make sure of.
+fn agree(
+    facts: &Facts,
+    chosen: &Prospect,
+    yes: bool,
+    terminal: Option<impl BufRead>,
+    words: &mut impl Write,
+) -> Result<(), Failure> {
+    let asked = match (yes, terminal) {
+        (true, _) => None,
+        (false, Some(terminal)) => Some(terminal),
+        (false, None) => {
+            let words =
+                "there is no terminal to ask at: say --yes if what would be lost may be lost";
+            return Err(Failure::Usage(words.to_owned()));
+        }
+    };
     if let Some(warning) = warning(facts, chosen.copy.member) {
-        eprintln!("\n{warning}");
+        writeln!(words, "\n{warning}")?;
     }
-    eprint!("Let broker {} lead queue {}? [y/N] ", chosen.broker, facts.condition.queue.name);
-    std::io::stderr().flush()?;
+    let Some(mut asked) = asked else { return Ok(()) };
+    let name = &facts.condition.queue.name;
+    write!(words, "Let broker {} lead queue {name}? [y/N] ", chosen.broker)?;
+    words.flush()?;
     let mut answer = String::new();
-    std::io::stdin().lock().read_line(&mut answer)?;
+    asked.read_line(&mut answer)?;
     if matches!(answer.trim(), "y" | "Y" | "yes") {
         return Ok(());
     }
     Err(Failure::NotDone("nothing was done".to_owned()))
+}
+
+/// Somebody has dealt with what was lost.
+async fn clear_taint(client: &Client, queue: &QueueName, json: bool) -> Result<(), Failure> {
+    let condition = client.queue_condition(queue.as_str()).await?;
+    let Some(taint) = condition.taint else {
+        return Err(Failure::NotDone(format!(
+            "queue {queue} is not tainted: no leader was forced on it"
+        )));
+    };
+    if taint.cleared.is_none() {
+        client.clear_taint(queue.as_str(), taint.epoch).await?;
+    }
+    if json {
+        return print_json(&json!({
+            "queue": queue.as_str(), "epoch": taint.epoch.0, "at_ms": taint.at_ms,
+            "lost": taint.lost, "more": taint.more, "cleared": true,
+        }));
+    }
+    let was = format!(
+        "A leader was forced on queue {queue} at {}, and {} confirmed messages are known to be lost{}",
+        time(taint.at_ms),
+        grouped(taint.lost),
+        if taint.more { ", perhaps more" } else { "" },
+    );
+    match &taint.cleared {
+        Some(cleared) => print_line(&format!(
+            "{was}: that was cleared by {} at {} already.",
+            cleared.by,
+            time(cleared.at_ms)
+        )),
+        None => print_line(&format!(
+            "{was}: it counts as tainted no more. `bellwether elections {queue}` remembers it."
+        )),
+    }
 }
 
 async fn carry_out(

@@ -179,7 +179,7 @@ pub fn warning(facts: &Facts, chosen: Member) -> Option<String> {
         return None;
     }
     Some(format!(
-        "This gives the in-sync copies on {} up. Be sure that these brokers are stopped for good: one that still runs, cut off, may go on confirming messages, and those are lost, too.",
+        "This gives the in-sync copies on {} up. Be sure that these brokers are stopped for good: an old leader that still runs, cut off together with its whole in-sync set, goes on confirming messages, and those are lost, too.",
         brokers(&away)
     ))
 }

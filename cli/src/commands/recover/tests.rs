@@ -2,10 +2,12 @@
 
 use bellwether_client::{BrokerId, CopyRole, Epoch, Offset};
 
+use super::agree;
 use super::preview::{given_up, preview, warning};
 use super::tails::{Tail, tail};
 use crate::commands::explain::facts::Said;
 use crate::commands::explain::given::{Given, member};
+use crate::outcome::Failure;
 
 /// Brokers 1 and 2 were in sync and are gone with their disks; broker 3 lagged.
 fn survivor(messages: u64) -> Given {
@@ -26,6 +28,27 @@ fn what_the_leader_noted_makes_the_loss_exact_to_the_message() {
     assert_eq!(given_up(&given.0, member(3)), [member(1), member(2)]);
     let warned = warning(&given.0, member(3)).expect("they may still run");
     assert!(warned.contains("brokers 1 and 2"), "{warned}");
+}
+
+/// With --yes, and with --json, nobody was warned of an old leader that goes on confirming.
+#[test]
+fn whoever_gives_copies_up_is_warned_whether_asked_or_not() {
+    let given = survivor(900);
+    let prospects = preview(&given.0).prospects;
+    let agreed = |yes, answer: Option<&str>| {
+        let mut said = Vec::new();
+        let terminal = answer.map(str::as_bytes);
+        let agreed = agree(&given.0, &prospects[0], yes, terminal, &mut said);
+        (agreed, String::from_utf8(said).unwrap())
+    };
+    let warned = "an old leader that still runs, cut off together with its whole in-sync set";
+    for (yes, answer) in [(true, None), (true, Some("")), (false, Some("y\n"))] {
+        let (agreed, said) = agreed(yes, answer);
+        assert!(agreed.is_ok() && said.contains(warned), "{yes} {answer:?}: {said}");
+        assert_eq!(said.contains("[y/N]"), !yes);
+    }
+    assert!(matches!(agreed(false, Some("\n")).0, Err(Failure::NotDone(_))));
+    assert!(matches!(agreed(false, None), (Err(Failure::Usage(_)), said) if said.is_empty()));
 }
 
 #[test]

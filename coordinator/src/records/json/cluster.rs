@@ -40,6 +40,8 @@ struct BrokerJson {
 #[derive(Serialize, Deserialize)]
 struct DrainJson {
     drain: String,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    retired: bool,
     #[serde(flatten)]
     unknown: UnknownFields,
 }
@@ -120,7 +122,7 @@ impl From<&DrainRecord> for DrainJson {
             Drain::Leaderships => "leaderships",
             Drain::Copies => "copies",
         };
-        Self { drain: drain.to_owned(), unknown: record.unknown.clone() }
+        Self { drain: drain.to_owned(), retired: record.retired, unknown: record.unknown.clone() }
     }
 }
 
@@ -132,7 +134,7 @@ impl TryFrom<DrainJson> for DrainRecord {
             "copies" => Drain::Copies,
             other => return Err(format!("drain {other:?} is not known")),
         };
-        Ok(Self { drain, unknown: json.unknown })
+        Ok(Self { drain, retired: json.retired, unknown: json.unknown })
     }
 }
 

@@ -59,7 +59,9 @@ fn past() -> Past {
             end: Offset(4),
             lost: 5,
             more: true,
+            cleared: Some(Cleared { at_ms: 7, by: "user ops".to_owned() }),
         }),
+        later: None,
     }
 }
 
@@ -116,8 +118,10 @@ fn every_record_comes_back_as_it_was() {
     assert_eq!(BrokerRecord::parse(&broker.to_bytes()), Ok(broker.clone()));
     let racked_nowhere = BrokerRecord { rack: None, ..broker };
     assert_eq!(BrokerRecord::parse(&racked_nowhere.to_bytes()), Ok(racked_nowhere));
-    for drain in [Drain::Leaderships, Drain::Copies] {
-        let record = DrainRecord { drain, unknown: unknown.clone() };
+    for (drain, retired) in
+        [(Drain::Leaderships, false), (Drain::Copies, false), (Drain::Copies, true)]
+    {
+        let record = DrainRecord { drain, retired, unknown: unknown.clone() };
         assert_eq!(DrainRecord::parse(&record.to_bytes()), Ok(record));
     }
     let settings = SettingsRecord {
@@ -158,11 +162,24 @@ fn every_record_comes_back_as_it_was() {
         exchange: ExchangeName::new("e").unwrap(),
         routing_key: RoutingKey::new("").unwrap(),
     };
-    let bindings = BindingsRecord { bindings: vec![binding], unknown: unknown.clone() };
+    let bindings = BindingsRecord {
+        bindings: vec![binding],
+        later: Later::default(),
+        unknown: unknown.clone(),
+    };
     assert_eq!(BindingsRecord::parse(&bindings.to_bytes()), Ok(bindings));
     let QueueDefinition { queue, virtual_host, name, .. } = definition;
-    let tombstone = TombstoneRecord { queue, virtual_host, name, unknown };
-    assert_eq!(TombstoneRecord::parse(&tombstone.to_bytes()), Ok(tombstone));
+    let tombstone =
+        TombstoneRecord { queue, virtual_host, name, stores: None, unknown: unknown.clone() };
+    assert_eq!(TombstoneRecord::parse(&tombstone.to_bytes()), Ok(tombstone.clone()));
+    let holding =
+        |broker, store| HoldingStore { broker: BrokerId(broker), store, unknown: unknown.clone() };
+    for stores in [vec![], vec![holding(1, Some(StoreId(uuid(1)))), holding(2, None)]] {
+        let tombstone = TombstoneRecord { stores: Some(stores), ..tombstone.clone() };
+        assert_eq!(TombstoneRecord::parse(&tombstone.to_bytes()), Ok(tombstone));
+    }
+    let store = StoreRecord { broker: BrokerId(2), store: StoreId(uuid(6)), unknown };
+    assert_eq!(StoreRecord::parse(&store.to_bytes()), Ok(store));
 }
 
 #[test]
@@ -186,4 +203,104 @@ fn what_cannot_be_read_is_named_with_the_reason() {
             .reason
             .contains("virtual host name may not be empty")
     );
+}
+
+/// A state as a later version might write it, with fields of its own in every entry.
+const OF_A_LATER_VERSION: &str = r#"{
+    "epoch": 4, "leader": null, "min_isr": 1, "replicas": [1, 2], "tier": { "cold": true },
+    "isr": [
+        { "broker": 1, "store": "00000000-0000-0000-0000-000000000001", "zone": "a" },
+        { "broker": 2, "store": "00000000-0000-0000-0000-000000000002", "zone": { "of": ["b", null] } }
+    ],
+    "given_up": [{ "broker": 3, "store": "00000000-0000-0000-0000-000000000003", "since": 7 }],
+    "elections": [
+        { "epoch": 3, "at_ms": 1, "to": "1.0000000000000001", "trigger": "declared", "took_ms": 0, "votes": 2 },
+        { "epoch": 4, "at_ms": 2, "from": "1.0000000000000001", "to": "2.0000000000000002", "trigger": "forced", "took_ms": 3, "votes": 0 }
+    ],
+    "resigned": { "by": "2.0000000000000002", "why": "its disk failed", "disk": "sdb" },
+    "committed": { "end": 9, "enqueued": 7, "settled": 2, "at_ms": 5, "bytes": 700 },
+    "tainted": { "epoch": 4, "by": "2.0000000000000002", "at_ms": 6, "end": 4, "lost": 5, "more": true, "ticket": "OPS-7" }
+}"#;
+
+fn json(state: &QueueState) -> serde_json::Value {
+    serde_json::from_slice(&state.to_bytes()).unwrap()
+}
+
+#[test]
+fn fields_of_a_later_version_survive_inside_of_entries_that_stay() {
+    let later: serde_json::Value = serde_json::from_str(OF_A_LATER_VERSION).unwrap();
+    let read = QueueState::parse(OF_A_LATER_VERSION.as_bytes()).unwrap();
+    assert_eq!(json(&read), later);
+
+    // An in-sync set shrinks: what was said of the others stays with them, also when their order changes.
+    let shrunk = QueueState { isr: vec![read.isr[1]], ..read.clone() };
+    assert_eq!(json(&shrunk)["isr"], serde_json::json!([later["isr"][1]]));
+    let joined = Member { broker: BrokerId(5), store: StoreId(uuid(5)) };
+    let grown = QueueState { isr: vec![joined, read.isr[1], read.isr[0]], ..read.clone() };
+    let isr = &json(&grown)["isr"];
+    assert_eq!((&isr[1], &isr[2]), (&later["isr"][1], &later["isr"][0]));
+    assert_eq!(isr[0].get("zone"), None, "nothing was said of this one");
+    // The same broker with another store is another member.
+    let renewed = Member { store: StoreId(uuid(9)), ..read.isr[0] };
+    assert_eq!(
+        json(&QueueState { isr: vec![renewed], ..read.clone() })["isr"][0].get("zone"),
+        None
+    );
+
+    // The next election: those before stay as they were, and what is over goes whole.
+    let next = past().elections.remove(1);
+    let elected = QueueState { past: Box::new(read.past.clone().with(next)), ..read.clone() };
+    let elected = json(&elected);
+    assert_eq!(elected["elections"][0], later["elections"][0]);
+    assert_eq!(elected["elections"][1], later["elections"][1]);
+    assert_eq!(elected.get("resigned"), None);
+    assert_eq!(elected["tier"], later["tier"]);
+}
+
+#[test]
+fn an_entry_that_is_replaced_takes_with_it_what_was_said_of_it() {
+    let read = QueueState::parse(OF_A_LATER_VERSION.as_bytes()).unwrap();
+    let noted = Committed { end: Offset(10), enqueued: 8, settled: 2, at_ms: 6 };
+    let past = Box::new(Past { committed: Some(noted), ..Past::clone(&read.past) });
+    let again = json(&QueueState { past, ..read.clone() });
+    assert_eq!(again["committed"].get("bytes"), None, "700 bytes were those of the note before");
+    assert_eq!(again["tainted"]["ticket"], "OPS-7");
+
+    // A taint that is cleared is still the same.
+    let cleared = Cleared { at_ms: 7, by: "user ops".to_owned() };
+    let past = Past::clone(&read.past).with_taint_cleared(cleared.clone()).unwrap();
+    assert_eq!(past.clone().with_taint_cleared(cleared), None, "once");
+    let state = QueueState { past: Box::new(past), ..read };
+    let again = json(&state);
+    assert_eq!(again["tainted"]["ticket"], "OPS-7");
+    assert_eq!(again["tainted"]["cleared"], serde_json::json!({ "at_ms": 7, "by": "user ops" }));
+    let told = state.past.elections.last().unwrap();
+    assert_eq!((&told.trigger, told.epoch), (&Trigger::TaintCleared, Epoch(4)));
+    let why = "by user ops; known to be lost were 5 confirmed messages, perhaps more";
+    assert_eq!(told.why.as_deref(), Some(why));
+    assert!(state.past.open_taint().is_none() && state.past.resignation.is_some());
+    assert_eq!(QueueState::parse(&state.to_bytes()), Ok(state));
+}
+
+#[test]
+fn fields_of_a_later_version_survive_in_bindings_and_in_the_stores_of_a_tombstone() {
+    let bindings = serde_json::json!({ "bindings": [
+        { "exchange": "e", "routing_key": "a", "weight": 2 },
+        { "exchange": "e", "routing_key": "b" },
+    ] });
+    let mut record = BindingsRecord::parse(bindings.to_string().as_bytes()).unwrap();
+    record.bindings.remove(1);
+    let again: serde_json::Value = serde_json::from_slice(&record.to_bytes()).unwrap();
+    assert_eq!(again, serde_json::json!({ "bindings": [bindings["bindings"][0]] }));
+
+    let queue = uuid(7).to_string();
+    let tombstone = serde_json::json!({
+        "queue": queue, "virtual_host": "/", "name": "orders",
+        "stores": [{ "broker": 1, "at": 5 }, { "broker": 2, "store": queue, "at": { "ms": 6 } }],
+    });
+    let record = TombstoneRecord::parse(tombstone.to_string().as_bytes()).unwrap();
+    let fate = crate::tombstone::struck_off(&record, BrokerId(1), StoreId(uuid(1)));
+    let crate::tombstone::Fate::Changes(record) = fate else { panic!("{fate:?}") };
+    let again: serde_json::Value = serde_json::from_slice(&record.to_bytes()).unwrap();
+    assert_eq!(again["stores"], serde_json::json!([tombstone["stores"][1]]));
 }

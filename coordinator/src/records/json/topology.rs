@@ -5,7 +5,7 @@ use bellwether_protocol::names::{ExchangeName, RoutingKey};
 use serde::{Deserialize, Serialize};
 
 use super::document;
-use crate::records::{Binding, BindingsRecord, ExchangeRecord, UnknownFields};
+use crate::records::{Binding, BindingsRecord, ExchangeRecord, Later, UnknownFields};
 
 #[derive(Serialize, Deserialize)]
 struct ExchangeJson {
@@ -25,6 +25,8 @@ struct BindingsJson {
 struct BindingJson {
     exchange: String,
     routing_key: String,
+    #[serde(flatten)]
+    unknown: UnknownFields,
 }
 
 document!(ExchangeRecord as ExchangeJson, "exchange record");
@@ -57,6 +59,7 @@ impl From<&BindingsRecord> for BindingsJson {
         let binding = |binding: &Binding| BindingJson {
             exchange: binding.exchange.to_string(),
             routing_key: binding.routing_key.to_string(),
+            unknown: record.later.of(binding),
         };
         Self {
             bindings: record.bindings.iter().map(binding).collect(),
@@ -68,14 +71,17 @@ impl From<&BindingsRecord> for BindingsJson {
 impl TryFrom<BindingsJson> for BindingsRecord {
     type Error = String;
     fn try_from(json: BindingsJson) -> Result<Self, String> {
-        let binding = |binding: BindingJson| {
-            Ok(Binding {
-                exchange: ExchangeName::new(binding.exchange).map_err(|error| error.to_string())?,
-                routing_key: RoutingKey::new(binding.routing_key)
+        let mut later = Later::default();
+        let binding = |json: BindingJson| {
+            let binding = Binding {
+                exchange: ExchangeName::new(json.exchange).map_err(|error| error.to_string())?,
+                routing_key: RoutingKey::new(json.routing_key)
                     .map_err(|error| error.to_string())?,
-            })
+            };
+            later.keep(binding.clone(), json.unknown);
+            Ok(binding)
         };
         let bindings = json.bindings.into_iter().map(binding).collect::<Result<_, String>>()?;
-        Ok(Self { bindings, unknown: json.unknown })
+        Ok(Self { bindings, later, unknown: json.unknown })
     }
 }

@@ -1,0 +1,196 @@
+//! Which data folders there are in the cluster, and what the controller does for the tombstones that wait for them: those of former
+//! versions get their lists, brokers that were retired are not waited for, and a folder that another one took the place of is
+//! answered for by that one.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bellwether_coordinator::coordinator::{Coordinator, Path, ReadError, Version, Write};
+use bellwether_coordinator::paths;
+use bellwether_coordinator::records::{BrokerRecord, DrainRecord, StoreRecord};
+use bellwether_coordinator::tombstone::{Stores, attended};
+use bellwether_protocol::ids::{BrokerId, QueueId, StoreId};
+use tracing::{debug, info};
+
+use super::strikes::{BATCH, rewrite};
+use super::tree::Waiting;
+use super::{Catalog, Shared};
+
+/// After a broker has been running with another data folder for so long, its former one is not waited for any more. A disk that was
+/// not mounted is noticed before.
+const REPLACED_FOR: Duration = Duration::from_secs(600);
+
+/// Data folders that tombstones wait for and whose brokers run with others, and since when that was seen. For the controller to keep.
+#[derive(Debug, Default)]
+pub struct ReplacedStores(HashMap<(BrokerId, StoreId), Instant>);
+
+impl ReplacedStores {
+    /// Only these are so now.
+    fn note(&mut self, replaced: &HashSet<(BrokerId, StoreId)>, now: Instant) {
+        self.0.retain(|store, _| replaced.contains(store));
+        for store in replaced {
+            self.0.entry(*store).or_insert(now);
+        }
+    }
+
+    fn is_given_up(&self, store: (BrokerId, StoreId), now: Instant) -> bool {
+        let since = self.0.get(&store);
+        since.is_some_and(|since| now.saturating_duration_since(*since) >= REPLACED_FOR)
+    }
+}
+
+/// What was read after a sync: who has which data folder.
+pub(super) struct KnownStores {
+    pub stores: Stores,
+    /// Of those that are written down, by which version.
+    written: BTreeMap<BrokerId, Version>,
+    live: BTreeSet<BrokerId>,
+}
+
+impl KnownStores {
+    /// A broker registers its folder and itself in one write. So whoever could be given a copy before this is read is in it.
+    pub async fn read(
+        shared: &Shared,
+        session: &Arc<dyn Coordinator>,
+    ) -> Result<KnownStores, ReadError> {
+        session.sync().await?;
+        let mut known = KnownStores {
+            stores: Stores { present: BTreeMap::new(), counted: shared.tree().counted().collect() },
+            written: BTreeMap::new(),
+            live: BTreeSet::new(),
+        };
+        for document in documents(session, paths::all_stores()).await? {
+            if let Ok(record) = StoreRecord::parse(&document.bytes) {
+                known.stores.present.insert(record.broker, record.store);
+                known.written.insert(record.broker, document.version);
+            }
+        }
+        for document in documents(session, paths::live_brokers()).await? {
+            if let Ok(record) = BrokerRecord::parse(&document.bytes) {
+                // A former version has not written its folder down.
+                known.stores.present.insert(record.life.broker, record.store);
+                known.live.insert(record.life.broker);
+            }
+        }
+        Ok(known)
+    }
+}
+
+async fn documents(
+    session: &Arc<dyn Coordinator>,
+    folder: Path,
+) -> Result<Vec<bellwether_coordinator::coordinator::Document>, ReadError> {
+    let children: Vec<Path> =
+        session.children(&folder).await?.iter().map(|child| folder.child(child)).collect();
+    Ok(session.read_many(&children).await?.into_iter().flatten().collect())
+}
+
+impl Catalog {
+    /// One batch of what is to be done for tombstones; nothing is read where there are none.
+    ///
+    /// # Errors
+    /// The coordinator did not answer: another time.
+    pub async fn attend_tombstones(
+        &self,
+        replaced: &mut ReplacedStores,
+        now: Instant,
+    ) -> Result<(), ReadError> {
+        let (none, retired) = {
+            let tree = self.shared.tree();
+            (tree.tombstones.is_empty(), tree.retired.clone())
+        };
+        let Some(session) = self.shared.connected() else { return Ok(()) };
+        if none && retired.is_empty() {
+            return Ok(());
+        }
+        let known = KnownStores::read(&self.shared, &session).await?;
+        let gone = gone_for_good(&session, &known, retired).await?;
+        let wanting = self.wanting(&known, &gone, replaced, now);
+        let fate = |record: &_| {
+            let given_up = |broker, store| replaced.is_given_up((broker, store), now);
+            attended(record, &known.stores, |broker| gone.contains(&broker), given_up)
+        };
+        let done = rewrite(&session, &wanting, fate).await;
+        if !done.is_empty() {
+            info!(tombstones = done.len(), gone = ?gone, "tombstones wait for others now, or for nobody");
+        }
+        self.forget_stores(&session, &known, &gone).await;
+        Ok(())
+    }
+
+    /// Some tombstones that are to be changed.
+    fn wanting(
+        &self,
+        known: &KnownStores,
+        gone: &BTreeSet<BrokerId>,
+        replaced: &mut ReplacedStores,
+        now: Instant,
+    ) -> Vec<QueueId> {
+        let tree = self.shared.tree();
+        // One that is off may be so because its disk is being put back.
+        let another = |(broker, store): (BrokerId, Option<StoreId>)| {
+            let present =
+                known.stores.present.get(&broker).filter(|_| known.live.contains(&broker));
+            store.filter(|store| present.is_some_and(|present| present != store))
+        };
+        let listed = tree.tombstones.values().flatten().flat_map(|stores| stores.iter().copied());
+        let lost: HashSet<(BrokerId, StoreId)> =
+            listed.filter_map(|listed| Some((listed.0, another(listed)?))).collect();
+        replaced.note(&lost, now);
+        let wants = |waiting: &Waiting| match waiting {
+            None => true,
+            Some(stores) => stores.iter().any(|listed| {
+                let given_up = |store| replaced.is_given_up((listed.0, store), now);
+                gone.contains(&listed.0) || another(*listed).is_some_and(given_up)
+            }),
+        };
+        let wanting = tree.tombstones.iter().filter(|(_, waiting)| wants(waiting));
+        wanting.map(|(queue, _)| *queue).take(BATCH).collect()
+    }
+
+    /// Of a broker that is gone for good and that no tombstone waits for nothing has to be known any more. If it comes back it is
+    /// written down anew, which this does not undo: it names the version.
+    async fn forget_stores(
+        &self,
+        session: &Arc<dyn Coordinator>,
+        known: &KnownStores,
+        gone: &BTreeSet<BrokerId>,
+    ) {
+        let waited: HashSet<BrokerId> =
+            self.shared.tree().waited_for().into_iter().map(|(broker, _)| broker).collect();
+        for broker in gone.iter().filter(|broker| !waited.contains(broker)) {
+            let Some(version) = known.written.get(broker) else { continue };
+            let path = paths::store(*broker);
+            match session.write(vec![Write::Delete { path, version: Some(*version) }]).await {
+                Ok(_) => info!(
+                    broker = broker.0,
+                    "the data folder of a retired broker is not waited for any more"
+                ),
+                Err(error) => {
+                    debug!(broker = broker.0, %error, "the data folder of a retired broker stays written down")
+                }
+            }
+        }
+    }
+}
+
+/// Of the brokers that operators retired those that are not live: read anew, for a retirement can be taken back.
+async fn gone_for_good(
+    session: &Arc<dyn Coordinator>,
+    known: &KnownStores,
+    retired: BTreeSet<BrokerId>,
+) -> Result<BTreeSet<BrokerId>, ReadError> {
+    let retired: Vec<BrokerId> =
+        retired.into_iter().filter(|broker| !known.live.contains(broker)).collect();
+    let all: Vec<Path> = retired.iter().map(|broker| paths::drained(*broker)).collect();
+    let documents = session.read_many(&all).await?;
+    let is_retired = |document: Option<bellwether_coordinator::coordinator::Document>| {
+        document
+            .and_then(|document| DrainRecord::parse(&document.bytes).ok())
+            .is_some_and(|record| record.retired)
+    };
+    let still =
+        retired.into_iter().zip(documents).filter(|(_, document)| is_retired(document.clone()));
+    Ok(still.map(|(broker, _)| broker).collect())
+}
