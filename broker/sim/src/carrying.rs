@@ -3,7 +3,6 @@
 use bellwether_protocol::ids::Member;
 use bellwether_protocol::peer::PeerFrame;
 
-use crate::counts::Guard;
 use crate::happenings::Happening;
 use crate::ports::{Fact, Input, Output};
 use crate::process::STORE_FAILED;
@@ -94,11 +93,10 @@ impl World {
                 self.witness.delivers(life, epoch, run, &batches, redelivered);
             }
             Fact::Stopped { why } if why == STORE_FAILED => {}
-            Fact::Guarded(guard) => {
-                if let Guard::Resigned(epoch) = guard {
-                    self.witness.resigned(epoch);
-                }
-                self.counts.guarded(guard);
+            Fact::Guarded(guard) => self.counts.guarded(guard),
+            Fact::Resigns { epoch } => {
+                self.witness.resigned(epoch);
+                self.may_lose_the_ensemble(node);
             }
             Fact::Stopped { why } => self.witness.stopped(life, &why),
         }

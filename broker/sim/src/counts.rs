@@ -4,15 +4,14 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use bellwether_coordinator::records::QueueState;
-use bellwether_protocol::ids::Epoch;
 
 /// What a process did because of its disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Guard {
     /// It noticed that its disk stalls.
     Noticed,
-    /// It gave the leadership of this epoch up.
-    Resigned(Epoch),
+    /// It gave its leadership up.
+    Resigned,
     /// It went on leading, since nobody could follow.
     Stayed,
     /// The sync returned after all, while nobody knew yet whether the resignation was written.
@@ -49,7 +48,7 @@ impl Counts {
     pub fn guarded(&mut self, guard: Guard) {
         let count = match guard {
             Guard::Noticed => &mut self.noticed,
-            Guard::Resigned(_) => &mut self.resigned,
+            Guard::Resigned => &mut self.resigned,
             Guard::Stayed => &mut self.stayed,
             Guard::ReturnedUndecided => &mut self.returned_undecided,
             Guard::Declined => &mut self.declined,

@@ -99,6 +99,9 @@ pub enum Happening {
     StallEnds {
         node: usize,
     },
+    Disconnect {
+        node: usize,
+    },
     Reconnect {
         node: usize,
     },
@@ -162,6 +165,7 @@ impl World {
             Happening::Replace { node, generation } => self.replace_disk(node, generation),
             Happening::Resume { node } => self.resume(node),
             Happening::StallEnds { node } => self.stall_ends(node),
+            Happening::Disconnect { node } => self.disconnect(node),
             Happening::Reconnect { node } => self.reconnect(node),
             Happening::ReconnectAll => self.ensemble_returns(),
         }

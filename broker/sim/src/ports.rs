@@ -156,6 +156,10 @@ pub enum Fact {
     Stopped {
         why: String,
     },
+    /// It asks for a state that names nobody as leader: it leads this epoch no more, whatever comes of that.
+    Resigns {
+        epoch: Epoch,
+    },
     /// It did something about its disk.
     Guarded(Guard),
 }

@@ -73,9 +73,9 @@ impl Process {
         };
         self.step(disk, event);
         match led {
-            Some(epoch) if self.leader.is_none() => {
+            Some(_) if self.leader.is_none() => {
                 self.attention.gave_up = led;
-                self.guarded(Guard::Resigned(epoch));
+                self.guarded(Guard::Resigned);
             }
             Some(_) if news == DiskNews::Stalls => self.guarded(Guard::Stayed),
             Some(_) | None => {}
@@ -104,6 +104,7 @@ impl Process {
 
     /// It asks for a state that names nobody in this epoch.
     pub(crate) fn asks_for_no_leader(&mut self, epoch: Epoch) {
+        self.out.push(Output::Fact(Fact::Resigns { epoch }));
         if self.attention.seen_to < Some(epoch) && self.replica.stopped().is_none() {
             self.attention.seen_to = Some(epoch);
             self.guarded(Guard::Declined);
@@ -166,6 +167,22 @@ impl World {
             self.counts.failed += 1;
         } else {
             self.later(node, 300, Input::Synced);
+        }
+    }
+
+    /// Now and then a broker does not hear what became of its resignation, and its sync returns meanwhile.
+    pub(crate) fn may_lose_the_ensemble(&mut self, node: usize) {
+        if self.quiet || self.nodes[node].stall.is_none() || !self.random.chance(30) {
+            return;
+        }
+        let (lost, back) =
+            (self.random.between(100, 5_000), self.random.between(10_000, 2_500_000));
+        self.schedule.after(lost, Happening::Disconnect { node });
+        self.schedule.after(lost + back, Happening::Reconnect { node });
+        let goes_on = lost + self.random.between(100, 20_000);
+        if let Some(stall) = self.nodes[node].stall.as_mut().filter(|_| self.random.chance(50)) {
+            stall.until_us = self.schedule.now_us() + goes_on;
+            self.schedule.after(goes_on, Happening::StallEnds { node });
         }
     }
 
