@@ -256,6 +256,29 @@ fn a_retry_of_a_producer_unknown_to_a_queue_that_forgot_nobody_is_new() {
     assert_eq!(queue.sends("p", 7, 1, Sent::Again), Admission::Append { skip: 0 });
 }
 
+/// Whoever might write to a queue could publish there under the name of another user's producer, with the number 2^62; all that this one sent
+/// afterwards was confirmed as a retry, and lost.
+#[test]
+fn a_producer_of_one_user_makes_no_retry_of_what_another_user_publishes_under_its_name() {
+    let mut queue = Given::queue();
+    assert_eq!(queue.sends("@7:mallory/p", 1 << 62, 1, Sent::New), Admission::Append { skip: 0 });
+    assert_eq!(queue.sends("@7:billing/p", 1, 3, Sent::New), Admission::Append { skip: 0 });
+    assert_eq!(queue.sends("@7:billing/p", 4, 3, Sent::Again), Admission::Append { skip: 0 });
+    assert_eq!(queue.sends("@7:billing/p", 4, 3, Sent::Again), Admission::Duplicate);
+}
+
+/// Logs of earlier versions name a producer without its user. What was sent to them and is sent again is not stored twice (G7); what is new
+/// is stored, whatever number others used then.
+#[test]
+fn a_users_producer_goes_on_where_its_name_alone_was_left() {
+    let mut queue = Given::queue();
+    queue.sends("p", 1, 6, Sent::New);
+    assert_eq!(queue.sends("@1:u/p", 5, 2, Sent::Again), Admission::Duplicate);
+    assert_eq!(queue.sends("@1:u/p", 7, 1, Sent::After(6)), Admission::Append { skip: 0 });
+    assert_eq!(queue.sends("@1:u/p", 7, 2, Sent::Again), Admission::Append { skip: 1 });
+    assert_eq!(queue.sends("@1:v/p", 1, 1, Sent::New), Admission::Append { skip: 0 });
+}
+
 #[test]
 fn of_too_many_producers_the_one_unused_for_longest_is_forgotten() {
     let (mut queue, mut base) = (Queue::new(), 0);

@@ -31,6 +31,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<S> {
         }
         match request {
             Request::AttachProducer { producer, name, next: _ } => {
+                // Else whoever may publish to a queue could publish there under another user's producer's name, with numbers
+                // so high that all which that one sends afterwards would be confirmed as a retry, and not stored.
+                let name = match self.access.user() {
+                    Some(user) => name.map(|name| name.owned_by(&user.name)),
+                    None => name,
+                };
                 let attached =
                     self.room_for_producer().and_then(|()| self.publisher.attach(producer, name));
                 if attached.is_ok() {

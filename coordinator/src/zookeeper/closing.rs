@@ -295,7 +295,7 @@ mod tests {
         let identity = identity(&digest());
         let own = acl(zk::Permission::ALL, "digest", &identity);
         let backup = acl(zk::Permission::READ, "digest", "backup:x");
-        assert_eq!(judge(&[own.clone()], &identity), Access::Closed);
+        assert_eq!(judge(std::slice::from_ref(&own), &identity), Access::Closed);
         assert_eq!(judge(&[backup.clone(), own.clone()], &identity), Access::Closed);
         for (list, shown) in [
             (vec![], ""),

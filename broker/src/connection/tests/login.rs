@@ -118,6 +118,21 @@ async fn who_proves_the_password_is_let_in_and_the_broker_proves_that_it_knows_t
 }
 
 #[tokio::test]
+async fn a_producers_name_is_its_users_own() {
+    let mut world = World::logged_in().await;
+    world.attach_producer().await;
+    world.publish(1, "orders").await;
+    let taken = world.shard_takes_publishes().await.remove(0);
+    assert_eq!(taken.producer.unwrap().as_str(), "@5:alice/shop");
+
+    let mut world = World::new().await;
+    world.attach_producer().await;
+    world.publish(1, "orders").await;
+    let taken = world.shard_takes_publishes().await.remove(0);
+    assert_eq!(taken.producer.unwrap().as_str(), "shop", "nobody logged in");
+}
+
+#[tokio::test]
 async fn who_does_not_log_in_is_told_how_and_nothing_is_done_for_them() {
     let mut world = World::locked(near()).await;
     world.send(ClientFrame::Hello(hello())).await;
