@@ -432,6 +432,41 @@ fn what_is_claimed_counts_for_the_prefetch() {
     assert_eq!(queue.delivers(), [again("a2", 4, 5, 0)]);
 }
 
+/// One request could make the leader walk a million runs and answer as many, after its author had acked every second message.
+#[test]
+fn a_claim_is_answered_with_a_bounded_number_of_runs_and_the_rest_comes_again() {
+    let most = bellwether_queue::CLAIM_RUNS_MAX as u64;
+    let count = 4 * most;
+    let mut queue = Given::queue().messages(count as u32).consumer("a", count as u32);
+    queue.delivers();
+    let every_second: Vec<_> = (1..count).step_by(2).map(|at| (at, at + 1)).collect();
+    for settled in every_second.chunks(1000) {
+        queue.acks("a", settled).unwrap();
+    }
+    queue.fails_over(&Queue::new().checkpoint());
+    queue.joins("a2", 10);
+    let (held, settled) = queue.claims("a2", &[(1, count + 1)]);
+    assert_eq!((held.len() as u64, settled.len() as u64), (most, most));
+    assert_eq!(queue.queue.held_by(1), held, "it holds what it was told, and no more");
+}
+
+#[test]
+fn a_claim_of_more_than_is_ever_out_is_refused_and_one_of_what_was_never_delivered_gives_nothing() {
+    use bellwether_queue::IN_FLIGHT_MAX;
+    let mut queue = Given::queue();
+    for _ in 0..=IN_FLIGHT_MAX / 4096 {
+        queue.publishes(4096);
+    }
+    queue.joins("a", 5);
+    let claim = |queue: &mut Given, first, end| queue.queue.claim(1, &[range(first, end)]);
+    for (first, end) in [(0, 1 << 62), (1, IN_FLIGHT_MAX + 2)] {
+        let error = claim(&mut queue, first, end).unwrap_err();
+        assert_eq!(error.code, ErrorCode::InvalidOption, "{error:?}");
+    }
+    assert_eq!(claim(&mut queue, IN_FLIGHT_MAX + 10, IN_FLIGHT_MAX + 12).unwrap().held, []);
+    assert_eq!(claim(&mut queue, IN_FLIGHT_MAX - 3, IN_FLIGHT_MAX - 1).unwrap().held.len(), 1);
+}
+
 #[test]
 fn a_claim_in_the_middle_leaves_the_others_in_their_order() {
     let mut queue = Given::queue().messages(6).consumer("a", 6);

@@ -14,6 +14,7 @@ mod promises;
 mod secure;
 mod snapshot;
 mod sort;
+mod strangers;
 #[cfg(test)]
 mod tests;
 
@@ -40,6 +41,7 @@ use link::{End, Link};
 use outbox::Pushed;
 use secure::Stream;
 use snapshot::Pacer;
+use strangers::Strangers;
 
 /// Snapshots that this broker fetches at the same time; the others wait their turn.
 const FETCHES_MAX: usize = 4;
@@ -100,6 +102,7 @@ pub(crate) struct Shared {
     suspects: Mutex<HashMap<BrokerId, Suspect>>,
     pacer: Pacer,
     fetches: Semaphore,
+    strangers: Strangers,
 }
 
 impl Peers {
@@ -147,6 +150,7 @@ impl Peers {
             suspects: Mutex::default(),
             pacer,
             fetches: Semaphore::new(FETCHES_MAX),
+            strangers: Strangers::default(),
         });
         shared.tracker.spawn(accept::accept(shared.clone(), listener));
         Arc::new(Peers { shared })

@@ -10,7 +10,7 @@ pub use explain::{
     QueueCondition, Recover, ReplicaStatus, Resigned, StoppedCopy, TaintNote, Troubled,
 };
 pub use login::{EXTERNAL, LoginData, LoginStart, PLAIN, Permissions, UserSummary, UserTag};
-pub use wire::SETTLE_RANGES_MAX;
+pub use wire::{CLAIM_MESSAGES_MAX, SETTLE_RANGES_MAX};
 
 use crate::error::{BrokerAddress, ErrorBody};
 use crate::ids::{
@@ -435,7 +435,7 @@ pub struct Claim {
     pub queue: QueueId,
     /// The epoch in which they were delivered, or kept the last time.
     pub epoch: Epoch,
-    /// Which; at least one, at most [`SETTLE_RANGES_MAX`], ascending, no overlap.
+    /// Which; at least one, at most [`SETTLE_RANGES_MAX`] and [`CLAIM_MESSAGES_MAX`] messages, ascending, no overlap.
     pub ranges: Vec<OffsetRange>,
 }
 
