@@ -1,7 +1,7 @@
 //! What one connection may do. Decided before anything is looked up, so that a refusal says nothing about what exists; for
 //! publishes once for each address, and again when the user's document has changed.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use bellwether_coordinator::users::Pattern;
@@ -12,8 +12,8 @@ use bellwether_protocol::names::{ExchangeName, QueueName, RoutingKey, VirtualHos
 use super::User;
 use super::users::Permitted;
 
-/// Addresses whose permission a connection remembers; beyond it all are decided anew.
-const DECISIONS_MAX: usize = 4_096;
+/// Addresses that a connection remembers to be permitted; beyond it all are decided anew.
+const PERMITTED_MAX: usize = 4_096;
 
 /// What can be done with a queue or an exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -203,7 +203,8 @@ impl Rights {
 #[derive(Debug)]
 pub struct Access {
     rights: Arc<Rights>,
-    decided: HashMap<(ExchangeName, RoutingKey), Result<(), ErrorBody>>,
+    /// Where it may publish. Refusals are found again each time: kept, with their words, thousands of them would be a megabyte for each connection.
+    permitted: HashSet<(ExchangeName, RoutingKey)>,
     /// Stands for all keys of an exchange; kept, so that none is made for each frame.
     any_key: RoutingKey,
 }
@@ -212,7 +213,7 @@ impl Access {
     #[must_use]
     pub fn new(user: Option<Arc<User>>, host: VirtualHost) -> Access {
         let any_key = RoutingKey::new("").expect("a routing key may be empty");
-        Access { rights: Arc::new(Rights { user, host }), decided: HashMap::new(), any_key }
+        Access { rights: Arc::new(Rights { user, host }), permitted: HashSet::new(), any_key }
     }
 
     #[must_use]
@@ -245,15 +246,15 @@ impl Access {
         // An exchange other than the default one is decided for all its keys.
         let key = if exchange.is_default() { key } else { &self.any_key };
         let address = (exchange.clone(), key.clone());
-        if let Some(decided) = self.decided.get(&address) {
-            return decided.clone();
+        if self.permitted.contains(&address) {
+            return Ok(());
         }
-        if self.decided.len() >= DECISIONS_MAX {
-            self.decided.clear();
+        self.rights.may_publish(exchange, &address.1)?;
+        if self.permitted.len() >= PERMITTED_MAX {
+            self.permitted.clear();
         }
-        let decision = self.rights.may_publish(exchange, &address.1);
-        self.decided.insert(address, decision.clone());
-        decision
+        self.permitted.insert(address);
+        Ok(())
     }
 }
 
@@ -379,9 +380,9 @@ mod tests {
         access.may_publish(&exchange("events"), &key("anything")).unwrap();
         assert!(access.may_publish(&exchange(""), &key("invoices")).is_err());
         assert!(access.may_publish(&exchange("invoices"), &key("orders")).is_err());
-        assert_eq!(access.decided.len(), 4);
+        assert_eq!(access.permitted.len(), 2, "refusals are not kept");
         access.may_publish(&exchange("events"), &key("anything else")).unwrap();
-        assert_eq!(access.decided.len(), 4, "decided once for all keys of an exchange");
+        assert_eq!(access.permitted.len(), 2, "decided once for all keys of an exchange");
     }
 
     #[test]
@@ -405,10 +406,10 @@ mod tests {
     #[test]
     fn decisions_are_bounded() {
         let mut access = access(user(&[], Some(["", ".*", ""])));
-        for n in 0..3 * DECISIONS_MAX {
+        for n in 0..3 * PERMITTED_MAX {
             access.may_publish(&exchange(""), &key(&n.to_string())).unwrap();
         }
-        assert!(access.decided.len() <= DECISIONS_MAX);
+        assert!(access.permitted.len() <= PERMITTED_MAX);
     }
 
     #[test]

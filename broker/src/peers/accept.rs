@@ -85,7 +85,9 @@ async fn take(shared: &Shared, stream: TcpStream, from: SocketAddr) -> Option<We
             return None;
         }
         Err(error) => {
-            tracing::warn!(%from, %error, "no secure connection with whoever connected to the port of brokers");
+            if let Some(times) = shared.refused_told.happened() {
+                tracing::warn!(%from, %error, times, "no secure connection with whoever connected to the port of brokers");
+            }
             return None;
         }
     };
@@ -94,7 +96,9 @@ async fn take(shared: &Shared, stream: TcpStream, from: SocketAddr) -> Option<We
     match welcome(&mut framed, &hello(&me, &shared.config, Purpose::Stream), named).await {
         Ok(theirs) => Some((me, framed, theirs)),
         Err(GreetError::Refused(error)) if error.code == ErrorCode::WrongCertificate => {
-            tracing::warn!(%from, reason = error.message, "a peer connection was refused");
+            if let Some(times) = shared.refused_told.happened() {
+                tracing::warn!(%from, reason = error.message, times, "a peer connection was refused");
+            }
             None
         }
         Err(error) => {

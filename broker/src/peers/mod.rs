@@ -32,6 +32,7 @@ use tokio_util::task::TaskTracker;
 use crate::metrics::Metrics;
 use crate::publish::{PeerGate, ShardGate};
 use crate::seams::{PeerLinks, SendOutcome};
+use crate::seldom::SharedSeldom;
 use crate::session::Life;
 use crate::shard::input::{Leases, LiveBrokers, PeerNews, QueuePublish, ShardInput, Side};
 use crate::tls::PeerTls;
@@ -103,6 +104,8 @@ pub(crate) struct Shared {
     pacer: Pacer,
     fetches: Semaphore,
     strangers: Strangers,
+    /// Strangers are refused as often as they like.
+    refused_told: SharedSeldom,
 }
 
 impl Peers {
@@ -151,6 +154,7 @@ impl Peers {
             pacer,
             fetches: Semaphore::new(FETCHES_MAX),
             strangers: Strangers::default(),
+            refused_told: SharedSeldom::default(),
         });
         shared.tracker.spawn(accept::accept(shared.clone(), listener));
         Arc::new(Peers { shared })
