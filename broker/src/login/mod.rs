@@ -5,6 +5,7 @@
 //! a catalog that is not complete permit nothing.
 
 mod access;
+mod audit;
 mod throttle;
 mod users;
 
@@ -17,6 +18,7 @@ use bellwether_tls::CertificateIdentity;
 use tokio::sync::Semaphore;
 
 pub use access::{Access, Rights};
+pub(crate) use audit::deed_of;
 pub use users::{User, Users};
 
 use crate::seldom::SharedSeldom;
