@@ -1,5 +1,6 @@
 //! Saying seldom what happens often.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How often one thing is said at most: a flood of connections must not become a flood of log lines.
@@ -21,6 +22,17 @@ impl Seldom {
         }
         self.said = Some(now);
         Some(std::mem::take(&mut self.unsaid))
+    }
+}
+
+/// The same thing, as it happens to many tasks.
+#[derive(Debug, Default)]
+pub(crate) struct SharedSeldom(Mutex<Seldom>);
+
+impl SharedSeldom {
+    /// As [`Seldom::happened`], now.
+    pub fn happened(&self) -> Option<u64> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).happened(Instant::now())
     }
 }
 

@@ -66,6 +66,7 @@ impl Tls {
         files: Files,
         certificates: ClientCertificates,
     ) -> Result<Tls, TlsError> {
+        warn_of_open_key(&files);
         let client = Reloading::open(files, move |material| server_config(material, certificates))?;
         Ok(Tls { client: Some(Arc::new(client)), ..self })
     }
@@ -76,6 +77,7 @@ impl Tls {
     /// # Errors
     /// [`TlsError`] names the file and what is wrong with it.
     pub fn with_peer(self, files: Files, broker: BrokerId) -> Result<Tls, TlsError> {
+        warn_of_open_key(&files);
         // A renewed certificate may not move a running broker to another cluster.
         let cluster = Arc::new(OnceLock::new());
         let first = cluster.clone();
@@ -117,6 +119,13 @@ impl Tls {
     /// Looks at the files now, and says what is wrong with them if something is.
     pub fn reload(&self) {
         self.asked.notify_one();
+    }
+}
+
+/// Who has the key can pose as this broker. A secret that an orchestrator mounts may be readable by all of a container's own users: no error.
+fn warn_of_open_key(files: &Files) {
+    if files.key_is_open() {
+        warn!(key = %files.key.display(), "everybody on this machine may read or change this private key: chmod 600 it, and give it to the broker's user");
     }
 }
 

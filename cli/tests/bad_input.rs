@@ -68,7 +68,17 @@ fn addresses_that_would_not_work_or_would_be_open_to_all_are_refused() {
         &[],
         &["--peer-advertise HOST[:PORT]"],
     );
-    refused(&serve(&["--admin-listen", "0.0.0.0:7402"]), &[], &["--admin-listen", "--insecure"]);
+    for word in [&[][..], &["--insecure"]] {
+        let admin = [&["--admin-listen", "0.0.0.0:7402"], word].concat();
+        refused(&serve(&admin), &[], &["--admin-listen 0.0.0.0:7402", "--admin-insecure"]);
+    }
+    let peer = ["--peer-listen", "0.0.0.0:7401", "--peer-advertise", "h"];
+    refused(
+        &serve(&[&peer[..], &["--login", "required", "--insecure"]].concat()),
+        &[],
+        &["--peer-listen 0.0.0.0:7401", "--peer-tls-cert FILE"],
+    );
+    refused(&serve(&[&peer[..], &["--admin-insecure"]].concat()), &[], &["--peer-tls-cert FILE"]);
     refused(
         &serve(&["--listen", "0.0.0.0:7400", "--advertise", "h", "--login", "off"]),
         &[],

@@ -9,6 +9,7 @@ pub mod headers;
 pub mod ids;
 pub mod message;
 pub mod names;
+mod owned_producer;
 pub mod peer;
 pub mod scram;
 mod wire;

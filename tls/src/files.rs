@@ -83,6 +83,13 @@ impl Files {
         self.understand(&self.bytes()?)
     }
 
+    /// Whether everybody on the machine may read the key, as far as that can be seen.
+    #[must_use]
+    pub fn key_is_open(&self) -> bool {
+        use std::os::unix::fs::PermissionsExt as _;
+        std::fs::metadata(&self.key).is_ok_and(|about| about.permissions().mode() & 0o007 != 0)
+    }
+
     pub(crate) fn bytes(&self) -> Result<Bytes, TlsError> {
         Ok(Bytes {
             certificate: read(&self.certificate)?,

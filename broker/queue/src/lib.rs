@@ -14,14 +14,14 @@ mod serving;
 mod state;
 
 use bellwether_log::Record;
-use bellwether_protocol::client::QueueCounts;
+use bellwether_protocol::client::{CLAIM_MESSAGES_MAX, QueueCounts};
 use bellwether_protocol::error::{BrokenInvariant, ErrorBody, ErrorCode};
 use bellwether_protocol::ids::{Epoch, Offset, OffsetRange};
 
 pub use admission::Admission;
 pub use checkpoint::{CHECKPOINT_VERSION, RestoreError, checkpoint_version};
 pub use producers::{PRODUCER_KEPT_MS, PRODUCERS_MAX};
-pub use serving::{DISPATCH_MESSAGES_MAX, IN_FLIGHT_MAX};
+pub use serving::{CLAIM_RUNS_MAX, DISPATCH_MESSAGES_MAX, IN_FLIGHT_MAX};
 
 use serving::Serving;
 use state::State;
@@ -143,23 +143,38 @@ impl Queue {
     /// epoch behind the one it was delivered in.
     ///
     /// # Errors
-    /// Nothing was claimed: ranges that overlap or do not ascend.
+    /// Nothing was claimed: ranges that overlap or do not ascend, or that name more messages than a leader ever has out.
     pub fn claim(&mut self, key: u64, ranges: &[OffsetRange]) -> Result<Claimed, ErrorBody> {
         let Some(serving) = &mut self.serving else { return Ok(Claimed::default()) };
         serving::expect_ascending(ranges)?;
+        let named = ranges.iter().fold(0_u64, |sum, range| sum.saturating_add(range.count()));
+        if named > CLAIM_MESSAGES_MAX {
+            let message = format!(
+                "the claim names {named} messages; a queue has {CLAIM_MESSAGES_MAX} out at most: claim what was delivered and is not settled"
+            );
+            return Err(ErrorBody::not_done(ErrorCode::InvalidOption, message));
+        }
         let held = serving.claim(key, ranges, &self.state);
         let mut settled = Vec::new();
         for range in ranges {
-            let end = range.end.min(self.state.applied);
-            let mut from = range.first.min(end);
-            for run in self.state.unsettled.runs(OffsetRange::new(from, end)) {
-                settled.push(OffsetRange::new(from, run.first));
-                from = run.end;
-            }
-            settled.push(OffsetRange::new(from, end));
+            let within =
+                OffsetRange::new(range.first, range.end.min(self.state.applied).max(range.first));
+            settled.extend(self.gone_in(within).take(CLAIM_RUNS_MAX - settled.len()));
         }
-        settled.retain(|range| range.count() > 0);
         Ok(Claimed { held: merged(held), settled })
+    }
+
+    /// The runs of `within` that are settled or purged.
+    fn gone_in(&self, within: OffsetRange) -> impl Iterator<Item = OffsetRange> + '_ {
+        let mut from = within.first;
+        let unsettled = self.state.unsettled.runs(within);
+        let end = OffsetRange::new(within.end, within.end);
+        let gaps = unsettled.chain(std::iter::once(end)).map(move |run| {
+            let gap = OffsetRange::new(from, run.first);
+            from = run.end;
+            gap
+        });
+        gaps.filter(|gap| gap.count() > 0)
     }
 
     /// A consumer leaves. What it held is neither ready nor held until the record that is to be appended,

@@ -16,6 +16,9 @@ use crate::state::State;
 /// 1,048,576. All of them fit into the ranges of one record, whichever they are.
 pub const IN_FLIGHT_MAX: u64 = 1 << 20;
 
+/// Runs in the answer to a claim, of what is held and of what is settled: 10,000, as many as a settle takes. What lies behind comes again.
+pub const CLAIM_RUNS_MAX: usize = 10_000;
+
 /// Messages that one call of `dispatch` hands out: 4,096, so that one busy queue does not keep the others
 /// of its shard waiting.
 pub const DISPATCH_MESSAGES_MAX: u64 = 4096;
@@ -119,16 +122,16 @@ impl Serving {
     }
 
     /// Gives a consumer what it held in an older epoch, as if it had been dispatched to it now: as much of `ranges` as is
-    /// ready. Its prefetch does not bound this, for it is what the consumer has already; it gets nothing more until it has room.
+    /// ready, in [`CLAIM_RUNS_MAX`] runs at most. Its prefetch does not bound this, for it is what the consumer has already; it gets nothing more
+    /// until it has room.
     pub fn claim(&mut self, key: u64, ranges: &[OffsetRange], state: &State) -> Vec<OffsetRange> {
         let mut kept = Vec::new();
         for range in ranges {
             let range =
                 OffsetRange::new(range.first.min(state.applied), range.end.min(state.applied));
-            let came_back: Vec<_> = self.back.runs(range).collect();
-            let behind = range.first.max(self.next).min(range.end);
-            let behind = OffsetRange::new(behind, range.end);
-            let never_out: Vec<_> = state.unsettled.runs(behind).collect();
+            let more = CLAIM_RUNS_MAX - kept.len();
+            let came_back: Vec<_> = self.back.runs(range).take(more).collect();
+            let never_out = self.out_before(range, state, more - came_back.len());
             if let Some(last) = never_out.last() {
                 self.pass(last.end, state);
             }
@@ -146,6 +149,24 @@ impl Serving {
         }
         self.queue_up(key);
         kept
+    }
+
+    /// The first `most` runs of `range` behind `next` that a leader before this one can have handed out. Messages are handed out in the order of
+    /// their offsets, and no leader has more than [`IN_FLIGHT_MAX`] out: whoever names one further behind was never delivered it.
+    fn out_before(&self, range: OffsetRange, state: &State, most: usize) -> Vec<OffsetRange> {
+        let first = range.first.max(self.next).min(range.end);
+        let before = state.unsettled.count_in(OffsetRange::new(Offset(0), first));
+        let mut left = IN_FLIGHT_MAX.saturating_sub(before);
+        let mut runs = Vec::new();
+        for run in state.unsettled.runs(OffsetRange::new(first, range.end)).take(most) {
+            if left == 0 {
+                break;
+            }
+            let run = OffsetRange::new(run.first, run.end.min(run.first.plus(left)));
+            left -= run.count();
+            runs.push(run);
+        }
+        runs
     }
 
     /// Moves `next` to `to`: what is unsettled below it is ready all the same.

@@ -256,6 +256,29 @@ fn a_retry_of_a_producer_unknown_to_a_queue_that_forgot_nobody_is_new() {
     assert_eq!(queue.sends("p", 7, 1, Sent::Again), Admission::Append { skip: 0 });
 }
 
+/// Whoever might write to a queue could publish there under the name of another user's producer, with the number 2^62; all that this one sent
+/// afterwards was confirmed as a retry, and lost.
+#[test]
+fn a_producer_of_one_user_makes_no_retry_of_what_another_user_publishes_under_its_name() {
+    let mut queue = Given::queue();
+    assert_eq!(queue.sends("@7:mallory/p", 1 << 62, 1, Sent::New), Admission::Append { skip: 0 });
+    assert_eq!(queue.sends("@7:billing/p", 1, 3, Sent::New), Admission::Append { skip: 0 });
+    assert_eq!(queue.sends("@7:billing/p", 4, 3, Sent::Again), Admission::Append { skip: 0 });
+    assert_eq!(queue.sends("@7:billing/p", 4, 3, Sent::Again), Admission::Duplicate);
+}
+
+/// Logs of earlier versions name a producer without its user. What was sent to them and is sent again is not stored twice (G7); what is new
+/// is stored, whatever number others used then.
+#[test]
+fn a_users_producer_goes_on_where_its_name_alone_was_left() {
+    let mut queue = Given::queue();
+    queue.sends("p", 1, 6, Sent::New);
+    assert_eq!(queue.sends("@1:u/p", 5, 2, Sent::Again), Admission::Duplicate);
+    assert_eq!(queue.sends("@1:u/p", 7, 1, Sent::After(6)), Admission::Append { skip: 0 });
+    assert_eq!(queue.sends("@1:u/p", 7, 2, Sent::Again), Admission::Append { skip: 1 });
+    assert_eq!(queue.sends("@1:v/p", 1, 1, Sent::New), Admission::Append { skip: 0 });
+}
+
 #[test]
 fn of_too_many_producers_the_one_unused_for_longest_is_forgotten() {
     let (mut queue, mut base) = (Queue::new(), 0);
@@ -407,6 +430,41 @@ fn what_is_claimed_counts_for_the_prefetch() {
     assert_eq!(queue.delivers(), []);
     queue.acks("a2", &[(1, 3)]).unwrap();
     assert_eq!(queue.delivers(), [again("a2", 4, 5, 0)]);
+}
+
+/// One request could make the leader walk a million runs and answer as many, after its author had acked every second message.
+#[test]
+fn a_claim_is_answered_with_a_bounded_number_of_runs_and_the_rest_comes_again() {
+    let most = bellwether_queue::CLAIM_RUNS_MAX as u64;
+    let count = 4 * most;
+    let mut queue = Given::queue().messages(count as u32).consumer("a", count as u32);
+    queue.delivers();
+    let every_second: Vec<_> = (1..count).step_by(2).map(|at| (at, at + 1)).collect();
+    for settled in every_second.chunks(1000) {
+        queue.acks("a", settled).unwrap();
+    }
+    queue.fails_over(&Queue::new().checkpoint());
+    queue.joins("a2", 10);
+    let (held, settled) = queue.claims("a2", &[(1, count + 1)]);
+    assert_eq!((held.len() as u64, settled.len() as u64), (most, most));
+    assert_eq!(queue.queue.held_by(1), held, "it holds what it was told, and no more");
+}
+
+#[test]
+fn a_claim_of_more_than_is_ever_out_is_refused_and_one_of_what_was_never_delivered_gives_nothing() {
+    use bellwether_queue::IN_FLIGHT_MAX;
+    let mut queue = Given::queue();
+    for _ in 0..=IN_FLIGHT_MAX / 4096 {
+        queue.publishes(4096);
+    }
+    queue.joins("a", 5);
+    let claim = |queue: &mut Given, first, end| queue.queue.claim(1, &[range(first, end)]);
+    for (first, end) in [(0, 1 << 62), (1, IN_FLIGHT_MAX + 2)] {
+        let error = claim(&mut queue, first, end).unwrap_err();
+        assert_eq!(error.code, ErrorCode::InvalidOption, "{error:?}");
+    }
+    assert_eq!(claim(&mut queue, IN_FLIGHT_MAX + 10, IN_FLIGHT_MAX + 12).unwrap().held, []);
+    assert_eq!(claim(&mut queue, IN_FLIGHT_MAX - 3, IN_FLIGHT_MAX - 1).unwrap().held.len(), 1);
 }
 
 #[test]

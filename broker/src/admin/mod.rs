@@ -1,5 +1,6 @@
 //! What an operator's tools ask over HTTP: `/metrics`, `/healthz`, `/readyz`. Read only.
 
+mod doors;
 mod health;
 mod render;
 mod scrape;
@@ -9,12 +10,14 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::{StatusCode, header};
-use axum::response::IntoResponse;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::map_response;
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use doors::Doors;
 pub use health::{Health, Trouble};
 pub use render::render;
 pub use scrape::Scraper;
@@ -42,12 +45,19 @@ pub async fn serve(
         .route("/metrics", get(metrics_page))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
+        .layer(map_response(once))
         .with_state(Admin { scraper, health });
     // A scraper that never ends its request must not hold up a stop.
     tokio::select! {
-        served = axum::serve(listener, routes) => served,
+        served = axum::serve(Doors::new(listener), routes) => served,
         () = shutdown.cancelled() => Ok(()),
     }
+}
+
+/// One request for each connection, so that the time that one may take bounds the other.
+async fn once(mut response: Response) -> Response {
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    response
 }
 
 async fn metrics_page(State(admin): State<Admin>) -> impl IntoResponse {
@@ -115,6 +125,58 @@ mod tests {
 
         metrics.journal_syncs.add(7);
         assert!(ask(address, "/metrics").await.contains("\nbellwether_journal_syncs_total 7\n"));
+
+        shutdown.cancel();
+        server.await.unwrap().unwrap();
+    }
+
+    /// Each connection that said nothing was kept for ever: enough of them took the broker's last file descriptor, and with it the journal's next
+    /// segment.
+    #[tokio::test]
+    async fn connections_that_say_nothing_are_few_and_keep_no_probe_out() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (metrics, health) = (Arc::new(Metrics::default()), Arc::new(Health::default()));
+        let scraper = Arc::new(Scraper::new(metrics, &Watch::default()));
+        let shutdown = CancellationToken::new();
+        let server = tokio::spawn(serve(listener, scraper, health, shutdown.clone()));
+
+        let mut silent = Vec::new();
+        for _ in 0..=doors::CONNECTIONS_MAX {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.write_all(b"GET /healthz HTTP/1.1\r\n").await.unwrap();
+            silent.push(stream);
+        }
+        // The oldest had to go; the youngest may still say the rest.
+        assert!(!matches!(silent[0].read(&mut [0]).await, Ok(1..)), "it is closed");
+        let mut last = silent.pop().unwrap();
+        last.write_all(b"host: x\r\n\r\n").await.unwrap();
+        let mut answer = String::new();
+        last.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        assert!(ask(address, "/healthz").await.starts_with("HTTP/1.1 200"));
+
+        shutdown.cancel();
+        server.await.unwrap().unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_does_not_end_is_cut_off_and_so_is_a_connection_that_is_kept_open() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (metrics, health) = (Arc::new(Metrics::default()), Arc::new(Health::default()));
+        let scraper = Arc::new(Scraper::new(metrics, &Watch::default()));
+        let shutdown = CancellationToken::new();
+        let server = tokio::spawn(serve(listener, scraper, health, shutdown.clone()));
+
+        let mut half = TcpStream::connect(address).await.unwrap();
+        half.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\n").await.unwrap();
+        let mut kept = TcpStream::connect(address).await.unwrap();
+        kept.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        let mut answer = String::new();
+        kept.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.contains("connection: close"), "{answer}");
+        assert!(!matches!(half.read(&mut [0]).await, Ok(1..)), "it is closed, and not answered");
 
         shutdown.cancel();
         server.await.unwrap().unwrap();

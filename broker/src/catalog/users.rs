@@ -9,6 +9,7 @@ use bellwether_coordinator::records::RecordError;
 use bellwether_coordinator::users::{LoginRecord, UserChange, UserError, UserRecord};
 use bellwether_protocol::error::{ErrorBody, ErrorCode};
 use bellwether_protocol::names::UserName;
+use bellwether_protocol::scram::{ITERATIONS, RANDOM_BYTES};
 use rand::Rng;
 use tokio::time::Instant;
 
@@ -131,6 +132,14 @@ impl Catalog {
     /// The change is not possible, or the coordinator is away.
     pub async fn change_user(&self, user: &UserName, change: &UserChange) -> Result<(), ErrorBody> {
         change.check().map_err(refused)?;
+        if let UserChange::Add { credentials, .. } | UserChange::SetPassword(credentials) = change
+            && !credentials.are_like_all()
+        {
+            let words = format!(
+                "a user's key is derived in {ITERATIONS} iterations with a salt of {RANDOM_BYTES} bytes, as those of all users are: others would show that the user exists"
+            );
+            return Err(ErrorBody::not_done(ErrorCode::InvalidOption, words));
+        }
         let deadline = Instant::now() + REQUEST_FOR;
         let path = paths::user(user);
         let next = |session: Arc<dyn Coordinator>| {

@@ -1,5 +1,6 @@
 //! The first frames of a connection: who is there, which version both speak, and which limits hold.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -46,6 +47,8 @@ pub(super) struct Greeted {
     pub arrived: BytesMut,
     /// Who it is; none: nobody in particular, where that is enough.
     pub user: Option<Arc<User>>,
+    /// Where it is.
+    pub from: Option<IpAddr>,
 }
 
 impl Greeted {
@@ -93,7 +96,7 @@ pub(super) async fn serve_arrived<S>(
             service.metrics.client_connections.add(1);
             let user = greeted.user.as_ref().map(|user| user.name.as_str());
             let certificate = greeted.certificate.as_ref().map(|named| named.name.as_str());
-            debug!(client = %greeted.hello.client_name, user, certificate, virtual_host = %greeted.hello.virtual_host, "client connected");
+            debug!(client = ?greeted.hello.client_name, user, certificate, virtual_host = %greeted.hello.virtual_host, "client connected");
             Session::serve(socket, greeted, Arc::clone(&service), shutdown).await;
             service.metrics.client_connections.subtract(1);
             return;
@@ -146,7 +149,7 @@ async fn greet<S: AsyncRead + AsyncWrite + Unpin>(
     send(socket, &welcome).await.map_err(|_| Refusal::Gone)?;
     codec.set_limits(service.frame_limits());
     let certificate = origin.certificate.clone();
-    Ok(Greeted { hello, certificate, codec, arrived, user })
+    Ok(Greeted { hello, certificate, codec, arrived, user, from: origin.address })
 }
 
 /// The next frame of a client that has not been let in yet.

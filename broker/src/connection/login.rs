@@ -16,7 +16,7 @@ use tracing::warn;
 
 use super::Service;
 use super::handshake::{Refusal, next_frame, send};
-use crate::login::{Origin, User, Users};
+use crate::login::{Attempt, Origin, User, Users};
 
 /// Whom a client has proved to be.
 pub(super) struct Entry {
@@ -35,7 +35,7 @@ pub(super) struct Door<'a, S> {
     pub origin: &'a Origin,
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Door<'_, S> {
+impl<'a, S: AsyncRead + AsyncWrite + Unpin> Door<'a, S> {
     /// Lets the client in, or says why not.
     pub async fn admit(&mut self, hello: &Hello) -> Result<Entry, Refusal> {
         let Some(start) = &hello.login else {
@@ -77,7 +77,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Door<'_, S> {
     async fn scram(&mut self, users: &Users, first: &[u8]) -> Result<Entry, Refusal> {
         let asked = Asked::read(first).map_err(not_understood)?;
         let name = asked.user.clone();
-        self.wait(&name).await?;
+        let _attempt = self.wait(&name).await?;
         let (user, credentials) = users.credentials(&name);
         let (challenge, pending) = asked.challenge(credentials, rand::random());
         let challenge = BrokerFrame::Challenge(challenge.into());
@@ -91,7 +91,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Door<'_, S> {
         };
         match (pending.finish(&answer.0), user) {
             (Ok(proof), Some(user)) => {
-                self.service.login.succeeded(&name);
+                self.service.login.succeeded(self.origin.address, &name);
                 Ok(Entry { user: Some(user), proof: Some(proof.into()) })
             }
             (Err(ScramError::Malformed(_) | ScramError::WrongProof), _) | (Ok(_), None) => {
@@ -102,12 +102,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Door<'_, S> {
 
     async fn plain(&mut self, users: &Users, message: &[u8]) -> Result<Entry, Refusal> {
         let (name, password) = read_plain(message).map_err(not_understood)?;
-        self.wait(&name).await?;
+        let _attempt = self.wait(&name).await?;
         let (user, credentials) = users.credentials(&name);
         let fits = self.fits(credentials, password).await?;
         match user.filter(|_| fits) {
             Some(user) => {
-                self.service.login.succeeded(&name);
+                self.service.login.succeeded(self.origin.address, &name);
                 Ok(Entry { user: Some(user), proof: None })
             }
             None => Err(self.failed(&name)),
@@ -116,10 +116,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Door<'_, S> {
 
     /// Derives the key beside the connections, a few at a time.
     async fn fits(&self, credentials: Credentials, password: Password) -> Result<bool, Refusal> {
-        let permit = self.service.login.derivations.acquire().await.map_err(|_| Refusal::Gone)?;
-        let derived = tokio::task::spawn_blocking(move || credentials.fit(&password)).await;
-        drop(permit);
-        derived.map_err(|error| {
+        let derivations = Arc::clone(&self.service.login.derivations);
+        let permit = derivations.acquire_owned().await.map_err(|_| Refusal::Gone)?;
+        let derived = tokio::task::spawn_blocking(move || {
+            let fits = credentials.fit(&password);
+            // Not before: a handshake that has run out of time does not end the derivation, and the next client would begin another.
+            drop(permit);
+            fits
+        });
+        derived.await.map_err(|error| {
             tracing::error!(%error, "a password could not be checked");
             let words = "the password could not be checked; try again";
             Refusal::Said(ErrorBody::not_done(ErrorCode::LoginUnavailable, words))
@@ -135,22 +140,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Door<'_, S> {
         let name = UserName::new(&identity.name).map_err(|error| {
             Refusal::Said(ErrorBody::not_done(ErrorCode::LoginRefused, error.to_string()))
         })?;
-        self.wait(&name).await?;
+        // No turn has to be waited for: whoever has the certificate need not guess, and is not to wait for those who do.
         let meant = message.is_empty() || message == name.as_str().as_bytes();
         match users.get(&name).filter(|_| meant) {
             Some(user) => Ok(Entry { user: Some(Arc::clone(user)), proof: None }),
-            None => Err(self.failed(&name)),
+            None => Err(self.refused(&name)),
         }
     }
 
     /// Makes who has failed before wait.
-    async fn wait(&self, user: &UserName) -> Result<(), Refusal> {
-        match self.service.login.turn(self.origin.address, user) {
-            Some(wait) if wait.is_zero() => Ok(()),
-            Some(wait) => {
-                tokio::time::sleep(wait).await;
-                Ok(())
-            }
+    async fn wait(&self, user: &UserName) -> Result<Attempt<'a>, Refusal> {
+        let service = self.service;
+        match service.login.turn(self.origin.address, user).await {
+            Some(attempt) => Ok(attempt),
             None => {
                 self.service.metrics.logins_failed.increment();
                 let words = "there were too many failed logins from this address; try again in some seconds";
@@ -161,8 +163,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Door<'_, S> {
 
     fn failed(&self, user: &UserName) -> Refusal {
         self.service.login.failed(self.origin.address, user);
+        self.refused(user)
+    }
+
+    fn refused(&self, user: &UserName) -> Refusal {
         self.service.metrics.logins_failed.increment();
-        warn!(%user, from = ?self.origin.address, "a login failed");
+        if let Some(times) = self.service.login.failures_told.happened() {
+            warn!(%user, from = ?self.origin.address, times, "a login failed");
+        }
         Refusal::Said(login_refused())
     }
 }

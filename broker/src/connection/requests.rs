@@ -16,7 +16,7 @@ use super::Service;
 use super::consumers::Outlet;
 use super::operators;
 use super::session::{CATCH_UP_FOR, Session, no_such_consumer};
-use crate::login::Rights;
+use crate::login::{Rights, deed_of};
 use crate::shard::input::{AttachConsumer, ConsumerSink, ShardInput};
 
 /// How long a shard may take to answer: attaching waits for a new leader to serve.
@@ -31,6 +31,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<S> {
         }
         match request {
             Request::AttachProducer { producer, name, next: _ } => {
+                // Else whoever may publish to a queue could publish there under another user's producer's name, with numbers
+                // so high that all which that one sends afterwards would be confirmed as a retry, and not stored.
+                let name = match self.access.user() {
+                    Some(user) => name.map(|name| name.owned_by(&user.name)),
+                    None => name,
+                };
                 let attached =
                     self.room_for_producer().and_then(|()| self.publisher.attach(producer, name));
                 if attached.is_ok() {
@@ -72,9 +78,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<S> {
             request => {
                 let (service, host, outbox) =
                     (Arc::clone(&self.service), self.host.clone(), Arc::clone(&self.outbox));
-                let rights = Arc::clone(self.access.rights());
+                let (rights, from) = (Arc::clone(self.access.rights()), self.from);
                 self.requests.spawn(async move {
+                    let deed = deed_of(&request);
                     let done = carry_out(&service, &host, &rights, request).await;
+                    if let Some(deed) = deed {
+                        deed.done(&rights, from, &done);
+                    }
                     outbox.push(answer(id, done));
                 });
             }

@@ -69,7 +69,9 @@ pub(super) async fn serve_socket(
         Err(_elapsed) => ("the TLS handshake took too long".to_owned(), None),
     };
     service.metrics.handshakes_failed.increment();
-    info!(reason, "a client's handshake failed");
+    if let Some(times) = service.login.handshakes_told.happened() {
+        info!(reason, %from, times, "a client's handshake failed");
+    }
     if let Some(mut socket) = rest {
         drain(&mut socket).await;
     }

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::future::pending;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -59,6 +60,7 @@ pub(super) struct Session<S> {
     /// Whom the client's verified certificate names, for whoever asks who this is.
     pub certificate: Option<CertificateIdentity>,
     pub access: Access,
+    pub from: Option<IpAddr>,
     /// Of the users, when it was last looked what that means for this connection.
     pub users_version: u64,
     socket: ReadHalf<S>,
@@ -130,6 +132,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<S> {
         );
         let session = Session {
             access: Access::new(greeted.user, greeted.hello.virtual_host.clone()),
+            from: greeted.from,
             // It was looked at before the handshake's end: looked at again before anything is done.
             users_version: u64::MAX,
             host: greeted.hello.virtual_host,

@@ -1,7 +1,7 @@
 //! What one connection may do. Decided before anything is looked up, so that a refusal says nothing about what exists; for
 //! publishes once for each address, and again when the user's document has changed.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use bellwether_coordinator::users::Pattern;
@@ -12,8 +12,8 @@ use bellwether_protocol::names::{ExchangeName, QueueName, RoutingKey, UserName, 
 use super::User;
 use super::users::Permitted;
 
-/// Addresses whose permission a connection remembers; beyond it all are decided anew.
-const DECISIONS_MAX: usize = 4_096;
+/// Addresses that a connection remembers to be permitted; beyond it all are decided anew.
+const PERMITTED_MAX: usize = 4_096;
 
 /// What can be done with a queue or an exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,6 +72,18 @@ pub struct Rights {
 }
 
 impl Rights {
+    /// Who logged in.
+    #[must_use]
+    pub fn user_name(&self) -> Option<&UserName> {
+        self.user.as_ref().map(|user| &user.name)
+    }
+
+    /// The virtual host of the connection.
+    #[must_use]
+    pub fn host_name(&self) -> &str {
+        self.host.as_str()
+    }
+
     /// Whether it may do what a request asks for.
     ///
     /// # Errors
@@ -94,9 +106,14 @@ impl Rights {
                 self.may(Write, Thing::Queue(queue.as_str()))?;
                 self.may(Read, Thing::Exchange(exchange.as_str()))
             }
+            // It reads the whole log of the copy.
+            Request::ReplicaStatus { count: true, .. } => self.must_be(
+                &[UserTag::Administrator, UserTag::Monitoring],
+                "count the messages of a copy",
+            ),
             // What an operator asks of one queue; of the whole cluster it is for those who look after that.
             Request::QueueCondition { queue }
-            | Request::ReplicaStatus { queue, .. }
+            | Request::ReplicaStatus { queue, count: false, .. }
             | Request::Elections { queue: Some(queue), .. } => match self.shows(queue.as_str()) {
                 true => Ok(()),
                 false => self.may_read(queue),
@@ -142,11 +159,6 @@ impl Rights {
     /// [`ErrorCode::AccessRefused`], saying what is missing.
     pub fn may_read(&self, queue: &QueueName) -> Result<(), ErrorBody> {
         self.may(Operation::Read, Thing::Queue(queue.as_str()))
-    }
-
-    /// Who it is, where logins are required or were made.
-    pub fn user_name(&self) -> Option<&UserName> {
-        self.user.as_ref().map(|user| &user.name)
     }
 
     /// Whether the queue or exchange of this name is shown to the user: it may do anything with it, or looks after the cluster.
@@ -210,7 +222,8 @@ impl Rights {
 #[derive(Debug)]
 pub struct Access {
     rights: Arc<Rights>,
-    decided: HashMap<(ExchangeName, RoutingKey), Result<(), ErrorBody>>,
+    /// Where it may publish. Refusals are found again each time: kept, with their words, thousands of them would be a megabyte for each connection.
+    permitted: HashSet<(ExchangeName, RoutingKey)>,
     /// Stands for all keys of an exchange; kept, so that none is made for each frame.
     any_key: RoutingKey,
 }
@@ -219,7 +232,7 @@ impl Access {
     #[must_use]
     pub fn new(user: Option<Arc<User>>, host: VirtualHost) -> Access {
         let any_key = RoutingKey::new("").expect("a routing key may be empty");
-        Access { rights: Arc::new(Rights { user, host }), decided: HashMap::new(), any_key }
+        Access { rights: Arc::new(Rights { user, host }), permitted: HashSet::new(), any_key }
     }
 
     #[must_use]
@@ -252,24 +265,23 @@ impl Access {
         // An exchange other than the default one is decided for all its keys.
         let key = if exchange.is_default() { key } else { &self.any_key };
         let address = (exchange.clone(), key.clone());
-        if let Some(decided) = self.decided.get(&address) {
-            return decided.clone();
+        if self.permitted.contains(&address) {
+            return Ok(());
         }
-        if self.decided.len() >= DECISIONS_MAX {
-            self.decided.clear();
+        self.rights.may_publish(exchange, &address.1)?;
+        if self.permitted.len() >= PERMITTED_MAX {
+            self.permitted.clear();
         }
-        let decision = self.rights.may_publish(exchange, &address.1);
-        self.decided.insert(address, decision.clone());
-        decision
+        self.permitted.insert(address);
+        Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use bellwether_coordinator::users::UserRecord;
-    use bellwether_protocol::client::{Drain, ExchangeKind, Permissions, QueueOptions};
-    use bellwether_protocol::ids::{BrokerId, Epoch};
-    use bellwether_protocol::names::UserName;
+    use bellwether_protocol::client::{Drain, ExchangeKind, Permissions, QueueOptions, Recover};
+    use bellwether_protocol::ids::{BrokerId, ConsumerHandle, Epoch, Offset, ProducerHandle, Seq};
     use bellwether_protocol::scram::Credentials;
 
     use super::*;
@@ -306,66 +318,160 @@ mod tests {
         RoutingKey::new(name).unwrap()
     }
 
-    fn requests() -> Vec<(Request, Option<[&'static str; 3]>)> {
+    /// What a request needs.
+    #[derive(Clone, Copy, Debug)]
+    enum Needs {
+        /// Patterns: configure, write, read.
+        Patterns([&'static str; 3]),
+        /// The same; and somebody with a tag is shown everything.
+        PatternsOrTag([&'static str; 3]),
+        Administrator,
+        AnyTag,
+        /// It shows, or does, only what is looked at elsewhere.
+        Nothing,
+    }
+
+    /// One of each kind. The match names every request that there is: a new one has to say what it needs.
+    fn needs(request: &Request) -> Needs {
+        use Needs::{Administrator, AnyTag, Nothing, Patterns, PatternsOrTag};
+        match request {
+            Request::DeclareExchange { .. } | Request::DeleteExchange { .. } => {
+                Patterns(["e", "", ""])
+            }
+            Request::DeclareQueue { .. } | Request::DeleteQueue { .. } => Patterns(["q", "", ""]),
+            Request::PurgeQueue { .. } | Request::AttachConsumer { .. } => Patterns(["", "", "q"]),
+            Request::Bind { .. } | Request::Unbind { .. } => Patterns(["", "q", "e"]),
+            Request::DescribeQueue { .. }
+            | Request::QueueCondition { .. }
+            | Request::ReplicaStatus { count: false, .. }
+            | Request::Elections { queue: Some(_), .. } => PatternsOrTag(["", "", "q"]),
+            Request::Drain { .. }
+            | Request::Retire { .. }
+            | Request::ClearTaint { .. }
+            | Request::ChangeSetting { .. }
+            | Request::Recover(_)
+            | Request::AddUser { .. }
+            | Request::SetPassword { .. }
+            | Request::DeleteUser { .. }
+            | Request::ListUsers
+            | Request::SetPermissions { .. } => Administrator,
+            Request::ClusterStatus
+            | Request::Plan
+            | Request::ListDefinitions { .. }
+            | Request::ListSettings
+            | Request::ReplicaStatus { count: true, .. }
+            | Request::Elections { queue: None, .. }
+            | Request::Attention { .. } => AnyTag,
+            Request::ListExchanges
+            | Request::ListQueues { .. }
+            | Request::ListBindings { .. }
+            | Request::AttachProducer { .. }
+            | Request::DetachProducer { .. }
+            | Request::DetachConsumer { .. } => Nothing,
+        }
+    }
+
+    fn requests() -> Vec<Request> {
         let (queue, exchange, routing_key) = (queue("q"), exchange("e"), key("k"));
-        let bind = (exchange.clone(), queue.clone(), routing_key);
+        let user = UserName::new("u").unwrap();
+        let credentials = Credentials::decoy(b"", "u");
+        let (producer, consumer) = (ProducerHandle(1), ConsumerHandle(1));
+        let recover = Recover {
+            queue: queue.clone(),
+            version: 1,
+            last_epoch: None,
+            log_end: Offset(0),
+            given_up: Vec::new(),
+            lost: 0,
+            more: false,
+        };
+        let (q, e, u) = (|| queue.clone(), || exchange.clone(), || user.clone());
         vec![
-            (
-                Request::DeclareExchange { exchange: exchange.clone(), kind: ExchangeKind::Direct },
-                Some(["e", "", ""]),
-            ),
-            (Request::DeleteExchange { exchange, if_unused: false }, Some(["e", "", ""])),
-            (
-                Request::DeclareQueue { queue: queue.clone(), options: QueueOptions::default() },
-                Some(["q", "", ""]),
-            ),
-            (
-                Request::DeleteQueue { queue: queue.clone(), if_unused: false, if_empty: false },
-                Some(["q", "", ""]),
-            ),
-            (Request::PurgeQueue { queue: queue.clone() }, Some(["", "", "q"])),
-            (Request::DescribeQueue { queue }, Some(["", "", "q"])),
-            (
-                Request::Bind {
-                    exchange: bind.0.clone(),
-                    queue: bind.1.clone(),
-                    routing_key: bind.2.clone(),
-                },
-                Some(["", "q", "e"]),
-            ),
-            (
-                Request::Unbind { exchange: bind.0, queue: bind.1, routing_key: bind.2 },
-                Some(["", "q", "e"]),
-            ),
-            (Request::ClusterStatus, None),
-            (Request::Drain { broker: BrokerId(1), drain: Some(Drain::Copies) }, None),
-            (Request::Retire { broker: BrokerId(1) }, None),
-            (
-                Request::ClearTaint { queue: QueueName::new("orders").unwrap(), epoch: Epoch(1) },
-                None,
-            ),
-            (Request::ListUsers, None),
-            (Request::DeleteUser { user: UserName::new("u").unwrap() }, None),
+            Request::DeclareExchange { exchange: e(), kind: ExchangeKind::Direct },
+            Request::DeleteExchange { exchange: e(), if_unused: false },
+            Request::ListExchanges,
+            Request::DeclareQueue { queue: q(), options: QueueOptions::default() },
+            Request::DeleteQueue { queue: q(), if_unused: false, if_empty: false },
+            Request::PurgeQueue { queue: q() },
+            Request::ListQueues { after: None, limit: 1 },
+            Request::DescribeQueue { queue: q() },
+            Request::Bind { exchange: e(), queue: q(), routing_key: routing_key.clone() },
+            Request::Unbind { exchange: e(), queue: q(), routing_key },
+            Request::ListBindings { queue: None },
+            Request::ClusterStatus,
+            Request::Drain { broker: BrokerId(1), drain: Some(Drain::Copies) },
+            Request::Retire { broker: BrokerId(1) },
+            Request::ClearTaint { queue: q(), epoch: Epoch(1) },
+            Request::ListDefinitions { after: None, limit: 1 },
+            Request::ListSettings,
+            Request::ChangeSetting { key: "k".to_owned(), value: None },
+            Request::QueueCondition { queue: q() },
+            Request::ReplicaStatus { queue: q(), count: false, below: None },
+            Request::ReplicaStatus { queue: q(), count: true, below: None },
+            Request::Elections { queue: Some(q()), limit: 1 },
+            Request::Elections { queue: None, limit: 1 },
+            Request::Recover(recover),
+            Request::Attention { limit: 1 },
+            Request::AddUser { user: u(), credentials: credentials.clone(), tags: Vec::new() },
+            Request::SetPassword { user: u(), credentials },
+            Request::DeleteUser { user: u() },
+            Request::ListUsers,
+            Request::SetPermissions {
+                user: u(),
+                virtual_host: VirtualHost::default(),
+                permissions: None,
+            },
+            Request::AttachProducer { producer, name: None, next: Seq(1) },
+            Request::DetachProducer { producer },
+            Request::AttachConsumer {
+                consumer,
+                queue: q(),
+                prefetch: 1,
+                prefetch_bytes: 0,
+                claim: None,
+            },
+            Request::DetachConsumer { consumer },
+            Request::Plan,
         ]
     }
 
     #[test]
     fn nothing_is_permitted_by_default_and_each_request_by_what_it_needs() {
-        for (request, needs) in requests() {
-            let refused = access(user(&[], None)).rights().check(&request).unwrap_err();
-            assert_eq!(refused.code, ErrorCode::AccessRefused, "{request:?}");
-            let others = access(user(&[], Some(["x", "x", "x"])));
-            assert!(others.rights().check(&request).is_err(), "{request:?}");
-            if let Some(patterns) = needs {
-                access(user(&[], Some(patterns))).rights().check(&request).unwrap();
-                let administrator = access(user(&[UserTag::Administrator], None));
-                let shown = matches!(request, Request::DescribeQueue { .. });
-                assert_eq!(administrator.rights().check(&request).is_ok(), shown, "{request:?}");
-            } else {
-                access(user(&[UserTag::Administrator], None)).rights().check(&request).unwrap();
-                assert!(
-                    access(user(&[], Some([".*", ".*", ".*"]))).rights().check(&request).is_err()
-                );
+        let requests = requests();
+        let kinds: HashSet<_> = requests.iter().map(std::mem::discriminant).collect();
+        assert_eq!(kinds.len(), 31, "one of each: add what is missing, and count it");
+        for request in requests {
+            let by = |tags: &[UserTag], patterns| {
+                access(user(tags, patterns)).rights().check(&request).is_ok()
+            };
+            let everything = Some([".*", ".*", ".*"]);
+            let may = [
+                by(&[], None),
+                by(&[], Some(["x", "x", "x"])),
+                by(&[], everything),
+                by(&[UserTag::Monitoring], None),
+                by(&[UserTag::Administrator], None),
+            ];
+            let expected = match needs(&request) {
+                Needs::Patterns(_) => [false, false, true, false, false],
+                Needs::PatternsOrTag(_) => [false, false, true, true, true],
+                Needs::Administrator => [false, false, false, false, true],
+                Needs::AnyTag => [false, false, false, true, true],
+                Needs::Nothing => [true; 5],
+            };
+            assert_eq!(may, expected, "{request:?}");
+            if let Needs::Patterns(just) | Needs::PatternsOrTag(just) = needs(&request) {
+                assert!(by(&[], Some(just)), "{request:?}");
+                // And by nothing less.
+                for without in 0..3 {
+                    let less = std::array::from_fn(|at| if at == without { "" } else { just[at] });
+                    let same = less == just;
+                    assert_eq!(by(&[], Some(less)), same, "{request:?} {less:?}");
+                }
+            }
+            let refused = access(user(&[], None)).rights().check(&request);
+            if let Err(refused) = refused {
+                assert_eq!(refused.code, ErrorCode::AccessRefused, "{request:?}");
             }
         }
     }
@@ -373,7 +479,7 @@ mod tests {
     #[test]
     fn who_need_not_log_in_may_do_everything() {
         let mut access = Access::new(None, VirtualHost::default());
-        requests().iter().for_each(|(request, _)| access.rights().check(request).unwrap());
+        requests().iter().for_each(|request| access.rights().check(request).unwrap());
         access.may_publish(&exchange("e"), &key("k")).unwrap();
     }
 
@@ -392,9 +498,9 @@ mod tests {
         access.may_publish(&exchange("events"), &key("anything")).unwrap();
         assert!(access.may_publish(&exchange(""), &key("invoices")).is_err());
         assert!(access.may_publish(&exchange("invoices"), &key("orders")).is_err());
-        assert_eq!(access.decided.len(), 4);
+        assert_eq!(access.permitted.len(), 2, "refusals are not kept");
         access.may_publish(&exchange("events"), &key("anything else")).unwrap();
-        assert_eq!(access.decided.len(), 4, "decided once for all keys of an exchange");
+        assert_eq!(access.permitted.len(), 2, "decided once for all keys of an exchange");
     }
 
     #[test]
@@ -418,10 +524,10 @@ mod tests {
     #[test]
     fn decisions_are_bounded() {
         let mut access = access(user(&[], Some(["", ".*", ""])));
-        for n in 0..3 * DECISIONS_MAX {
+        for n in 0..3 * PERMITTED_MAX {
             access.may_publish(&exchange(""), &key(&n.to_string())).unwrap();
         }
-        assert!(access.decided.len() <= DECISIONS_MAX);
+        assert!(access.permitted.len() <= PERMITTED_MAX);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Slows who guesses passwords. Pure. Attempts from one address after failures take turns, each later than the last, and
-//! those that would wait too long are not looked at; attempts at one user from anywhere wait a little.
+//! those that would wait too long are not looked at; attempts at one user from anywhere wait a little. A user who logged in from
+//! an address lately does not wait there for the failures of others.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -27,10 +28,20 @@ const FORGET_AFTER: Duration = Duration::from_secs(300);
 /// longest ago go first.
 const REMEMBERED_MAX: usize = 10_000;
 
+/// Attempts from one address that are being looked at. Their failures are not known yet: a burst of any length would pass before the first of them
+/// counts. As many as let a thousand clients of one address come back within seconds.
+const AT_ONCE_MAX: u32 = 64;
+
+/// How long it is remembered that a user logged in from an address.
+const WELCOME_FOR: Duration = Duration::from_secs(24 * 3600);
+
 /// What an attempt has to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Turn {
+    /// It is counted as being looked at until [`Throttle::ended`].
     Wait(Duration),
+    /// Too many are being looked at: ask again in a moment.
+    Busy,
     Refused,
 }
 
@@ -47,6 +58,10 @@ struct Failures {
 pub(super) struct Throttle {
     addresses: HashMap<IpAddr, Failures>,
     users: HashMap<UserName, Failures>,
+    /// Users who logged in from an address, with their own failures there: `last` is the time of a success, too.
+    welcome: HashMap<(IpAddr, UserName), Failures>,
+    /// Attempts that are being looked at. Only addresses that have some.
+    looked_at: HashMap<IpAddr, u32>,
 }
 
 impl Throttle {
@@ -55,32 +70,77 @@ impl Throttle {
             .users
             .get(user)
             .map_or(Duration::ZERO, |failures| pause(failures, now, USER_PAUSE_MAX));
-        let of_address = address.map(network).and_then(|address| self.addresses.get_mut(&address));
-        let Some(failures) = of_address else { return Turn::Wait(by_user) };
-        let step = pause(failures, now, ADDRESS_PAUSE_MAX);
-        if step.is_zero() {
-            return Turn::Wait(by_user);
+        let Some(address) = address.map(network) else { return Turn::Wait(by_user) };
+        if self.looked_at.get(&address).is_some_and(|count| *count >= AT_ONCE_MAX) {
+            return Turn::Busy;
         }
-        // One behind the other: many connections at once guess no faster than one.
-        let at = failures.next.max(now) + step;
-        if at - now > ADDRESS_PAUSE_MAX {
-            return Turn::Refused;
+        let wait = match self.lane(now, address, user).map(|failures| take_turn(failures, now)) {
+            Some(None) => return Turn::Refused,
+            Some(Some(wait)) => wait.max(by_user),
+            None => by_user,
+        };
+        *self.looked_at.entry(address).or_default() += 1;
+        Turn::Wait(wait)
+    }
+
+    /// Whose failures an attempt waits for.
+    fn lane(&mut self, now: Instant, address: IpAddr, user: &UserName) -> Option<&mut Failures> {
+        let welcome = self.welcome.get_mut(&(address, user.clone()));
+        let lately =
+            |failures: &&mut Failures| now.saturating_duration_since(failures.last) < WELCOME_FOR;
+        match welcome.filter(lately) {
+            Some(failures) => Some(failures),
+            None => self.addresses.get_mut(&address),
         }
-        failures.next = at;
-        Turn::Wait((at - now).max(by_user))
+    }
+
+    /// An attempt that was let through by [`Throttle::turn`] is over, however it ended.
+    pub fn ended(&mut self, address: Option<IpAddr>) {
+        let Some(address) = address.map(network) else { return };
+        if let Some(count) = self.looked_at.get_mut(&address) {
+            *count -= 1;
+            if *count == 0 {
+                self.looked_at.remove(&address);
+            }
+        }
     }
 
     pub fn failed(&mut self, now: Instant, address: Option<IpAddr>, user: &UserName) {
         count(&mut self.users, user.clone(), now);
-        if let Some(address) = address {
-            count(&mut self.addresses, network(address), now);
+        if let Some(address) = address.map(network) {
+            count(&mut self.addresses, address, now);
+            // Whoever guesses there at this very user makes it wait, and nobody else.
+            if self.welcome.contains_key(&(address, user.clone())) {
+                count(&mut self.welcome, (address, user.clone()), now);
+            }
         }
     }
 
     /// The address is not forgiven: with one good password it could guess at others for nothing.
-    pub fn succeeded(&mut self, user: &UserName) {
+    pub fn succeeded(&mut self, now: Instant, address: Option<IpAddr>, user: &UserName) {
         self.users.remove(user);
+        if let Some(address) = address.map(network) {
+            let key = (address, user.clone());
+            if self.welcome.len() >= REMEMBERED_MAX && !self.welcome.contains_key(&key) {
+                make_room(&mut self.welcome, now, WELCOME_FOR);
+            }
+            self.welcome.insert(key, Failures { count: 0, last: now, next: now });
+        }
     }
+}
+
+/// One behind the other: many connections at once guess no faster than one. `None`: too late to be looked at.
+fn take_turn(failures: &mut Failures, now: Instant) -> Option<Duration> {
+    let step = pause(failures, now, ADDRESS_PAUSE_MAX);
+    if step.is_zero() {
+        return Some(step);
+    }
+    let at = failures.next.max(now) + step;
+    if at - now > ADDRESS_PAUSE_MAX {
+        return None;
+    }
+    failures.next = at;
+    Some(at - now)
 }
 
 /// What counts as one address: who has one of IPv6 has 2^64 of them.
@@ -104,7 +164,7 @@ fn pause(failures: &Failures, now: Instant, max: Duration) -> Duration {
 
 fn count<K: Eq + Hash + Clone>(known: &mut HashMap<K, Failures>, key: K, now: Instant) {
     if known.len() >= REMEMBERED_MAX && !known.contains_key(&key) {
-        make_room(known, now);
+        make_room(known, now, FORGET_AFTER);
     }
     let failures = known.entry(key).or_insert(Failures { count: 0, last: now, next: now });
     if now.saturating_duration_since(failures.last) >= FORGET_AFTER {
@@ -115,8 +175,12 @@ fn count<K: Eq + Hash + Clone>(known: &mut HashMap<K, Failures>, key: K, now: In
 }
 
 /// A tenth goes at once, so that it is not done for every failure of a flood.
-fn make_room<K: Eq + Hash + Clone>(known: &mut HashMap<K, Failures>, now: Instant) {
-    known.retain(|_, failures| now.saturating_duration_since(failures.last) < FORGET_AFTER);
+fn make_room<K: Eq + Hash + Clone>(
+    known: &mut HashMap<K, Failures>,
+    now: Instant,
+    forget_after: Duration,
+) {
+    known.retain(|_, failures| now.saturating_duration_since(failures.last) < forget_after);
     if known.len() < REMEMBERED_MAX {
         return;
     }
@@ -179,8 +243,47 @@ mod tests {
         }
         assert_eq!(throttle.turn(now, there(5_000), &user("alice")), Turn::Wait(USER_PAUSE_MAX));
         assert_eq!(throttle.turn(now, there(5_000), &user("bob")), Turn::Wait(Duration::ZERO));
-        throttle.succeeded(&user("alice"));
+        throttle.succeeded(now, None, &user("alice"));
         assert_eq!(throttle.turn(now, there(5_000), &user("alice")), Turn::Wait(Duration::ZERO));
+    }
+
+    /// One of many behind one address who mistyped, or guessed on purpose, kept all others of that address out.
+    #[test]
+    fn who_logged_in_from_an_address_lately_does_not_wait_there_for_the_failures_of_others() {
+        let (mut throttle, now) = (Throttle::default(), Instant::now());
+        throttle.succeeded(now, HERE, &user("alice"));
+        for n in 0..1_000 {
+            throttle.failed(now, HERE, &user(&n.to_string()));
+            if throttle.turn(now, HERE, &user("mallory")) != Turn::Refused {
+                throttle.ended(HERE);
+            }
+        }
+        assert_eq!(throttle.turn(now, HERE, &user("mallory")), Turn::Refused);
+        assert_eq!(throttle.turn(now, HERE, &user("alice")), Turn::Wait(Duration::ZERO));
+        assert_eq!(throttle.turn(now, there(7), &user("bob")), Turn::Wait(Duration::ZERO));
+        // It is no way to guess at alice.
+        (0..20).for_each(|_| throttle.failed(now, HERE, &user("alice")));
+        assert_ne!(throttle.turn(now, HERE, &user("alice")), Turn::Wait(Duration::ZERO));
+        let turns: Vec<Turn> = (0..9).map(|_| throttle.turn(now, HERE, &user("alice"))).collect();
+        assert!(turns.contains(&Turn::Refused), "{turns:?}");
+    }
+
+    /// Thousands of connections asked before the first failure was known, and all of them were looked at.
+    #[test]
+    fn a_burst_is_looked_at_a_few_at_a_time_and_its_first_failures_slow_the_rest() {
+        let (mut throttle, now) = (Throttle::default(), Instant::now());
+        let turns: Vec<Turn> = (0..1_000).map(|_| throttle.turn(now, HERE, &user("u"))).collect();
+        let let_through = turns.iter().filter(|turn| **turn != Turn::Busy).count();
+        assert_eq!(let_through, AT_ONCE_MAX as usize);
+        assert_eq!(throttle.turn(now, there(7), &user("v")), Turn::Wait(Duration::ZERO), "others");
+        for _ in 0..let_through {
+            throttle.failed(now, HERE, &user("u"));
+            throttle.ended(HERE);
+        }
+        assert_eq!(throttle.turn(now, HERE, &user("u")), Turn::Wait(ADDRESS_PAUSE_MAX));
+        assert_eq!(throttle.turn(now, HERE, &user("u")), Turn::Refused);
+        throttle.ended(HERE);
+        assert!(throttle.looked_at.keys().all(|address| Some(*address) == there(7)));
     }
 
     #[test]
@@ -198,10 +301,12 @@ mod tests {
         for n in 0..30_000_u32 {
             let now = begin + Duration::from_micros(u64::from(n));
             throttle.failed(now, there(n), &user(&n.to_string()));
+            throttle.succeeded(now, there(n), &user("u"));
         }
         assert!(
             throttle.users.len() <= REMEMBERED_MAX && throttle.addresses.len() <= REMEMBERED_MAX
         );
+        assert!(throttle.welcome.len() <= REMEMBERED_MAX);
         assert!(throttle.users.contains_key(&user("29999")));
         let same: Throttle = {
             let mut throttle = Throttle::default();

@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 use bellwether_protocol::error::ErrorCode;
 use bellwether_protocol::peer::Purpose;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 
 use super::dial::Suspect;
 use super::hello::{Framed, GreetError, HELLO_WAIT, hello, welcome};
@@ -17,15 +16,15 @@ use super::{Me, Shared, snapshot};
 use crate::seldom::Seldom;
 use crate::shard::input::Side;
 
-/// Connections that have not said hello: each may hold a few KiB for [`HELLO_WAIT`], so that strangers cannot hold more.
-const STRANGERS_MAX: usize = 64;
+/// How long all that comes before and with the hello may take together: TLS, a life to answer as, the hellos. Who is slow in each of them holds a
+/// place no longer than who is slow in one.
+const WELCOME_WAIT: Duration = Duration::from_secs(5);
 
 /// Pause after a failed accept, for instance for want of file descriptors, so that it is not tried in a tight loop.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Accepts until the broker stops.
 pub(super) async fn accept(shared: Arc<Shared>, listener: TcpListener) {
-    let strangers = Arc::new(Semaphore::new(STRANGERS_MAX));
     let mut not_accepted = Seldom::default();
     loop {
         let accepted = tokio::select! {
@@ -42,18 +41,20 @@ pub(super) async fn accept(shared: Arc<Shared>, listener: TcpListener) {
                 continue;
             }
         };
-        let Ok(permit) = strangers.clone().try_acquire_owned() else {
-            tracing::debug!(%from, "too many peer connections without a hello");
-            continue;
-        };
+        let mut place = shared.strangers.enter(from.ip().to_canonical());
         let shared_by = shared.clone();
         shared.tracker.spawn(async move {
             let welcomed = tokio::select! {
-                welcomed = take(&shared_by, stream, from) => welcomed,
+                welcomed = take_in_time(&shared_by, stream, from) => welcomed,
+                _ = &mut place => {
+                    tracing::debug!(%from, "too many peer connections without a hello: the oldest goes");
+                    return;
+                }
                 () = shared_by.shutdown.cancelled() => return,
             };
-            drop(permit);
+            drop(place);
             if let Some((me, framed, theirs)) = welcomed {
+                shared_by.strangers.know(from.ip().to_canonical());
                 serve(&shared_by, me, framed, theirs).await;
             }
         });
@@ -61,6 +62,14 @@ pub(super) async fn accept(shared: Arc<Shared>, listener: TcpListener) {
 }
 
 type Welcomed = (Me, Framed<Stream>, bellwether_protocol::peer::PeerHello);
+
+async fn take_in_time(shared: &Shared, stream: TcpStream, from: SocketAddr) -> Option<Welcomed> {
+    let taken = tokio::time::timeout(WELCOME_WAIT, take(shared, stream, from)).await;
+    taken.unwrap_or_else(|_| {
+        tracing::debug!(%from, "a peer connection took too long to say hello");
+        None
+    })
+}
 
 /// The hellos.
 async fn take(shared: &Shared, stream: TcpStream, from: SocketAddr) -> Option<Welcomed> {
@@ -76,7 +85,9 @@ async fn take(shared: &Shared, stream: TcpStream, from: SocketAddr) -> Option<We
             return None;
         }
         Err(error) => {
-            tracing::warn!(%from, %error, "no secure connection with whoever connected to the port of brokers");
+            if let Some(times) = shared.refused_told.happened() {
+                tracing::warn!(%from, %error, times, "no secure connection with whoever connected to the port of brokers");
+            }
             return None;
         }
     };
@@ -85,7 +96,9 @@ async fn take(shared: &Shared, stream: TcpStream, from: SocketAddr) -> Option<We
     match welcome(&mut framed, &hello(&me, &shared.config, Purpose::Stream), named).await {
         Ok(theirs) => Some((me, framed, theirs)),
         Err(GreetError::Refused(error)) if error.code == ErrorCode::WrongCertificate => {
-            tracing::warn!(%from, reason = error.message, "a peer connection was refused");
+            if let Some(times) = shared.refused_told.happened() {
+                tracing::warn!(%from, reason = error.message, times, "a peer connection was refused");
+            }
             None
         }
         Err(error) => {

@@ -163,6 +163,10 @@ pub(super) async fn dial(
         Err(_) => return Err(DialError::TimedOut),
     };
     stream.set_nodelay(true).map_err(DialError::Io)?;
+    // The coordinator says that a broker is there: it will come from there, too.
+    if let Ok(there) = stream.peer_addr() {
+        shared.strangers.know(there.ip().to_canonical());
+    }
     let (stream, named) = secure::dialed(&shared.config, broker, stream).await?;
     let mut framed = Framed::new(stream);
     let theirs = greet(&mut framed, &hello(me, &shared.config, purpose), named).await;

@@ -151,9 +151,11 @@ fn check(theirs: &PeerHello, mine: &PeerHello, named: Option<BrokerName>) -> Res
     if theirs.cluster != mine.cluster {
         return Err(ErrorBody::not_done(
             ErrorCode::NotAllowed,
+            // Where brokers speak no TLS, whoever knows the cluster's id is taken for a broker: who does not is not told.
             format!(
-                "broker {} belongs to cluster {}, broker {} to cluster {}: one of them was given the wrong coordinator, data folder or peer address",
-                theirs.life.broker, theirs.cluster, mine.life.broker, mine.cluster,
+                "broker {} says that it belongs to cluster {}, and broker {} belongs to another: one of them was given the wrong coordinator, data folder or peer address; \
+                 `bellwether cluster status --json` shows the id of a cluster",
+                theirs.life.broker, theirs.cluster, mine.life.broker,
             ),
         ));
     }

@@ -14,6 +14,7 @@ mod promises;
 mod secure;
 mod snapshot;
 mod sort;
+mod strangers;
 #[cfg(test)]
 mod tests;
 
@@ -31,6 +32,7 @@ use tokio_util::task::TaskTracker;
 use crate::metrics::Metrics;
 use crate::publish::{PeerGate, ShardGate};
 use crate::seams::{PeerLinks, SendOutcome};
+use crate::seldom::SharedSeldom;
 use crate::session::Life;
 use crate::shard::input::{Leases, LiveBrokers, PeerNews, QueuePublish, ShardInput, Side};
 use crate::tls::PeerTls;
@@ -40,6 +42,7 @@ use link::{End, Link};
 use outbox::Pushed;
 use secure::Stream;
 use snapshot::Pacer;
+use strangers::Strangers;
 
 /// Snapshots that this broker fetches at the same time; the others wait their turn.
 const FETCHES_MAX: usize = 4;
@@ -100,6 +103,9 @@ pub(crate) struct Shared {
     suspects: Mutex<HashMap<BrokerId, Suspect>>,
     pacer: Pacer,
     fetches: Semaphore,
+    strangers: Strangers,
+    /// Strangers are refused as often as they like.
+    refused_told: SharedSeldom,
 }
 
 impl Peers {
@@ -147,6 +153,8 @@ impl Peers {
             suspects: Mutex::default(),
             pacer,
             fetches: Semaphore::new(FETCHES_MAX),
+            strangers: Strangers::default(),
+            refused_told: SharedSeldom::default(),
         });
         shared.tracker.spawn(accept::accept(shared.clone(), listener));
         Arc::new(Peers { shared })

@@ -109,6 +109,10 @@ pub(super) struct Answer {
     pub behind: Vec<u64>,
 }
 
+/// Failed entries that a broken lane remembers, those with the lowest numbers: whoever publishes on beyond its credit makes one with each frame. What is
+/// refused because of them is answered behind them; a client goes back to the lowest number anyway.
+const CAUSES_MAX: usize = 16;
+
 /// Since a batch failed for good.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Broken {
@@ -155,6 +159,8 @@ impl Broken {
         self.refused = self.refused.max(other.refused);
         self.failed = self.failed.min(other.failed);
         self.causes.extend(other.causes);
+        self.causes.sort_unstable();
+        self.causes.truncate(CAUSES_MAX);
         self
     }
 }
@@ -499,5 +505,19 @@ fn is_worth_another_leader(error: &ErrorBody, chained: bool) -> bool {
         // The batch before it was refused, or went to another leader: both are sent again in order.
         ErrorCode::OutOfSequence | ErrorCode::ProducerForgotten => chained,
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A producer that goes on publishing beyond its credit breaks the lane with each frame: what was remembered of them grew for as long as it did.
+    #[test]
+    fn of_what_broke_a_lane_the_lowest_numbers_are_remembered_and_no_more() {
+        let broken = (1..=1_000_u64).rev().map(|n| Broken::at(Seq(n), n));
+        let broken = broken.reduce(Broken::and).unwrap();
+        assert_eq!(broken.causes.len(), CAUSES_MAX);
+        assert_eq!((broken.failed, broken.causes[0]), (Seq(1), (Seq(1), 1)));
     }
 }

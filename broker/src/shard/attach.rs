@@ -24,7 +24,9 @@ impl LocalQueue {
         // What it claims it may settle at once. A deposed leader must be done with delivering by then, or it could deliver
         // what was settled here (promise G3).
         if !leader.serves || tools.now < leader.deliver_from {
-            leader.held_attaches.push(attach);
+            if let Some(attach) = leader.hold_attach(attach) {
+                answer(attach.reply, Err(error));
+            }
             return;
         }
         self.machine.attach(attach.consumer.0, attach.prefetch);

@@ -28,6 +28,10 @@ use super::trace::Traced;
 const HELD_PUBLISHES_MAX: usize = 4096;
 /// Settles that wait while the leadership is about to move; beyond it their consumers are closed, and claim at the next leader.
 const HELD_SETTLES_MAX: usize = 4096;
+/// Consumers that wait for a new leader to serve. Each waits as a publish does; beyond it they are sent to look for the leader again.
+const HELD_ATTACHES_MAX: usize = 4096;
+/// Ranges in the claims of all of them, 16 bytes each.
+const HELD_CLAIM_RANGES_MAX: usize = 1_000_000;
 
 /// How long a new leader waits with handing out for the consumers of its predecessor: one that is there claims what it holds, and
 /// it is not delivered a second time. Most are back within a few milliseconds.
@@ -166,6 +170,19 @@ impl Leader {
             return None;
         }
         Some(publish)
+    }
+
+    pub fn hold_attach(&mut self, attach: AttachConsumer) -> Option<AttachConsumer> {
+        let ranges =
+            |attach: &AttachConsumer| attach.claim.as_ref().map_or(0, |claim| claim.ranges.len());
+        let held: usize = self.held_attaches.iter().map(ranges).sum();
+        if self.held_attaches.len() < HELD_ATTACHES_MAX
+            && held + ranges(&attach) <= HELD_CLAIM_RANGES_MAX
+        {
+            self.held_attaches.push(attach);
+            return None;
+        }
+        Some(attach)
     }
 
     /// Keeps a settle until it is known who leads. A consumer for whose settles there is no room is closed, and not refused: the
@@ -404,10 +421,10 @@ pub(crate) fn answer<T>(reply: oneshot::Sender<T>, value: T) {
 mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
 
-    use bellwether_protocol::client::{ConsumerAttached, DeliveredRun};
+    use bellwether_protocol::client::{Claim, ConsumerAttached, DeliveredRun};
 
+    use super::super::input::ConsumerSink;
     use super::*;
-    use crate::shard::input::ConsumerSink;
 
     /// Counts how often it was closed.
     #[derive(Default)]
@@ -473,5 +490,31 @@ mod tests {
         };
         let detached: Vec<u64> = leader.held_settles.iter().filter_map(detached).collect();
         assert_eq!((leader.held_settles.len(), detached), (HELD_SETTLES_MAX + 2, vec![0, 1]));
+    }
+
+    fn attach(ranges: usize) -> AttachConsumer {
+        let queue = QueueId(uuid::Uuid::from_u128(1));
+        let ranges = vec![OffsetRange::new(Offset(0), Offset(1)); ranges];
+        let (reply, _) = oneshot::channel();
+        AttachConsumer {
+            queue,
+            consumer: ConsumerKey(1),
+            prefetch: 1,
+            prefetch_bytes: 0,
+            claim: Some(Claim { queue, epoch: Epoch(1), ranges }),
+            sink: Arc::new(Sink::default()),
+            reply,
+        }
+    }
+
+    #[test]
+    fn consumers_that_wait_for_a_leader_are_few_and_so_are_the_ranges_that_they_claim() {
+        let mut leader = Leader::new(Epoch(1), Instant::now());
+        let few = (0..2 * HELD_ATTACHES_MAX).filter(|_| leader.hold_attach(attach(1)).is_none());
+        assert_eq!(few.count(), HELD_ATTACHES_MAX);
+
+        let mut leader = Leader::new(Epoch(1), Instant::now());
+        let large = (0..200).filter(|_| leader.hold_attach(attach(10_000)).is_none());
+        assert_eq!(large.count(), HELD_CLAIM_RANGES_MAX / 10_000);
     }
 }

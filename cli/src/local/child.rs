@@ -2,6 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Seek as _, SeekFrom};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -49,7 +50,8 @@ impl BrokerProcess {
         let cannot = |error: std::io::Error| {
             Failure::NotDone(format!("cannot start broker {}: {error}", spec.id))
         };
-        let log = OpenOptions::new().create(true).append(true).open(&spec.log).map_err(cannot)?;
+        let mut options = OpenOptions::new();
+        let log = options.create(true).append(true).mode(0o600).open(&spec.log).map_err(cannot)?;
         let mut child = command(spec, log).map_err(cannot)?.spawn().map_err(cannot)?;
         let lifeline = child.stdin.take().expect("its standard input is piped");
         let output = child.stdout.take().expect("its standard output is piped");

@@ -1,5 +1,6 @@
 //! Where a local cluster keeps its data: a folder of the user's, or a temporary one that is removed after.
 
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -30,7 +31,8 @@ impl Folder {
         };
         let cannot =
             |error| Failure::NotDone(format!("cannot use --data {}: {error}", path.display()));
-        std::fs::create_dir_all(path).map_err(cannot)?;
+        // Messages, users' keys and logs are in it.
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(cannot)?;
         path.canonicalize().map(Folder::Kept).map_err(cannot)
     }
 
@@ -57,5 +59,20 @@ impl Folder {
         removed.map_err(|error| {
             Failure::NotDone(format!("cannot remove {}: {error}", folder.path().display()))
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_folder_that_is_made_is_the_users_alone() {
+        let parent = tempfile::tempdir().unwrap();
+        let folder = Folder::open(Some(&parent.path().join("made"))).unwrap();
+        let mode = std::fs::metadata(folder.path()).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700);
     }
 }

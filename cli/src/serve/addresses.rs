@@ -1,5 +1,5 @@
 //! Which addresses to bind and which to tell others, and the two ways of getting that wrong: a
-//! wildcard that nobody can connect to, and a port open to everyone who can reach it.
+//! wildcard that nobody can connect to, and a port open to everyone who can reach it. Each port has its own word for being open.
 
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 
@@ -20,6 +20,17 @@ pub enum AddressError {
          Give it a certificate ({certificate}), or --insecure if the network is yours alone, or listen on 127.0.0.1"
     )]
     NoTls { flag: &'static str, given: String, certificate: &'static str },
+    #[error(
+        "--peer-listen {given} is open to other machines, and there is no TLS on it: whoever reaches it may pose as a broker, and read and change every queue. \
+         --insecure does not hold for it where clients speak TLS or log in, since that would be in vain. Give it a certificate \
+         (--peer-tls-cert FILE, --peer-tls-key FILE, --peer-tls-ca FILE), or listen on 127.0.0.1"
+    )]
+    BrokersUnguarded { given: String },
+    #[error(
+        "--admin-listen {given} is open to other machines, and there is neither TLS nor a login on it: whoever reaches it may read the metrics, with the names of queues among them. \
+         Listen on 127.0.0.1, behind a proxy if others are to see it, or give --admin-insecure"
+    )]
+    AdminOpen { given: String },
     #[error(
         "{flag} {given} is open to other machines, and nobody has to show there who they are: anyone who reaches it may read and write every queue. \
          Leave --login off away, or ask clients for certificates (--tls-client-ca FILE), or give --insecure if the network is yours alone, or listen on 127.0.0.1"
@@ -50,15 +61,31 @@ struct Guard {
     tls: bool,
     /// Whoever connects has to show who it is.
     known: bool,
-    /// The flags that would bring TLS.
-    certificate: &'static str,
+    /// What is open on this port if it is not guarded, and the operator's word that it may be.
+    open: Open,
+}
+
+/// The ports differ in what an open one gives away, and in the word that lets it be open.
+#[derive(Clone, Copy, Debug)]
+enum Open {
+    Clients {
+        insecure: bool,
+    },
+    /// `insecure` is for clusters without any guard: on this port it would undo those of the other one.
+    Brokers {
+        insecure: bool,
+        clients_guarded: bool,
+    },
+    Admin {
+        insecure: bool,
+    },
 }
 
 impl Door<'_> {
     /// Checks before anything is bound, so that a mistake leaves no trace.
-    fn check(&self, insecure: bool) -> Result<SocketAddr, AddressError> {
+    fn check(&self) -> Result<SocketAddr, AddressError> {
         let address = resolve(self.flag, self.listen)?;
-        if !insecure && !address.ip().is_loopback() {
+        if !address.ip().is_loopback() {
             self.check_guarded()?;
         }
         if address.ip().is_unspecified() && self.advertise.is_none() {
@@ -72,15 +99,27 @@ impl Door<'_> {
         Ok(address)
     }
 
-    /// A port that other machines can reach needs both.
+    /// A port that other machines can reach needs both, or the operator's word.
     fn check_guarded(&self) -> Result<(), AddressError> {
         let (flag, given) = (self.flag, self.listen.to_owned());
-        match self.guard {
-            Guard { tls: false, certificate, .. } => {
+        let Guard { tls, known, open } = self.guard;
+        match open {
+            _ if tls && known => Ok(()),
+            Open::Clients { insecure: true } | Open::Admin { insecure: true } => Ok(()),
+            Open::Brokers { insecure: true, clients_guarded: false } => Ok(()),
+            Open::Brokers { insecure: true, clients_guarded: true } => {
+                Err(AddressError::BrokersUnguarded { given })
+            }
+            Open::Admin { insecure: false } => Err(AddressError::AdminOpen { given }),
+            Open::Clients { insecure: false } if tls => Err(AddressError::NoLogin { flag, given }),
+            Open::Clients { insecure: false } => {
+                let certificate = "--tls-cert FILE, --tls-key FILE";
                 Err(AddressError::NoTls { flag, given, certificate })
             }
-            Guard { known: false, .. } => Err(AddressError::NoLogin { flag, given }),
-            Guard { tls: true, known: true, .. } => Ok(()),
+            Open::Brokers { insecure: false, .. } => {
+                let certificate = "--peer-tls-cert FILE, --peer-tls-key FILE, --peer-tls-ca FILE";
+                Err(AddressError::NoTls { flag, given, certificate })
+            }
         }
     }
 
@@ -144,16 +183,14 @@ pub async fn bind(settings: &Settings, tls: Tls) -> Result<(Listeners, Addresses
     let certificates = settings.tls.client_certificates();
     let login = settings.login.is_required(&settings.network, settings.tls.tls_cert.is_some());
     let settings = &settings.network;
+    let insecure = settings.insecure;
+    let known = login || certificates == ClientCertificates::Required;
     let client = Door {
         flag: "--listen",
         listen: &settings.listen,
         advertise_flag: "--advertise",
         advertise: settings.advertise.as_deref(),
-        guard: Guard {
-            tls: tls.client().is_some(),
-            known: login || certificates == ClientCertificates::Required,
-            certificate: "--tls-cert FILE, --tls-key FILE",
-        },
+        guard: Guard { tls: tls.client().is_some(), known, open: Open::Clients { insecure } },
     };
     let peer = Door {
         flag: "--peer-listen",
@@ -163,7 +200,7 @@ pub async fn bind(settings: &Settings, tls: Tls) -> Result<(Listeners, Addresses
         guard: Guard {
             tls: tls.peer().is_some(),
             known: tls.peer().is_some(),
-            certificate: "--peer-tls-cert FILE, --peer-tls-key FILE, --peer-tls-ca FILE",
+            open: Open::Brokers { insecure, clients_guarded: known || tls.client().is_some() },
         },
     };
     // Nobody is told of the admin address, so a wildcard is fine there.
@@ -175,14 +212,14 @@ pub async fn bind(settings: &Settings, tls: Tls) -> Result<(Listeners, Addresses
         guard: Guard {
             tls: false,
             known: false,
-            certificate: "there is none for this port: put it behind a proxy that has one",
+            open: Open::Admin { insecure: settings.admin_insecure },
         },
     });
 
-    let client_address = client.check(settings.insecure)?;
-    let peer_address = peer.check(settings.insecure)?;
+    let client_address = client.check()?;
+    let peer_address = peer.check()?;
     let admin = match admin {
-        Some(door) => Some((door.check(settings.insecure)?, door)),
+        Some(door) => Some((door.check()?, door)),
         None => None,
     };
 
@@ -199,38 +236,62 @@ pub async fn bind(settings: &Settings, tls: Tls) -> Result<(Listeners, Addresses
 mod tests {
     use super::*;
 
-    fn door<'a>(listen: &'a str, advertise: Option<&'a str>) -> Door<'a> {
-        guarded(listen, advertise, false, false)
-    }
-
-    fn guarded<'a>(
-        listen: &'a str,
-        advertise: Option<&'a str>,
-        tls: bool,
-        known: bool,
-    ) -> Door<'a> {
-        let guard = Guard { tls, known, certificate: "--tls-cert FILE" };
+    fn door<'a>(listen: &'a str, advertise: Option<&'a str>, open: Open) -> Door<'a> {
+        let guard = Guard { tls: false, known: false, open };
         Door { flag: "--listen", listen, advertise_flag: "--advertise", advertise, guard }
     }
 
-    fn refused(listen: &str, advertise: Option<&str>, insecure: bool) -> String {
-        door(listen, advertise).check(insecure).unwrap_err().to_string()
+    fn clients(insecure: bool) -> Open {
+        Open::Clients { insecure }
     }
+
+    fn told(listen: &str, advertise: Option<&str>) -> String {
+        door(listen, advertise, clients(false)).advertised(4711).unwrap()
+    }
+
+    fn refused(listen: &str, advertise: Option<&str>, insecure: bool) -> String {
+        door(listen, advertise, clients(insecure)).check().unwrap_err().to_string()
+    }
+
+    const REACHABLE: &str = "192.0.2.7:7400";
 
     #[test]
     fn only_loopback_is_bound_unless_the_operator_insists() {
-        let error = refused("192.0.2.7:7400", None, false);
+        let error = refused(REACHABLE, None, false);
         assert!(error.contains("--insecure") && error.contains("--tls-cert FILE"), "{error}");
-        let half = guarded("192.0.2.7:7400", None, true, false).check(false).unwrap_err();
-        assert!(
-            half.to_string().contains("--login off away, or ask clients for certificates"),
-            "{half}"
-        );
-        guarded("192.0.2.7:7400", None, true, true).check(false).unwrap();
-        door("192.0.2.7:7400", None).check(true).unwrap();
-        door("127.0.0.1:7400", None).check(false).unwrap();
-        door("[::1]:7400", None).check(false).unwrap();
-        door("localhost:7400", None).check(false).unwrap();
+        let mut half = door(REACHABLE, None, clients(false));
+        half.guard.tls = true;
+        let error = half.check().unwrap_err().to_string();
+        assert!(error.contains("--login off away, or ask clients for certificates"), "{error}");
+        half.guard.known = true;
+        half.check().unwrap();
+        door(REACHABLE, None, clients(true)).check().unwrap();
+        for near in ["127.0.0.1:7400", "[::1]:7400", "localhost:7400"] {
+            door(near, None, clients(false)).check().unwrap();
+        }
+    }
+
+    /// A port for metrics that others had to reach needed `--insecure`, and with that a port for brokers whose certificate was forgotten stood
+    /// open without a word.
+    #[test]
+    fn a_word_for_one_port_opens_no_other() {
+        let admin = |insecure| door(REACHABLE, None, Open::Admin { insecure });
+        let error = admin(false).check().unwrap_err().to_string();
+        assert!(error.contains("--admin-insecure"), "{error}");
+        admin(true).check().unwrap();
+
+        let brokers = |insecure, clients_guarded| {
+            door(REACHABLE, None, Open::Brokers { insecure, clients_guarded }).check()
+        };
+        brokers(true, false).unwrap();
+        for error in [brokers(true, true), brokers(false, true), brokers(false, false)] {
+            let error = error.unwrap_err().to_string();
+            assert!(error.contains("--peer-tls-cert FILE"), "{error}");
+        }
+        let mut secured =
+            door(REACHABLE, None, Open::Brokers { insecure: false, clients_guarded: true });
+        (secured.guard.tls, secured.guard.known) = (true, true);
+        secured.check().unwrap();
     }
 
     #[test]
@@ -239,7 +300,7 @@ mod tests {
             let error = refused(wildcard, None, true);
             assert!(error.contains("--advertise HOST[:PORT]"), "{error}");
         }
-        door("0.0.0.0:7400", Some("broker-1.example")).check(true).unwrap();
+        door("0.0.0.0:7400", Some("broker-1.example"), clients(true)).check().unwrap();
         assert!(refused("0.0.0.0:7400", Some("0.0.0.0:7400"), true).contains("nobody can connect"));
     }
 
@@ -255,19 +316,10 @@ mod tests {
 
     #[test]
     fn others_are_told_the_port_that_was_really_bound() {
-        assert_eq!(door("127.0.0.1:0", None).advertised(4711).unwrap(), "127.0.0.1:4711");
-        assert_eq!(door("[::1]:0", None).advertised(4711).unwrap(), "[::1]:4711");
-        assert_eq!(
-            door("0.0.0.0:0", Some("b1.example")).advertised(4711).unwrap(),
-            "b1.example:4711"
-        );
-        assert_eq!(
-            door("0.0.0.0:0", Some("b1.example:80")).advertised(4711).unwrap(),
-            "b1.example:80"
-        );
-        assert_eq!(
-            door("0.0.0.0:0", Some("[fe80::1]")).advertised(4711).unwrap(),
-            "[fe80::1]:4711"
-        );
+        assert_eq!(told("127.0.0.1:0", None), "127.0.0.1:4711");
+        assert_eq!(told("[::1]:0", None), "[::1]:4711");
+        assert_eq!(told("0.0.0.0:0", Some("b1.example")), "b1.example:4711");
+        assert_eq!(told("0.0.0.0:0", Some("b1.example:80")), "b1.example:80");
+        assert_eq!(told("0.0.0.0:0", Some("[fe80::1]")), "[fe80::1]:4711");
     }
 }

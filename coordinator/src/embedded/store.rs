@@ -1,8 +1,9 @@
 //! Keeps the embedded coordinator's permanent documents in a folder: one file of JSON lines, each an atomic write, rewritten
 //! when it has grown. Ephemerals and sessions are not kept: after a restart there are none.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, BufWriter, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path as FilePath, PathBuf};
 
 use bytes::Bytes;
@@ -14,6 +15,9 @@ use crate::coordinator::{Path, Version};
 const FILE: &str = "coordinator.jsonl";
 const FILE_BEING_WRITTEN: &str = "coordinator.jsonl.new";
 const LOCK: &str = "coordinator.lock";
+
+/// Keys of users are in it: nobody but the broker's user reads it.
+const FILE_MODE: u32 = 0o600;
 
 /// The file is rewritten when this many bytes have been appended since it last was: a start then reads seldom more than
 /// that besides what is live.
@@ -60,13 +64,18 @@ impl Store {
             let path = path.to_owned();
             move |source| StoreError::Io { path, source }
         };
-        std::fs::create_dir_all(folder).map_err(at(folder))?;
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(folder)
+            .map_err(at(folder))?;
         let lock_path = folder.join(LOCK);
         let mut options = OpenOptions::new();
         let lock = options
             .create(true)
             .truncate(false)
             .write(true)
+            .mode(FILE_MODE)
             .open(&lock_path)
             .map_err(at(&lock_path))?;
         match lock.try_lock() {
@@ -136,7 +145,11 @@ fn restore(tree: &mut Tree, step: Step) {
 /// Writes the whole tree beside the file and puts it in the file's place: a crash leaves the one or the other.
 fn rewrite(folder: &FilePath, tree: &Tree) -> io::Result<File> {
     let new = folder.join(FILE_BEING_WRITTEN);
-    let mut writer = BufWriter::new(File::create(&new)?);
+    // Beside the file there may be one of a former version, which others may read.
+    let file =
+        OpenOptions::new().create(true).truncate(true).write(true).mode(FILE_MODE).open(&new)?;
+    file.set_permissions(Permissions::from_mode(FILE_MODE))?;
+    let mut writer = BufWriter::new(file);
     for change in tree.permanent() {
         let step = step_of(&change);
         writer.write_all(&line_of(&step.into_iter().collect::<Vec<_>>())?)?;
@@ -218,6 +231,22 @@ mod tests {
             assert_eq!(tree.children(&path("/")), ["a"]);
             assert_eq!(tree.children(&path("/a")), ["b"]);
         }
+    }
+
+    #[test]
+    fn nobody_else_on_the_machine_reads_it_also_when_a_former_version_let_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let made = folder.path().join("made");
+        drop(filled(&made));
+        let mode = |path: &FilePath| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(&made), 0o700);
+        for file in [FILE, LOCK] {
+            assert_eq!(mode(&made.join(file)), 0o600, "{file}");
+        }
+        let open = Permissions::from_mode(0o644);
+        std::fs::set_permissions(made.join(FILE), open).unwrap();
+        drop(Store::open(&made).unwrap());
+        assert_eq!(mode(&made.join(FILE)), 0o600);
     }
 
     #[test]

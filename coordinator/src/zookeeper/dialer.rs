@@ -9,6 +9,7 @@ use rand::seq::SliceRandom;
 use zookeeper_client as zk;
 
 use super::ZooKeeperConfig;
+use super::closing::Closing;
 use super::link::{Worker, ZooKeeperLink};
 use crate::coordinator::SessionInfo;
 use crate::session::{Attached, DialError, Dialer};
@@ -116,7 +117,7 @@ impl ZooKeeperDialer {
         }
     }
 
-    /// Makes the chroot where it is missing, and moves there.
+    /// Makes the chroot where it is missing, and moves there. With a login, nothing is used that others may change.
     async fn enter_chroot(&self, client: zk::Client, first: bool) -> Result<zk::Client, DialError> {
         let chroot = self.config.chroot();
         if chroot.is_empty() {
@@ -132,7 +133,13 @@ impl ZooKeeperDialer {
         }
         let invalid =
             |_| DialError::Invalid(format!("ZooKeeper does not take {chroot:?} for a path"));
-        client.chroot(chroot.to_owned()).map_err(invalid)
+        let client = client.chroot(chroot.to_owned()).map_err(invalid)?;
+        if let Some(digest) = self.config.digest().filter(|_| first) {
+            let patience = self.patience();
+            let closing = Closing { client: &client, chroot, digest, patience };
+            closing.close_to_others().await?;
+        }
+        Ok(client)
     }
 }
 

@@ -1,6 +1,7 @@
 //! The coordinator for production: a session with a ZooKeeper ensemble. The only place that names the client library, and the
 //! place where its traps are hidden.
 
+mod closing;
 mod config;
 mod dialer;
 mod errors;
@@ -33,6 +34,12 @@ impl ZooKeeperConnector {
 #[async_trait]
 impl Connector for ZooKeeperConnector {
     async fn connect(&self) -> Result<Arc<dyn Coordinator>, ConnectError> {
+        if self.config.digest().is_some() && self.config.chroot().is_empty() {
+            return Err(ConnectError::Invalid(format!(
+                "--zookeeper-auth needs a chroot of the cluster's own, since ZooKeeper's root stays open to everybody: --zookeeper {}/bellwether",
+                self.config
+            )));
+        }
         let dialer = ZooKeeperDialer::new(self.config.clone());
         Ok(session::open(Box::new(dialer), self.config.session_timeout()).await?)
     }

@@ -224,7 +224,8 @@ pub struct Claim {
     pub queue: QueueId,
     /// The epoch in which they were delivered, or kept the last time.
     pub epoch: Epoch,
-    /// Which; at least one, at most [`SETTLE_RANGES_MAX`](super::SETTLE_RANGES_MAX), ascending, no overlap.
+    /// Which; at least one, at most [`SETTLE_RANGES_MAX`](super::SETTLE_RANGES_MAX) and [`CLAIM_MESSAGES_MAX`](super::CLAIM_MESSAGES_MAX) messages,
+    /// ascending, no overlap.
     pub ranges: Vec<OffsetRange>,
 }
 

@@ -22,7 +22,7 @@ pub use frames::{
     BrokerFrame, ClientFrame, Deliver, DeliveredRun, Hello, Publish, Settle, Settlement, Welcome,
 };
 pub use login::{EXTERNAL, LoginData, LoginStart, PLAIN, Permissions, UserSummary, UserTag};
-pub use wire::SETTLE_RANGES_MAX;
+pub use wire::{CLAIM_MESSAGES_MAX, SETTLE_RANGES_MAX};
 
 /// The versions of this protocol that this build speaks, lowest and highest.
 pub const VERSIONS: std::ops::RangeInclusive<u16> = 1..=1;

@@ -11,6 +11,9 @@ use crate::wire::{Items, Reader, Wire, put_struct_variant, put_uint, put_variant
 /// Most ranges that one settle may name. A client with more sends several.
 pub const SETTLE_RANGES_MAX: usize = 10_000;
 
+/// Most messages that one claim names: 1,048,576, as many as a queue ever has out.
+pub const CLAIM_MESSAGES_MAX: u64 = 1 << 20;
+
 wire_struct!(Publish { producer, first, resent, exchange, routing_key, messages });
 wire_struct!(Settle { consumer, number, epoch, settlement, ranges });
 wire_struct!(Deliver { consumer, epoch, runs });

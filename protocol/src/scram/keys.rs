@@ -145,6 +145,13 @@ impl Credentials {
         }
     }
 
+    /// Whether they have the salt's length and the rounds that all users have. Others would tell whoever asks for a challenge that the user exists:
+    /// a [`Credentials::decoy`] has these.
+    #[must_use]
+    pub fn are_like_all(&self) -> bool {
+        self.salt.len() == RANDOM_BYTES && self.iterations == ITERATIONS
+    }
+
     /// Whether they could have been made by this protocol.
     ///
     /// # Errors

@@ -52,6 +52,8 @@ struct State {
     /// Bytes all files together may have; none: any.
     capacity: Option<u64>,
     read_only: bool,
+    /// Nothing can be opened.
+    no_descriptors: bool,
 }
 
 #[derive(Debug, Default, Clone)]
@@ -147,6 +149,10 @@ impl CrashDisk {
         self.locked().read_only = true;
     }
 
+    pub fn set_no_descriptors(&self, none: bool) {
+        self.locked().no_descriptors = none;
+    }
+
     pub fn syncs(&self) -> u64 {
         self.locked().syncs
     }
@@ -218,6 +224,13 @@ impl State {
         if self.read_only { Err(io::ErrorKind::ReadOnlyFilesystem.into()) } else { self.check() }
     }
 
+    fn check_opens(&self) -> io::Result<()> {
+        match self.no_descriptors {
+            true => Err(rustix::io::Errno::MFILE.into()),
+            false => self.check_writable(),
+        }
+    }
+
     fn change_name(&mut self, change: NameChange) {
         change.apply(&mut self.names);
         self.name_changes.push(change);
@@ -255,7 +268,7 @@ impl Disk for CrashDisk {
 
     fn create(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
         let mut state = self.locked();
-        state.check_writable()?;
+        state.check_opens()?;
         let file = state.files.len();
         state.files.push(FileState::default());
         state.change_name(NameChange::Is(name.to_owned(), file));
@@ -264,7 +277,7 @@ impl Disk for CrashDisk {
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
         let state = self.locked();
-        state.check_writable()?;
+        state.check_opens()?;
         let file = *state.names.get(name).ok_or(io::ErrorKind::NotFound)?;
         Ok(Arc::new(CrashFile { disk: self.clone(), file }))
     }

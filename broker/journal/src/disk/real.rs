@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, IoSlice, Read, Write};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{DirBuilderExt as _, FileExt, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -13,6 +13,10 @@ use super::{Disk, DiskFile, Lock, LockError};
 
 /// Parts one pwritev takes on Linux (IOV_MAX).
 const PARTS_MAX: usize = 1024;
+
+/// Messages are in it: nobody but the broker's user reads its files, or lists them.
+const FOLDER_MODE: u32 = 0o700;
+const FILE_MODE: u32 = 0o600;
 
 /// A folder of the real file system.
 #[derive(Debug)]
@@ -28,12 +32,13 @@ impl RealDisk {
     /// # Errors
     /// The file system's.
     pub fn new(dir: &Path) -> io::Result<RealDisk> {
-        std::fs::create_dir_all(dir)?;
+        std::fs::DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(dir)?;
+        warn_of_others(dir)?;
         Ok(RealDisk { dir: dir.to_owned(), folder: File::open(dir)? })
     }
 
     fn open_with(&self, name: &str, options: &mut OpenOptions) -> io::Result<Arc<dyn DiskFile>> {
-        let file = options.read(true).write(true).open(self.dir.join(name))?;
+        let file = options.read(true).write(true).mode(FILE_MODE).open(self.dir.join(name))?;
         Ok(Arc::new(RealFile { file }))
     }
 }
@@ -82,6 +87,7 @@ impl Disk for RealDisk {
             .write(true)
             .create(true)
             .truncate(false)
+            .mode(FILE_MODE)
             .open(path)
             .map_err(LockError::Io)?;
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
@@ -93,6 +99,16 @@ impl Disk for RealDisk {
         writeln!(file, "process {}", std::process::id()).map_err(LockError::Io)?;
         Ok(Box::new(HeldLock { _file: file }))
     }
+}
+
+/// A folder that was there before may be open: whose will that is cannot be told.
+fn warn_of_others(dir: &Path) -> io::Result<()> {
+    let mode = std::fs::metadata(dir)?.permissions().mode();
+    if mode & 0o007 != 0 {
+        let (mode, folder) = (format!("{:03o}", mode & 0o777), dir.display());
+        tracing::warn!(%folder, mode, "other users of this machine can look into the data folder, where messages are: chmod 700 it");
+    }
+    Ok(())
 }
 
 /// What the holder wrote about itself.
@@ -168,6 +184,20 @@ impl DiskFile for RealFile {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nobody_else_on_the_machine_reads_what_is_made() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("made/on/demand");
+        let disk = RealDisk::new(&folder).unwrap();
+        disk.create("file").unwrap();
+        let _lock = disk.lock().unwrap();
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(&folder), mode(&dir.path().join("made"))), (0o700, 0o700));
+        for file in ["file", "lock"] {
+            assert_eq!(mode(&folder.join(file)), 0o600, "{file}");
+        }
+    }
 
     #[test]
     fn any_number_of_parts_of_any_length_is_written() {

@@ -48,6 +48,35 @@ fn appends_that_the_disk_does_not_take_are_held_back() {
     assert!(story.logs.has_room());
 }
 
+/// Whoever used up the descriptors of a broker, for instance by connections to its port for metrics, ended its store: the next segment could not be
+/// opened, and that was taken for a failure of the disk.
+#[test]
+fn a_want_of_file_descriptors_holds_appends_back_and_ends_nothing() {
+    let mut story = Story::begin();
+    let orders = queue(1);
+    story.logs.create(orders);
+    story.disk.set_no_descriptors(true);
+    // More than the segment, and the spare ones, which cannot be opened.
+    let body = "x".repeat(8_000);
+    let mut published = 0;
+    while published < 30 && story.logs.has_room() {
+        story.publish(orders, 1, &body);
+        published += 1;
+    }
+    story.until("the first are durable", |logs, _| logs.durable(orders) > Offset(0));
+    while story.logs.has_room() {
+        story.publish(orders, 1, &body);
+    }
+    assert!(story.logs.durable(orders) < story.logs.end(orders), "some wait");
+
+    story.disk.set_no_descriptors(false);
+    story.settle_down(orders);
+    let end = story.logs.end(orders);
+    assert_eq!(story.logs.durable(orders), end);
+    let story = story.again();
+    assert_eq!(story.logs.end(orders), end);
+}
+
 #[test]
 fn a_log_that_has_become_long_wants_a_checkpoint() {
     let disk = crate::disk::crash::CrashDisk::default();

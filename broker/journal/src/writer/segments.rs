@@ -4,14 +4,16 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, IoSlice};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
 
 use bellwether_protocol::ids::StoreId;
+use rustix::io::Errno;
 use tracing::{debug, error, warn};
 use uuid::Uuid;
 
 use super::group::{Group, ZEROS_MAX};
 use crate::DiskLevel;
-use crate::disk::Disk;
+use crate::disk::{Disk, DiskFile};
 use crate::format::{BLOCK, FORMAT, Nonce, SegmentHeader, SegmentSeq, frame_group};
 use crate::metrics::JournalMetrics;
 use crate::recovery::SealedSegment;
@@ -26,6 +28,9 @@ const SPARES: usize = 2;
 
 /// Spare files kept when segments are freed: written files sync faster than new ones.
 const SPARES_MAX: usize = 4;
+
+/// How often it is said that the next segment waits for file descriptors.
+const STARVED_TOLD_EVERY: Duration = Duration::from_secs(10);
 
 /// What a group takes besides its one entry, and a segment besides its groups, at most, in bytes.
 const OVERHEAD: u64 = 4 * BLOCK;
@@ -51,6 +56,8 @@ pub struct Segments {
     /// A segment was sealed or freed since somebody last looked after them.
     pub changed: bool,
     sync_failed: bool,
+    /// When it was last said that there are no file descriptors.
+    starved_told: Option<Instant>,
 }
 
 /// The segment that is written to.
@@ -105,7 +112,8 @@ impl Segments {
             spares.push_back(make_spare(&*disk, &mut made, segment_bytes)?);
         }
         let spare = spares.pop_front().expect("one was made when there was none");
-        let active = activate(&*disk, store, &spare, start.next_seq)?;
+        let file = disk.open(&spare.name)?;
+        let active = activate(&*disk, store, &spare, file, start.next_seq)?;
         Ok(Segments {
             disk,
             store,
@@ -120,6 +128,7 @@ impl Segments {
             stalled: false,
             changed: true,
             sync_failed: false,
+            starved_told: None,
         })
     }
 
@@ -206,9 +215,20 @@ impl Segments {
             self.stalled = true;
             return Ok(false);
         };
+        // Before the old segment is sealed: without a descriptor for the next one everything stays as it is.
+        let file = match self.disk.open(&spare.name) {
+            Ok(file) => file,
+            Err(error) if is_starved(&error) => {
+                self.spares.push_front(spare);
+                self.stalled = true;
+                self.tell_starved(&error);
+                return Ok(false);
+            }
+            Err(error) => return Err(error),
+        };
         self.stalled = false;
         self.seal()?;
-        let next = activate(&*self.disk, self.store, &spare, self.next_seq)?;
+        let next = activate(&*self.disk, self.store, &spare, file, self.next_seq)?;
         self.next_seq = SegmentSeq(self.next_seq.0 + 1);
         let last = std::mem::replace(&mut self.active, next);
         let length = last.position + BLOCK;
@@ -271,10 +291,16 @@ impl Segments {
 
     /// Makes spare files as long as there is room, and says how much there is.
     pub fn refill(&mut self) -> io::Result<DiskLevel> {
-        while self.spares.len() < SPARES {
+        let mut wanted = SPARES;
+        while self.spares.len() < wanted {
             match make_spare(&*self.disk, &mut self.next_spare, self.segment_bytes) {
                 Ok(spare) => self.spares.push_back(spare),
                 Err(error) if error.kind() == io::ErrorKind::StorageFull => break,
+                // Not the disk's fault, and it passes: whoever reaches a port can use descriptors up for a while.
+                Err(error) if is_starved(&error) => {
+                    self.tell_starved(&error);
+                    wanted = self.spares.len();
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -283,12 +309,20 @@ impl Segments {
             return Ok(DiskLevel::Full);
         }
         self.stalled = false;
-        let scarce = self.spares.len() < SPARES || self.free_bytes < self.disk_low_bytes / 2;
+        let scarce = self.spares.len() < wanted || self.free_bytes < self.disk_low_bytes / 2;
         Ok(match self.free_bytes < self.disk_low_bytes {
             _ if scarce => DiskLevel::Scarce,
             true => DiskLevel::Low,
             false => DiskLevel::Ok,
         })
+    }
+
+    fn tell_starved(&mut self, error: &io::Error) {
+        if self.starved_told.is_some_and(|told| told.elapsed() < STARVED_TOLD_EVERY) {
+            return;
+        }
+        self.starved_told = Some(Instant::now());
+        error!(%error, spares = self.spares.len(), "no file descriptor for the journal's next segment; it is tried again, and without one appends will wait: raise the limit of open files");
     }
 
     /// Bytes in segments, those that are dead included.
@@ -315,6 +349,12 @@ impl Segments {
     }
 }
 
+/// The process, or the machine, has no file descriptor left.
+fn is_starved(error: &io::Error) -> bool {
+    let errno = Errno::from_io_error(error);
+    matches!(errno, Some(Errno::MFILE | Errno::NFILE))
+}
+
 fn make_spare(disk: &dyn Disk, next: &mut u32, bytes: u64) -> io::Result<Spare> {
     let name = spare_name(*next);
     *next = next.wrapping_add(1);
@@ -332,9 +372,14 @@ fn make_spare(disk: &dyn Disk, next: &mut u32, bytes: u64) -> io::Result<Spare> 
 
 /// Makes a spare file the segment to write to. It gets a nonce of its own, durably, before it gets its name: what it held
 /// before can then never be read as part of it.
-fn activate(disk: &dyn Disk, store: StoreId, spare: &Spare, seq: SegmentSeq) -> io::Result<Active> {
+fn activate(
+    disk: &dyn Disk,
+    store: StoreId,
+    spare: &Spare,
+    file: Arc<dyn DiskFile>,
+    seq: SegmentSeq,
+) -> io::Result<Active> {
     let Spare { name, written } = spare;
-    let file = disk.open(name)?;
     let nonce = Uuid::new_v4().into_bytes();
     let header = SegmentHeader { format: FORMAT, store, seq, nonce };
     file.write_at(&[IoSlice::new(&header.encode())], 0)?;

@@ -118,6 +118,21 @@ async fn who_proves_the_password_is_let_in_and_the_broker_proves_that_it_knows_t
 }
 
 #[tokio::test]
+async fn a_producers_name_is_its_users_own() {
+    let mut world = World::logged_in().await;
+    world.attach_producer().await;
+    world.publish(1, "orders").await;
+    let taken = world.shard_takes_publishes().await.remove(0);
+    assert_eq!(taken.producer.unwrap().as_str(), "@5:alice/shop");
+
+    let mut world = World::new().await;
+    world.attach_producer().await;
+    world.publish(1, "orders").await;
+    let taken = world.shard_takes_publishes().await.remove(0);
+    assert_eq!(taken.producer.unwrap().as_str(), "shop", "nobody logged in");
+}
+
+#[tokio::test]
 async fn who_does_not_log_in_is_told_how_and_nothing_is_done_for_them() {
     let mut world = World::locked(near()).await;
     world.send(ClientFrame::Hello(hello())).await;
@@ -348,16 +363,20 @@ async fn a_user_whose_document_cannot_be_read_any_more_is_cut_off() {
 #[tokio::test]
 async fn only_an_administrator_looks_after_users() {
     let mut world = World::logged_in().await;
-    let add = Request::AddUser { user: user("bob"), credentials: credentials("b"), tags: vec![] };
+    let like_all = |password: &str| Credentials::derive(&Password::new(password).unwrap(), SALT);
+    let add = Request::AddUser { user: user("bob"), credentials: like_all("b"), tags: vec![] };
     assert_eq!(world.refused(add.clone()).await.code, ErrorCode::AccessRefused);
     assert_eq!(world.refused(Request::ListUsers).await.code, ErrorCode::AccessRefused);
 
     let mut world = World::locked(near()).await;
     let tags = [UserTag::Administrator].into();
-    world.change("root", UserChange::Add { credentials: credentials("r"), tags }).await;
+    world.change("root", UserChange::Add { credentials: like_all("r"), tags }).await;
     world.scram("root", "r").await.unwrap();
+    // Fewer iterations than a decoy has would tell strangers that there is a bob.
+    let odd = Request::AddUser { user: user("bob"), credentials: credentials("b"), tags: vec![] };
+    assert_eq!(world.refused(odd).await.code, ErrorCode::InvalidOption);
     assert_eq!(world.done(add.clone()).await, Response::Done);
-    let again = Request::AddUser { user: user("bob"), credentials: credentials("c"), tags: vec![] };
+    let again = Request::AddUser { user: user("bob"), credentials: like_all("c"), tags: vec![] };
     assert_eq!(world.refused(again).await.code, ErrorCode::UserExists);
     let permit = |read: &str| Request::SetPermissions {
         user: user("bob"),
@@ -406,4 +425,46 @@ async fn who_guesses_from_one_address_is_soon_not_even_looked_at() {
     }
     assert!(looked_at >= 3, "people mistype");
     assert_eq!(world.service.metrics.logins_failed.get(), looked_at + 1);
+}
+
+/// One of many clients behind an address guessed, or had an old password, and those with certificates waited and were sent away with the rest.
+#[tokio::test]
+async fn a_certificate_does_not_wait_for_those_who_guess_passwords() {
+    let origin = Origin { certificate: Some(named("alice")), ..near() };
+    let address = origin.address;
+    let mut world = World::locked(origin).await;
+    for n in 0..100 {
+        world.service.login.failed(address, &user("alice"));
+        world.service.login.failed(address, &user(&n.to_string()));
+    }
+    assert!(world.service.login.turn(address, &user("bob")).await.is_some(), "it waits its turn");
+    world.start_login(EXTERNAL, "").await;
+    assert!(matches!(world.next().await, BrokerFrame::Welcome(_)));
+}
+
+/// The permit came back when the handshake ran out of time, and the next client's derivation began beside the one that went on: connections that
+/// nobody waited for kept every processor busy.
+#[tokio::test(start_paused = true)]
+async fn a_derivation_counts_until_it_is_done_and_not_until_the_client_is_gone() {
+    let mut world = World::locked(near()).await;
+    let slow = Credentials {
+        salt: SALT.to_vec(),
+        iterations: 2 * scram::ITERATIONS,
+        stored_key: [0; 32],
+        server_key: [0; 32],
+    };
+    world.change("alice", UserChange::SetPassword(slow)).await;
+    let free = |world: &World| world.service.login.derivations.available_permits();
+    let all = free(&world);
+    world.start_login(PLAIN, "\0alice\0pencil").await;
+    while free(&world) == all {
+        tokio::task::yield_now().await;
+    }
+    tokio::time::advance(timing().handshake_timeout * 2).await;
+    let ended = timeout(PATIENCE, world.client.next()).await.unwrap();
+    assert!(!matches!(ended, Some(Ok(BrokerFrame::Welcome(_)))), "{ended:?}");
+    assert_eq!(free(&world), all - 1, "it goes on");
+    while free(&world) < all {
+        tokio::task::yield_now().await;
+    }
 }

@@ -1,5 +1,7 @@
 //! Who is up, who is dead, who is only silent, and who is refused.
 
+use tokio::io::AsyncReadExt;
+
 use super::*;
 
 #[tokio::test]
@@ -99,6 +101,8 @@ async fn strangers_are_refused_with_a_reason() {
     let error = refusal(&broker, &hello_of(1, 1, other_cluster)).await;
     assert_eq!(error.code, ErrorCode::NotAllowed);
     assert!(error.message.contains(&other_cluster.to_string()), "{}", error.message);
+    // Without TLS the cluster's id is all that a broker has to know: a stranger was told it by the refusal.
+    assert!(!error.message.contains(&CLUSTER.to_string()), "{}", error.message);
 
     let from_the_future = PeerHello { version_min: 7, version_max: 9, ..hello_of(1, 1, CLUSTER) };
     assert_eq!(refusal(&broker, &from_the_future).await.code, ErrorCode::UnsupportedVersion);
@@ -117,4 +121,21 @@ async fn a_new_life_ends_the_connections_of_the_old_one() {
     assert_eq!(follower.hears_down(Side::Dialed).await, life(1, 1));
     follower.me.send_replace(Some(Me { life: life(2, 2), ready: true }));
     assert_eq!(leader.hears_up(Side::Accepted).await.0, life(2, 2));
+}
+
+/// They had all the places there were, and two brokers that lost each other did not find each other again.
+#[tokio::test]
+async fn sockets_that_say_nothing_keep_no_broker_out() {
+    let mut broker = Broker::start(2).await;
+    let mut silent = Vec::new();
+    for _ in 0..100 {
+        silent.push(TcpStream::connect(broker.address).await.unwrap());
+    }
+    let mut framed = Framed::new(TcpStream::connect(broker.address).await.unwrap());
+    hello::greet(&mut framed, &hello_of(1, 1, CLUSTER), None).await.unwrap();
+    assert_eq!(broker.hears_up(Side::Accepted).await.0, life(1, 1));
+    // And the first of them had to go.
+    let mut byte = [0];
+    let ended = tokio::time::timeout(PATIENCE, silent[0].read(&mut byte)).await.expect("it ends");
+    assert!(!matches!(ended, Ok(1..)));
 }

@@ -28,8 +28,7 @@ pub enum LoginMode {
 }
 
 impl LoginSettings {
-    /// Whether who does not log in is turned away. Where clients speak TLS, `insecure` was said for another port: it does not open
-    /// this one.
+    /// Whether who does not log in is turned away. Where clients speak TLS, `insecure` alone does not let everybody in.
     pub fn is_required(&self, network: &NetworkSettings, tls: bool) -> bool {
         match self.login {
             Some(mode) => mode == LoginMode::Required,
@@ -57,6 +56,7 @@ mod tests {
             peer_listen: "127.0.0.1:0".to_owned(),
             peer_advertise: None,
             admin_listen: None,
+            admin_insecure: false,
             insecure,
         }
     }
@@ -77,9 +77,8 @@ mod tests {
         assert!(!required(Some(LoginMode::Off), "127.0.0.1:7400", false));
     }
 
-    /// An open `--admin-listen` needs `--insecure`: that must not let everybody in at the port for clients.
     #[test]
-    fn what_is_said_for_another_port_does_not_open_one_that_speaks_tls() {
+    fn a_port_that_speaks_tls_lets_nobody_in_by_insecure_alone() {
         let login = LoginSettings { login: None };
         assert!(login.is_required(&network("0.0.0.0:7400", true), true));
         assert!(!login.is_required(&network("127.0.0.1:7400", true), true));

@@ -122,9 +122,16 @@ pub struct NetworkSettings {
     /// Needed for Prometheus and for probes.
     #[arg(long, value_name = "HOST:PORT", env = "BELLWETHER_ADMIN_LISTEN")]
     pub admin_listen: Option<String>,
-    /// Listen on other than loopback addresses without TLS, or where clients need neither log in nor show certificates
+    /// Let other machines reach the port of --admin-listen, which has neither TLS nor a login
     ///
-    /// Whoever reaches those addresses may read and write everything.
+    /// For Prometheus or probes that come from elsewhere, on a network that only they reach. It opens no other port.
+    #[arg(long, env = "BELLWETHER_ADMIN_INSECURE", value_name = "BOOL", default_value = "false",
+          default_missing_value = "true", num_args = 0..=1, require_equals = true, hide_possible_values = true)]
+    pub admin_insecure: bool,
+    /// Let other machines reach clients' and brokers' ports without TLS, or where clients need neither log in nor show certificates
+    ///
+    /// Whoever reaches those addresses may read and write everything. Where clients speak TLS or have to log in it does not hold for the port of
+    /// brokers: that has to speak TLS, too.
     #[arg(long, env = "BELLWETHER_INSECURE", value_name = "BOOL", default_value = "false",
           default_missing_value = "true", num_args = 0..=1, require_equals = true, hide_possible_values = true)]
     pub insecure: bool,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use bellwether_protocol::client::{Claim, ConsumerAttached, SETTLE_RANGES_MAX};
+use bellwether_protocol::client::{CLAIM_MESSAGES_MAX, Claim, ConsumerAttached, SETTLE_RANGES_MAX};
 use bellwether_protocol::error::BrokerAddress;
 use bellwether_protocol::ids::ConsumerHandle;
 
@@ -60,6 +60,11 @@ impl Inbox {
         let mut ranges = all.into_vec();
         // What lies beyond comes again.
         ranges.truncate(SETTLE_RANGES_MAX);
+        let mut messages = 0;
+        ranges.retain(|range| {
+            messages += range.count();
+            messages <= CLAIM_MESSAGES_MAX
+        });
         (!ranges.is_empty()).then_some(Claim { queue, epoch, ranges })
     }
 
