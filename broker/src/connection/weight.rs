@@ -29,6 +29,12 @@ fn answer(response: &Response) -> usize {
         Response::Queues(list) => list.len() * ENTRY,
         Response::Bindings(list) => list.len() * ENTRY,
         Response::Cluster(cluster) => (cluster.brokers.len() + cluster.absent.len()) * ENTRY,
+        Response::Users(list) => list.len() * ENTRY,
+        Response::Credentials(list) => list.len() * ENTRY,
+        Response::Browsed(browsed) => {
+            let messages: usize = browsed.runs.iter().map(|run| run.messages.len()).sum();
+            browsed.runs.len() * ENTRY + messages
+        }
         _ => ENTRY,
     }
 }

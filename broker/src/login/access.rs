@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use bellwether_coordinator::users::Pattern;
-use bellwether_protocol::client::{Request, UserTag};
+use bellwether_protocol::client::{Browse, Request, UserTag};
 use bellwether_protocol::error::{ErrorBody, ErrorCode};
 use bellwether_protocol::names::{ExchangeName, QueueName, RoutingKey, VirtualHost};
 
@@ -86,7 +86,9 @@ impl Rights {
             Request::DeclareQueue { queue, .. } | Request::DeleteQueue { queue, .. } => {
                 self.may(Configure, Thing::Queue(queue.as_str()))
             }
-            Request::PurgeQueue { queue } => self.may_read(queue),
+            Request::PurgeQueue { queue } | Request::Browse(Browse { queue, .. }) => {
+                self.may_read(queue)
+            }
             Request::AttachConsumer { queue, .. } => self.may_read(queue),
             Request::DescribeQueue { queue } if self.shows(queue.as_str()) => Ok(()),
             Request::DescribeQueue { queue } => self.may_read(queue),
@@ -120,6 +122,8 @@ impl Rights {
             | Request::SetPassword { .. }
             | Request::DeleteUser { .. }
             | Request::ListUsers
+            | Request::SetTags { .. }
+            | Request::ListCredentials
             | Request::SetPermissions { .. } => {
                 self.must_be(&[UserTag::Administrator], "look at users or change them")
             }
@@ -261,7 +265,7 @@ impl Access {
 mod tests {
     use bellwether_coordinator::users::UserRecord;
     use bellwether_protocol::client::{Drain, ExchangeKind, Permissions, QueueOptions};
-    use bellwether_protocol::ids::BrokerId;
+    use bellwether_protocol::ids::{BrokerId, Offset};
     use bellwether_protocol::names::UserName;
     use bellwether_protocol::scram::Credentials;
 
@@ -316,6 +320,16 @@ mod tests {
                 Some(["q", "", ""]),
             ),
             (Request::PurgeQueue { queue: queue.clone() }, Some(["", "", "q"])),
+            (
+                Request::Browse(Browse {
+                    queue: queue.clone(),
+                    from: Offset(0),
+                    until: None,
+                    messages_max: 1,
+                    bytes_max: 1,
+                }),
+                Some(["", "", "q"]),
+            ),
             (Request::DescribeQueue { queue }, Some(["", "", "q"])),
             (
                 Request::Bind {
@@ -332,6 +346,8 @@ mod tests {
             (Request::ClusterStatus, None),
             (Request::Drain { broker: BrokerId(1), drain: Some(Drain::Copies) }, None),
             (Request::ListUsers, None),
+            (Request::ListCredentials, None),
+            (Request::SetTags { user: UserName::new("u").unwrap(), tags: Vec::new() }, None),
             (Request::DeleteUser { user: UserName::new("u").unwrap() }, None),
         ]
     }

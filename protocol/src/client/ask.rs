@@ -1,6 +1,6 @@
 //! What a client can ask for.
 
-use super::{ExchangeKind, Permissions, QueueOptions, Recover, UserTag};
+use super::{Browse, ExchangeKind, Permissions, QueueOptions, Recover, UserTag};
 use crate::ids::{BrokerId, ConsumerHandle, Epoch, OffsetRange, ProducerHandle, QueueId, Seq};
 use crate::names::{ExchangeName, ProducerName, QueueName, RoutingKey, UserName, VirtualHost};
 use crate::scram::Credentials;
@@ -45,6 +45,8 @@ pub enum Request {
         /// Its name.
         queue: QueueName,
     },
+    /// Messages of a queue, without taking them. Only the leader shows them.
+    Browse(Browse),
     /// Queues of the virtual host in order of name, a page at a time.
     ListQueues {
         /// Start behind this name.
@@ -147,6 +149,15 @@ pub enum Request {
         /// Of the password, which is not sent.
         credentials: Credentials,
     },
+    /// Gives a user other tags. Holds for open connections, too.
+    SetTags {
+        /// Whose.
+        user: UserName,
+        /// In place of those it had.
+        tags: Vec<UserTag>,
+    },
+    /// What passwords are checked against, of all users: for a backup.
+    ListCredentials,
     /// Deletes a user. Its connections end.
     DeleteUser {
         /// Which.
