@@ -14,7 +14,7 @@ use bellwether_protocol::names::{ExchangeName, QueueName, RoutingKey, VirtualHos
 
 use crate::backoff::Backoff;
 use crate::builder::{ADDRESSES_MAX, ClientBuilder, Config};
-use crate::cluster::{At, Cluster};
+use crate::cluster::{At, Cluster, Found};
 use crate::consumer::ConsumerBuilder;
 use crate::error::{
     BindError, ConnectError, DeclareError, DeleteError, DrainError, FlushError, PurgeError,
@@ -516,6 +516,11 @@ impl Client {
 
     pub(crate) async fn ask(&self, request: Request) -> Result<Response, Trouble> {
         Ok(self.cluster.ask(request, At::Anywhere).await?.response)
+    }
+
+    /// An answer with who gave it.
+    pub(crate) async fn find(&self, request: Request, at: At) -> Result<Found, Trouble> {
+        self.cluster.ask(request, at).await
     }
 
     pub(crate) async fn ask_once(&self, request: Request) -> Result<Response, Trouble> {

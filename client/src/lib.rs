@@ -29,6 +29,7 @@
 #![warn(missing_docs)]
 
 mod backoff;
+mod browse;
 mod builder;
 mod client;
 mod cluster;
@@ -54,7 +55,8 @@ pub use bellwether_protocol::ids::{
     BrokerId, BrokerLife, Epoch, Incarnation, Member, Offset, QueueId, StoreId,
 };
 pub use bellwether_protocol::names::{ExchangeName, QueueName, RoutingKey, UserName, VirtualHost};
-pub use bellwether_protocol::scram::{InvalidPassword, Password};
+pub use bellwether_protocol::scram::{Credentials, InvalidPassword, Password};
+pub use browse::{BrowsedMessage, Browser};
 pub use builder::ClientBuilder;
 pub use client::{Client, Declared, Described};
 pub use consumer::{Consumer, ConsumerBuilder, Delivery, Settled};
