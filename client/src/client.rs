@@ -9,7 +9,7 @@ use bellwether_protocol::client::{
     Response,
 };
 use bellwether_protocol::error::BrokerAddress;
-use bellwether_protocol::ids::BrokerId;
+use bellwether_protocol::ids::{BrokerId, ClusterId};
 use bellwether_protocol::names::{ExchangeName, QueueName, RoutingKey, VirtualHost};
 
 use crate::backoff::Backoff;
@@ -405,6 +405,14 @@ impl Client {
             Response::Done => Ok(()),
             other => Err(unexpected(&other).into()),
         }
+    }
+
+    /// The cluster's identity, as the broker that answers says it.
+    ///
+    /// # Errors
+    /// [`QueryError`].
+    pub async fn cluster_id(&self) -> Result<ClusterId, QueryError> {
+        Ok(self.find(Request::ListExchanges, At::Anywhere).await?.link.welcome().cluster)
     }
 
     /// The virtual host that its names lie in.

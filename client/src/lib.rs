@@ -52,7 +52,7 @@ pub use bellwether_protocol::client::{
 pub use bellwether_protocol::error::BrokerAddress;
 pub use bellwether_protocol::headers::{HeaderValue, Headers};
 pub use bellwether_protocol::ids::{
-    BrokerId, BrokerLife, Epoch, Incarnation, Member, Offset, QueueId, StoreId,
+    BrokerId, BrokerLife, ClusterId, Epoch, Incarnation, Member, Offset, QueueId, StoreId,
 };
 pub use bellwether_protocol::names::{ExchangeName, QueueName, RoutingKey, UserName, VirtualHost};
 pub use bellwether_protocol::scram::{Credentials, InvalidPassword, Password};

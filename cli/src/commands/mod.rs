@@ -3,6 +3,7 @@
 pub mod attention;
 pub mod backup;
 pub mod bench;
+mod browse;
 pub mod certs;
 pub mod cluster;
 pub mod confirms;

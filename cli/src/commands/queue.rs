@@ -9,6 +9,7 @@ use bellwether_client::{
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
+use super::browse::{self, BrowseArgs};
 use super::explain::{self, words::time};
 use super::table::{grouped, listed, print_json, print_line, print_table, table};
 use super::{ClientArgs, attention};
@@ -39,6 +40,8 @@ enum QueueCommand {
     },
     /// Remove the messages that wait in a queue
     Purge { name: QueueName },
+    /// Show messages that wait in a queue, without taking them
+    Browse(BrowseArgs),
     /// List the queues
     List,
     /// Show a queue: its replicas, its counts and its bindings
@@ -93,6 +96,7 @@ pub async fn run(args: QueueArgs) -> Result<(), Failure> {
             let words = format!("{} messages were removed from queue {name}", grouped(purged));
             said(json, &json!({ "queue": name.as_str(), "purged": purged }), &words)
         }
+        QueueCommand::Browse(args) => browse::run(&client, &args, json).await,
         QueueCommand::List => {
             let queues = client.queues().await?;
             list(&queues, &tainted(&client).await?, json)
