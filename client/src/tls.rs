@@ -59,6 +59,11 @@ impl TlsOptions {
         self
     }
 
+    /// Whether brokers can tell by it who the client is.
+    pub(crate) fn shows_certificate(&self) -> bool {
+        self.certificate.is_some()
+    }
+
     /// Judges it all once, before anything is dialed.
     pub(crate) fn open(self) -> Result<Secure, TlsError> {
         let name = self.server_name.as_deref().map(server_name).transpose()?;

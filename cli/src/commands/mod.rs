@@ -75,6 +75,7 @@ impl ClientArgs {
         };
         let builder = match self.login.credentials()? {
             Some((user, password)) => builder.login(user, password),
+            None if self.login.external => builder.login_by_certificate(),
             None => builder,
         };
         Ok(builder.connect(&self.connect).await?)
