@@ -161,9 +161,9 @@ pub async fn bind(settings: &Settings, tls: Tls) -> Result<(Listeners, Addresses
         advertise_flag: "--peer-advertise",
         advertise: settings.peer_advertise.as_deref(),
         guard: Guard {
-            tls: tls.peer().is_some(),
-            known: tls.peer().is_some(),
-            certificate: "--peer-tls-cert FILE, --peer-tls-key FILE, --peer-tls-ca FILE",
+            tls: tls.peer().is_some() && !tls.takes_plain_peers(),
+            known: tls.peer().is_some() && !tls.takes_plain_peers(),
+            certificate: "--peer-tls-cert FILE, --peer-tls-key FILE, --peer-tls-ca FILE, and not --peer-tls accept",
         },
     };
     // Nobody is told of the admin address, so a wildcard is fine there.

@@ -50,6 +50,8 @@ struct BrokerJson {
     version: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     rack: Option<String>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    peer_tls: bool,
     #[serde(flatten)]
     unknown: UnknownFields,
 }
@@ -215,6 +217,7 @@ impl From<&BrokerRecord> for BrokerJson {
             host: record.host.clone(),
             version: record.version.clone(),
             rack: record.rack.clone(),
+            peer_tls: record.peer_tls,
             unknown: record.unknown.clone(),
         }
     }
@@ -236,6 +239,7 @@ impl TryFrom<BrokerJson> for BrokerRecord {
             host: json.host,
             version: json.version,
             rack: json.rack,
+            peer_tls: json.peer_tls,
             unknown: json.unknown,
         })
     }
@@ -554,10 +558,11 @@ mod tests {
             host: "h".into(),
             version: "0.1.0".into(),
             rack: Some("a".into()),
+            peer_tls: true,
             unknown: unknown.clone(),
         };
         assert_eq!(BrokerRecord::parse(&broker.to_bytes()), Ok(broker.clone()));
-        let racked_nowhere = BrokerRecord { rack: None, ..broker };
+        let racked_nowhere = BrokerRecord { rack: None, peer_tls: false, ..broker };
         assert_eq!(BrokerRecord::parse(&racked_nowhere.to_bytes()), Ok(racked_nowhere));
         for drain in [Drain::Leaderships, Drain::Copies] {
             let record = DrainRecord { drain, unknown: unknown.clone() };

@@ -50,6 +50,11 @@ pub struct TlsSettings {
     /// An authority of its own: whoever it certifies can be a broker.
     #[arg(long, value_name = "FILE", env = "BELLWETHER_PEER_TLS_CA")]
     pub peer_tls_ca: Option<PathBuf>,
+    /// Whether other brokers have to speak TLS, once this one has a certificate for them [default: require]
+    ///
+    /// `accept` while TLS is brought to a running cluster, or taken from it, one broker at a time: brokers that do not speak it are taken and dialed as well, so nothing is proved of whoever connects. Set it back to `require` as soon as all brokers have their certificates.
+    #[arg(long, value_name = "WHETHER", env = "BELLWETHER_PEER_TLS")]
+    pub peer_tls: Option<PeerTlsMode>,
     /// The cluster's id: it is founded with it, and another one is refused [default: as in --peer-tls-cert, or any]
     ///
     /// The first broker founds the cluster with it; a broker that finds another one does not start. Choose it to make certificates before the first start.
@@ -87,6 +92,15 @@ pub enum ClientCert {
     Required,
     /// Who shows one has to show a good one.
     Optional,
+}
+
+/// Whether other brokers have to speak TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum PeerTlsMode {
+    /// Nobody is taken without.
+    Require,
+    /// Until all brokers speak it: those that do not are taken, too.
+    Accept,
 }
 
 impl TlsSettings {
@@ -129,6 +143,13 @@ impl TlsSettings {
         if let Some([certificate, key, ca]) = together(peer)? {
             let files = Files { certificate, key, ca: Some(ca) };
             tls = tls.with_peer(files, broker).map_err(|error| of("--peer-tls-…", error))?;
+        } else if self.peer_tls.is_some() {
+            return Err(Failure::usage(
+                "--peer-tls says whether other brokers have to speak TLS, which needs a certificate: give --peer-tls-cert FILE, --peer-tls-key FILE and --peer-tls-ca FILE too",
+            ));
+        }
+        if self.peer_tls == Some(PeerTlsMode::Accept) {
+            tls = tls.with_plain_peers();
         }
         Ok(tls)
     }
@@ -210,6 +231,8 @@ mod tests {
         assert_eq!(error, "--peer-tls-key needs --peer-tls-cert FILE and --peer-tls-ca FILE too");
         let error = open(TlsSettings { tls_client_ca: file(), ..default() });
         assert!(error.contains("--tls-cert FILE"), "{error}");
+        let error = open(TlsSettings { peer_tls: Some(PeerTlsMode::Accept), ..default() });
+        assert!(error.contains("--peer-tls-cert FILE"), "{error}");
         let optional = Some(ClientCert::Optional);
         let error = open(TlsSettings { tls_client_cert: optional, ..default() });
         assert!(error.contains("--tls-client-ca FILE"), "{error}");
