@@ -48,7 +48,7 @@ async fn fill(story: &Story, queue: &str) -> Vec<u64> {
     let producer = story.driver.client().producer().to_queue(queue).start().await.unwrap();
     for number in 0..MESSAGES {
         let mut message = Message::new(format!("{number:0>BODY_BYTES$}"));
-        if number % 10 == 0 {
+        if number.is_multiple_of(10) {
             let mut headers = Headers::default();
             headers.0.insert("number".into(), HeaderValue::UInt(number));
             message = message.with_headers(headers).unwrap();
@@ -67,7 +67,7 @@ async fn look(story: &Story, queue: &str) -> Vec<u64> {
         for message in page {
             let number = number(message.body());
             let header = message.headers().unwrap().0.get("number").cloned();
-            assert_eq!(header, (number % 10 == 0).then_some(HeaderValue::UInt(number)));
+            assert_eq!(header, number.is_multiple_of(10).then_some(HeaderValue::UInt(number)));
             seen.push(number);
         }
     }
