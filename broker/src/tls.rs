@@ -287,7 +287,7 @@ mod tests {
         std::fs::write(path("b.key"), &pair.key).unwrap();
         std::fs::write(path("b.crt"), &pair.certificate).unwrap();
         let ca = Some(path("ca.crt"));
-        Files { certificate: path("b.crt"), key: path("b.key"), ca }
+        Files { certificate: path("b.crt"), key: path("b.key"), ca, crl: None }
     }
 
     fn broker(authority: &Authority, cluster: u128) -> Pair {

@@ -7,7 +7,9 @@ use bellwether_tls::rustls::pki_types::ServerName;
 use bellwether_tls::rustls::{ClientConfig, RootCertStore};
 use bellwether_tls::tokio_rustls::TlsConnector;
 use bellwether_tls::tokio_rustls::client::TlsStream;
-use bellwether_tls::{Files, Side, TlsError, client_config, explain, roots, system_roots};
+use bellwether_tls::{
+    Files, Side, TlsError, client_config, explain, revocations, roots, system_roots,
+};
 use tokio::net::TcpStream;
 
 use crate::lock::Locked;
@@ -27,6 +29,7 @@ use crate::lock::Locked;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TlsOptions {
     ca: Option<PathBuf>,
+    crl: Option<PathBuf>,
     certificate: Option<(PathBuf, PathBuf)>,
     server_name: Option<String>,
 }
@@ -42,6 +45,13 @@ impl TlsOptions {
     #[must_use]
     pub fn ca_file(mut self, path: impl AsRef<Path>) -> Self {
         self.ca = Some(path.as_ref().to_owned());
+        self
+    }
+
+    /// Refuses brokers whose certificates stand in the lists in this file, which their authorities have signed.
+    #[must_use]
+    pub fn crl_file(mut self, path: impl AsRef<Path>) -> Self {
+        self.crl = Some(path.as_ref().to_owned());
         self
     }
 
@@ -82,10 +92,13 @@ impl TlsOptions {
             (None, None) => system_roots()?,
         };
         let identity = match self.certificate.clone() {
-            Some((certificate, key)) => Some(Files { certificate, key, ca: None }.read()?),
+            Some((certificate, key)) => {
+                Some(Files { certificate, key, ca: None, crl: None }.read()?)
+            }
             None => None,
         };
-        client_config(roots, identity.as_ref())
+        let revoked = self.crl.as_deref().map(revocations).transpose()?.unwrap_or_default();
+        client_config(roots, &revoked, identity.as_ref())
     }
 }
 

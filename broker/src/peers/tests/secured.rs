@@ -35,7 +35,7 @@ impl Ministry {
         let (certificate, key) = (path(&format!("{number}.crt")), path(&format!("{number}.key")));
         std::fs::write(&certificate, &pair.certificate).unwrap();
         std::fs::write(&key, &pair.key).unwrap();
-        Files { certificate, key, ca: Some(path("ca.crt")) }
+        Files { certificate, key, ca: Some(path("ca.crt")), crl: None }
     }
 
     /// What broker `broker` of `cluster` uses.
