@@ -121,12 +121,14 @@ pub async fn run(
     let (lives_sender, lives) = watch::channel(None);
     let (coming_sender, coming) = watch::channel(None);
 
+    let peer_tls = listeners.tls.peer().is_some();
     let peers = Peers::start(
         PeersConfig {
             cluster,
             store,
             promise: config.timing.promise,
             tls: listeners.tls.peer(),
+            plain_too: listeners.tls.takes_plain_peers(),
             outbox_bytes_max: usize::try_from(config.limits.peer_window_bytes)
                 .unwrap_or(usize::MAX),
             snapshot_bytes_per_second: config.storage.snapshot_bytes_per_second,
@@ -186,7 +188,7 @@ pub async fn run(
         stop.clone(),
     ));
 
-    let registrant = Registrant { record: record(&config, store), cluster };
+    let registrant = Registrant { record: record(&config, store, peer_tls), cluster };
     let living = tokio::spawn(session::live(
         connector,
         registrant,
@@ -328,7 +330,11 @@ fn timing(config: &BrokerConfig) -> bellwether_replication::Timing {
     }
 }
 
-fn record(config: &BrokerConfig, store: bellwether_protocol::ids::StoreId) -> BrokerRecord {
+fn record(
+    config: &BrokerConfig,
+    store: bellwether_protocol::ids::StoreId,
+    peer_tls: bool,
+) -> BrokerRecord {
     BrokerRecord {
         life: BrokerLife { broker: config.id, incarnation: Incarnation(0) },
         store,
@@ -337,6 +343,7 @@ fn record(config: &BrokerConfig, store: bellwether_protocol::ids::StoreId) -> Br
         host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         rack: config.rack.clone(),
+        peer_tls,
         unknown: UnknownFields::new(),
     }
 }

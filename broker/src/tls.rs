@@ -43,6 +43,7 @@ pub struct PeerConfigs {
 pub struct Tls {
     client: Option<Arc<ClientTls>>,
     peer: Option<Arc<PeerTls>>,
+    plain_peers: bool,
     cluster: Option<ClusterId>,
     asked: Arc<Notify>,
 }
@@ -98,6 +99,18 @@ impl Tls {
         Ok(Tls { peer: Some(Arc::new(peer)), cluster, ..self })
     }
 
+    /// Until all brokers speak TLS with each other: takes those that do not, too. Does nothing without [`Tls::with_peer`].
+    #[must_use]
+    pub fn with_plain_peers(self) -> Tls {
+        Tls { plain_peers: true, ..self }
+    }
+
+    /// Whether brokers are taken that do not speak TLS, although this one does.
+    #[must_use]
+    pub fn takes_plain_peers(&self) -> bool {
+        self.plain_peers && self.peer.is_some()
+    }
+
     /// For the port of clients.
     #[must_use]
     pub fn client(&self) -> Option<Arc<ClientTls>> {
@@ -144,6 +157,22 @@ fn unfit(material: &Material, why: String) -> TlsError {
     TlsError::BadCertificate { path: material.files.certificate.clone(), why }
 }
 
+/// How often it is said again that brokers without TLS are taken: a change-over takes hours at most, and is easily forgotten.
+const WARN_OF_PLAIN_EVERY: Duration = Duration::from_secs(3600);
+
+/// Says for as long as it is so that brokers without TLS are taken.
+async fn warn_of_plain_peers(stop: CancellationToken) {
+    loop {
+        warn!(
+            "--peer-tls accept: connections with brokers that do not speak TLS are neither encrypted nor proved to be a broker's. Once all brokers run with their certificates, restart each with --peer-tls require"
+        );
+        tokio::select! {
+            () = tokio::time::sleep(WARN_OF_PLAIN_EVERY) => {}
+            () = stop.cancelled() => return,
+        }
+    }
+}
+
 /// Whose port a certificate is for.
 #[derive(Clone, Copy, Debug)]
 enum Port {
@@ -170,6 +199,10 @@ pub(crate) async fn follow(tls: Tls, metrics: Arc<Metrics>, stop: CancellationTo
     }
     if followed.is_empty() {
         return;
+    }
+    metrics.peer_tls_optional.set(u64::from(tls.takes_plain_peers()));
+    if tls.takes_plain_peers() {
+        tokio::spawn(warn_of_plain_peers(stop.clone()));
     }
     let mut at_once = false;
     loop {
@@ -263,7 +296,7 @@ mod tests {
         std::fs::write(path("b.key"), &pair.key).unwrap();
         std::fs::write(path("b.crt"), &pair.certificate).unwrap();
         let ca = Some(path("ca.crt"));
-        Files { certificate: path("b.crt"), key: path("b.key"), ca }
+        Files { certificate: path("b.crt"), key: path("b.key"), ca, crl: None }
     }
 
     fn broker(authority: &Authority, cluster: u128) -> Pair {

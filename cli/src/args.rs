@@ -50,9 +50,9 @@ pub enum Command {
     User(UserArgs),
     /// Look at the cluster
     Cluster(ClusterArgs),
-    /// Write the definitions of a virtual host, and what is set for the cluster, to a file
+    /// Write the definitions of a virtual host, or with --data the messages that wait there, to a file
     Backup(BackupArgs),
-    /// Make what a backup holds and the cluster lacks; refuse what differs
+    /// Make what a backup holds and the cluster lacks, or publish its messages; refuse what differs
     Restore(RestoreArgs),
     /// Show the last changes of leaders: when, from whom to whom, why, and how long they took
     Elections(ElectionsArgs),

@@ -10,7 +10,7 @@ use bellwether_tls::TlsError;
 
 use crate::client::Client;
 use crate::error::ConnectError;
-use crate::login::Login;
+use crate::login::{Login, PasswordLogin};
 use crate::tls::{Secure, TlsOptions};
 
 /// Default of [`ClientBuilder::deadline`].
@@ -44,7 +44,14 @@ pub struct ClientBuilder {
     deadline: Duration,
     heartbeat: Duration,
     tls: Option<TlsOptions>,
-    login: Option<(String, String)>,
+    login: Option<LoginBy>,
+}
+
+/// What was said about the login, not checked yet.
+#[derive(Clone)]
+enum LoginBy {
+    Password(String, String),
+    Certificate,
 }
 
 /// A checked [`ClientBuilder`].
@@ -67,8 +74,18 @@ impl fmt::Debug for ClientBuilder {
             .field("deadline", &self.deadline)
             .field("heartbeat", &self.heartbeat)
             .field("tls", &self.tls)
-            .field("user", &self.login.as_ref().map(|(user, _)| user))
+            .field("user", &self.login.as_ref().map(LoginBy::shown))
             .finish()
+    }
+}
+
+impl LoginBy {
+    /// Without the password.
+    fn shown(&self) -> &str {
+        match self {
+            LoginBy::Password(user, _) => user,
+            LoginBy::Certificate => "(whom the certificate names)",
+        }
     }
 }
 
@@ -127,7 +144,15 @@ impl ClientBuilder {
     /// user. Default: no login.
     #[must_use]
     pub fn login(mut self, user: impl Into<String>, password: impl Into<String>) -> Self {
-        self.login = Some((user.into(), password.into()));
+        self.login = Some(LoginBy::Password(user.into(), password.into()));
+        self
+    }
+
+    /// Logs in as the user whom the certificate names that [`TlsOptions::certificate`] shows (EXTERNAL): no password is needed.
+    /// Default: no login.
+    #[must_use]
+    pub fn login_by_certificate(mut self) -> Self {
+        self.login = Some(LoginBy::Certificate);
         self
     }
 
@@ -140,8 +165,16 @@ impl ClientBuilder {
         brokers: impl IntoIterator<Item = A>,
     ) -> Result<Client, ConnectError> {
         let login = match self.login {
-            Some((user, password)) => {
-                Some(Login::new(UserName::new(user)?, Password::new(&password)?))
+            Some(LoginBy::Password(user, password)) => {
+                let (user, password) = (UserName::new(user)?, Password::new(&password)?);
+                Some(Login::Password(PasswordLogin::new(user, password)))
+            }
+            Some(LoginBy::Certificate) => {
+                if !self.tls.as_ref().is_some_and(TlsOptions::shows_certificate) {
+                    let words = "a login by certificate needs a certificate and its key";
+                    return Err(ConnectError::InvalidTls { message: words.to_owned() });
+                }
+                Some(Login::Certificate)
             }
             None => None,
         };

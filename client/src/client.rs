@@ -9,12 +9,12 @@ use bellwether_protocol::client::{
     Response,
 };
 use bellwether_protocol::error::BrokerAddress;
-use bellwether_protocol::ids::{BrokerId, Epoch, Offset};
+use bellwether_protocol::ids::{BrokerId, ClusterId, Epoch, Offset};
 use bellwether_protocol::names::{ExchangeName, QueueName, RoutingKey, VirtualHost};
 
 use crate::backoff::Backoff;
 use crate::builder::{ADDRESSES_MAX, ClientBuilder, Config};
-use crate::cluster::{At, Cluster};
+use crate::cluster::{At, Cluster, Found};
 use crate::consumer::ConsumerBuilder;
 use crate::error::{
     BindError, ConnectError, DeclareError, DeleteError, DrainError, FlushError, PurgeError,
@@ -431,6 +431,14 @@ impl Client {
         }
     }
 
+    /// The cluster's identity, as the broker that answers says it.
+    ///
+    /// # Errors
+    /// [`QueryError`].
+    pub async fn cluster_id(&self) -> Result<ClusterId, QueryError> {
+        Ok(self.find(Request::ListExchanges, At::Anywhere).await?.link.welcome().cluster)
+    }
+
     /// The virtual host that its names lie in.
     #[must_use]
     pub fn virtual_host(&self) -> &VirtualHost {
@@ -542,6 +550,11 @@ impl Client {
 
     pub(crate) async fn ask(&self, request: Request) -> Result<Response, Trouble> {
         Ok(self.cluster.ask(request, At::Anywhere).await?.response)
+    }
+
+    /// An answer with who gave it.
+    pub(crate) async fn find(&self, request: Request, at: At) -> Result<Found, Trouble> {
+        self.cluster.ask(request, at).await
     }
 
     pub(crate) async fn ask_once(&self, request: Request) -> Result<Response, Trouble> {

@@ -29,6 +29,7 @@
 #![warn(missing_docs)]
 
 mod backoff;
+mod browse;
 mod builder;
 mod client;
 mod cluster;
@@ -51,10 +52,11 @@ pub use bellwether_protocol::client::{
 pub use bellwether_protocol::error::BrokerAddress;
 pub use bellwether_protocol::headers::{HeaderValue, Headers};
 pub use bellwether_protocol::ids::{
-    BrokerId, BrokerLife, Epoch, Incarnation, Member, Offset, QueueId, StoreId,
+    BrokerId, BrokerLife, ClusterId, Epoch, Incarnation, Member, Offset, QueueId, StoreId,
 };
 pub use bellwether_protocol::names::{ExchangeName, QueueName, RoutingKey, UserName, VirtualHost};
-pub use bellwether_protocol::scram::{InvalidPassword, Password};
+pub use bellwether_protocol::scram::{Credentials, InvalidPassword, Password};
+pub use browse::{BrowsedMessage, Browser};
 pub use builder::ClientBuilder;
 pub use client::{Client, Declared, Described};
 pub use consumer::{Consumer, ConsumerBuilder, Delivery, Settled};

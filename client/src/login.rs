@@ -5,9 +5,18 @@ use std::sync::Arc;
 use bellwether_protocol::names::UserName;
 use bellwether_protocol::scram::{Password, SaltedPassword};
 
+/// As whom a client logs in.
+#[derive(Clone, Debug)]
+pub(crate) enum Login {
+    /// A user, by SCRAM-SHA-256.
+    Password(PasswordLogin),
+    /// Whom the certificate names that the client shows.
+    Certificate,
+}
+
 /// A user and a password. Clones share the derived key.
 #[derive(Clone, Debug)]
-pub(crate) struct Login {
+pub(crate) struct PasswordLogin {
     user: UserName,
     password: Password,
     derived: Arc<tokio::sync::Mutex<Option<Derived>>>,
@@ -21,9 +30,9 @@ struct Derived {
     salted: SaltedPassword,
 }
 
-impl Login {
-    pub(crate) fn new(user: UserName, password: Password) -> Login {
-        Login { user, password, derived: Arc::default() }
+impl PasswordLogin {
+    pub(crate) fn new(user: UserName, password: Password) -> PasswordLogin {
+        PasswordLogin { user, password, derived: Arc::default() }
     }
 
     pub(crate) fn user(&self) -> &UserName {

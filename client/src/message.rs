@@ -79,6 +79,17 @@ impl Message {
         self.with_headers(headers)
     }
 
+    /// Carries headers that are encoded already, such as those of a [`BrowsedMessage`](crate::BrowsedMessage), byte for byte.
+    ///
+    /// # Errors
+    /// When they are no headers, or too large.
+    pub fn with_encoded_headers(mut self, headers: Bytes) -> Result<Message, InvalidMessage> {
+        // What a broker would refuse is refused here, where it is known whose headers they are.
+        Headers::decode(&headers)?.encode()?;
+        self.headers = Some(headers);
+        Ok(self)
+    }
+
     /// Carries these headers.
     ///
     /// # Errors

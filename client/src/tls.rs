@@ -7,7 +7,9 @@ use bellwether_tls::rustls::pki_types::ServerName;
 use bellwether_tls::rustls::{ClientConfig, RootCertStore};
 use bellwether_tls::tokio_rustls::TlsConnector;
 use bellwether_tls::tokio_rustls::client::TlsStream;
-use bellwether_tls::{Files, Side, TlsError, client_config, explain, roots, system_roots};
+use bellwether_tls::{
+    Files, Side, TlsError, client_config, explain, revocations, roots, system_roots,
+};
 use tokio::net::TcpStream;
 
 use crate::lock::Locked;
@@ -27,6 +29,7 @@ use crate::lock::Locked;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TlsOptions {
     ca: Option<PathBuf>,
+    crl: Option<PathBuf>,
     certificate: Option<(PathBuf, PathBuf)>,
     server_name: Option<String>,
 }
@@ -45,6 +48,13 @@ impl TlsOptions {
         self
     }
 
+    /// Refuses brokers whose certificates stand in the lists in this file, which their authorities have signed.
+    #[must_use]
+    pub fn crl_file(mut self, path: impl AsRef<Path>) -> Self {
+        self.crl = Some(path.as_ref().to_owned());
+        self
+    }
+
     /// Shows this certificate to brokers that ask for one.
     #[must_use]
     pub fn certificate(mut self, certificate: impl AsRef<Path>, key: impl AsRef<Path>) -> Self {
@@ -57,6 +67,11 @@ impl TlsOptions {
     pub fn server_name(mut self, name: impl Into<String>) -> Self {
         self.server_name = Some(name.into());
         self
+    }
+
+    /// Whether brokers can tell by it who the client is.
+    pub(crate) fn shows_certificate(&self) -> bool {
+        self.certificate.is_some()
     }
 
     /// Judges it all once, before anything is dialed.
@@ -77,10 +92,13 @@ impl TlsOptions {
             (None, None) => system_roots()?,
         };
         let identity = match self.certificate.clone() {
-            Some((certificate, key)) => Some(Files { certificate, key, ca: None }.read()?),
+            Some((certificate, key)) => {
+                Some(Files { certificate, key, ca: None, crl: None }.read()?)
+            }
             None => None,
         };
-        client_config(roots, identity.as_ref())
+        let revoked = self.crl.as_deref().map(revocations).transpose()?.unwrap_or_default();
+        client_config(roots, &revoked, identity.as_ref())
     }
 }
 

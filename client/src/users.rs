@@ -47,6 +47,51 @@ impl Client {
         }
     }
 
+    /// Gives a user other tags, in place of those it had. Holds for connections that are open, too.
+    ///
+    /// # Errors
+    /// [`UserError`].
+    pub async fn set_tags(&self, user: &UserName, tags: Vec<UserTag>) -> Result<(), UserError> {
+        self.done(Request::SetTags { user: user.clone(), tags }).await
+    }
+
+    /// What the passwords of all users are checked against, in order of name: for a backup. Whoever has it can guess passwords
+    /// offline.
+    ///
+    /// # Errors
+    /// [`QueryError`].
+    pub async fn credentials(&self) -> Result<Vec<(UserName, Credentials)>, QueryError> {
+        match self.ask(Request::ListCredentials).await? {
+            Response::Credentials(credentials) => Ok(credentials),
+            other => Err(unexpected(&other).into()),
+        }
+    }
+
+    /// Makes a user with the password that [`Client::credentials`] were of; it may do nothing yet.
+    ///
+    /// # Errors
+    /// [`UserError`].
+    pub async fn restore_user(
+        &self,
+        user: &UserName,
+        credentials: Credentials,
+        tags: Vec<UserTag>,
+    ) -> Result<(), UserError> {
+        self.done(Request::AddUser { user: user.clone(), credentials, tags }).await
+    }
+
+    /// Gives a user the password back that [`Client::credentials`] were of. Connections by the present one end.
+    ///
+    /// # Errors
+    /// [`UserError`].
+    pub async fn restore_password(
+        &self,
+        user: &UserName,
+        credentials: Credentials,
+    ) -> Result<(), UserError> {
+        self.done(Request::SetPassword { user: user.clone(), credentials }).await
+    }
+
     /// All users, in order of name.
     ///
     /// # Errors

@@ -2,7 +2,7 @@
 
 mod support;
 
-use bellwether_client::{Client, ConnectError, ErrorCode, UserName};
+use bellwether_client::{Client, ConnectError, ErrorCode, TlsOptions, UserName};
 use bellwether_protocol::client::{BrokerFrame, ClientFrame, LoginData, Welcome};
 use bellwether_protocol::error::ErrorBody;
 use bellwether_protocol::scram::{self, Asked, Credentials, Password, Pending};
@@ -104,4 +104,17 @@ async fn a_refused_login_is_said_at_once() {
 fn a_builder_does_not_show_the_password() {
     let shown = format!("{:?}", Client::builder().login("alice", "pencil"));
     assert!(shown.contains("alice") && !shown.contains("pencil"), "{shown}");
+}
+
+#[tokio::test]
+async fn a_login_by_certificate_without_one_is_a_mistake_and_nothing_is_dialed() {
+    for tls in [None, Some(TlsOptions::new().server_name("broker"))] {
+        let mut builder = Client::builder().login_by_certificate();
+        if let Some(tls) = tls {
+            builder = builder.tls(tls);
+        }
+        let connected = builder.connect(["127.0.0.1:1"]).await;
+        let Err(ConnectError::InvalidTls { message }) = connected else { panic!("{connected:?}") };
+        assert!(message.contains("certificate"), "{message}");
+    }
 }

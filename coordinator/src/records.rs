@@ -45,6 +45,8 @@ pub struct BrokerRecord {
     pub host: String,
     pub version: String,
     pub rack: Option<String>,
+    /// Whether it speaks TLS with brokers. Earlier versions do not say.
+    pub peer_tls: bool,
     pub unknown: UnknownFields,
 }
 

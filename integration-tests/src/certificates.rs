@@ -8,7 +8,7 @@ use bellwether_client::TlsOptions;
 use bellwether_tls::make::{Authority, Pair};
 use bellwether_tls::rustls::pki_types::{CertificateDer, ServerName};
 use bellwether_tls::tokio_rustls::TlsConnector;
-use bellwether_tls::{BrokerName, Facts, client_config, roots};
+use bellwether_tls::{BrokerName, Facts, Revocations, client_config, roots};
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 
@@ -93,7 +93,11 @@ impl Certificates {
 
     /// Serial number of the certificate that `address` shows now.
     pub async fn serial_at(&self, address: &str) -> Result<String> {
-        let connector = TlsConnector::from(client_config(roots(&self.path("ca.crt"))?, None)?);
+        let connector = TlsConnector::from(client_config(
+            roots(&self.path("ca.crt"))?,
+            &Revocations::default(),
+            None,
+        )?);
         let socket = TcpStream::connect(address).await?;
         let stream = connector.connect(ServerName::try_from("localhost")?, socket).await?;
         let shown = stream.get_ref().1.peer_certificates().and_then(<[CertificateDer]>::first);

@@ -64,6 +64,14 @@ impl Facts {
     }
 }
 
+/// The serial number as it stands in the certificate.
+#[cfg(feature = "make")]
+pub(crate) fn serial_of(certificate: &CertificateDer<'_>) -> Result<Vec<u8>, String> {
+    let (_, parsed) = X509Certificate::from_der(certificate.as_ref())
+        .map_err(|error| format!("it is no X.509 certificate ({error})"))?;
+    Ok(parsed.raw_serial().to_vec())
+}
+
 /// Whom a verified client certificate names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CertificateIdentity {

@@ -4,16 +4,16 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{Resumption, verify_server_cert_signed_by_trust_anchor};
+use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::server::{NoServerSessionStorage, ParsedCertificate, WebPkiClientVerifier};
+use rustls::server::{NoServerSessionStorage, VerifierBuilderError, WebPkiClientVerifier};
 use rustls::{
-    ClientConfig, DigitallySignedStruct, Error, InconsistentKeys, RootCertStore, ServerConfig,
-    SignatureScheme,
+    CertificateError, ClientConfig, DigitallySignedStruct, Error, InconsistentKeys, RootCertStore,
+    ServerConfig, SignatureScheme,
 };
 
-use crate::files::{Material, TlsError};
+use crate::files::{Material, Revocations, TlsError};
 use crate::provider;
 
 /// Whether clients have to show certificates, signed by an authority of [`Material::ca`].
@@ -48,9 +48,12 @@ pub fn server_config(
                 ClientCertificates::Optional => verifier.allow_unauthenticated(),
                 _ => verifier,
             };
-            builder.with_client_cert_verifier(
-                verifier.build().map_err(|error| TlsError::Setup(error.to_string()))?,
-            )
+            // An authority of which there is no list has revoked nothing.
+            let verifier = verifier
+                .with_crls(material.revocations.lists.clone())
+                .allow_unknown_revocation_status();
+            let verifier = verifier.build().map_err(|error| unbuilt(&material.revocations, error));
+            builder.with_client_cert_verifier(verifier?)
         }
     };
     let mut config = builder
@@ -70,18 +73,26 @@ pub fn server_config(
 /// [`TlsError`] when certificate and key do not fit together.
 pub fn client_config(
     roots: RootCertStore,
+    revocations: &Revocations,
     identity: Option<&Material>,
 ) -> Result<Arc<ClientConfig>, TlsError> {
     let builder = ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
-        .map_err(setup)?
-        .with_root_certificates(roots);
-    let config = match identity {
+        .map_err(setup)?;
+    let builder = match revocations.lists.is_empty() {
+        true => builder.with_root_certificates(roots),
+        false => builder.with_webpki_verifier(server_verifier(roots, revocations)?),
+    };
+    let mut config = match identity {
         None => builder.with_no_client_auth(),
         Some(material) => builder
             .with_client_auth_cert(material.chain.clone(), material.key.clone_key())
             .map_err(|error| unfit(material, error))?,
     };
+    if !revocations.lists.is_empty() {
+        // A resumed session is not judged again: a certificate would be good beyond its revocation.
+        config.resumption = Resumption::disabled();
+    }
     Ok(Arc::new(config))
 }
 
@@ -91,7 +102,8 @@ pub fn client_config(
 /// # Errors
 /// [`TlsError`] when certificate and key do not fit together.
 pub fn peer_client_config(material: &Material) -> Result<Arc<ClientConfig>, TlsError> {
-    let verifier = ChainOnly { roots: material.ca.clone(), provider: provider() };
+    let chain = server_verifier(material.ca.clone(), &material.revocations)?;
+    let verifier = ChainOnly { chain, provider: provider() };
     let mut config = ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .map_err(setup)?
@@ -102,6 +114,26 @@ pub fn peer_client_config(material: &Material) -> Result<Arc<ClientConfig>, TlsE
     config.resumption = Resumption::disabled();
     config.enable_sni = false;
     Ok(Arc::new(config))
+}
+
+fn server_verifier(
+    roots: RootCertStore,
+    revocations: &Revocations,
+) -> Result<Arc<WebPkiServerVerifier>, TlsError> {
+    WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider())
+        .with_crls(revocations.lists.clone())
+        .allow_unknown_revocation_status()
+        .build()
+        .map_err(|error| unbuilt(revocations, error))
+}
+
+fn unbuilt(revocations: &Revocations, error: VerifierBuilderError) -> TlsError {
+    match error {
+        VerifierBuilderError::InvalidCrl(error) => {
+            revocations.unusable(Error::InvalidCertRevocationList(error))
+        }
+        other => TlsError::Setup(other.to_string()),
+    }
 }
 
 /// The authorities that this system trusts.
@@ -150,7 +182,7 @@ fn setup(error: Error) -> TlsError {
 /// Judges a chain and not the host name.
 #[derive(Debug)]
 struct ChainOnly {
-    roots: RootCertStore,
+    chain: Arc<WebPkiServerVerifier>,
     provider: Arc<CryptoProvider>,
 }
 
@@ -159,18 +191,24 @@ impl ServerCertVerifier for ChainOnly {
         &self,
         end_entity: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        verify_server_cert_signed_by_trust_anchor(
-            &ParsedCertificate::try_from(end_entity)?,
-            &self.roots,
+        let judged = self.chain.verify_server_cert(
+            end_entity,
             intermediates,
+            server_name,
+            ocsp_response,
             now,
-            self.provider.signature_verification_algorithms.all,
-        )?;
-        Ok(ServerCertVerified::assertion())
+        );
+        match judged {
+            // The name is looked at last, when the chain and the revocations were found right.
+            Err(Error::InvalidCertificate(
+                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+            )) => Ok(ServerCertVerified::assertion()),
+            judged => judged,
+        }
     }
 
     fn verify_tls12_signature(

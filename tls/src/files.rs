@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 
 use crate::certificate::{Facts, NotABroker};
 
@@ -27,6 +27,10 @@ pub enum TlsError {
     NoKey { path: PathBuf, why: String },
     #[error("the certificate in {}: {why}", path.display())]
     BadCertificate { path: PathBuf, why: String },
+    #[error("there is no list of revoked certificates in {}: a PEM file with -----BEGIN X509 CRL----- is expected", path.display())]
+    NoRevocations { path: PathBuf },
+    #[error("the list of revoked certificates in {}: {why}", path.display())]
+    BadRevocations { path: PathBuf, why: String },
     #[error("the certificate in {} has expired: make a new one", path.display())]
     Expired { path: PathBuf },
     #[error("the key in {} is not the key of the certificate in {}", key.display(), certificate.display())]
@@ -52,6 +56,8 @@ pub struct Files {
     pub key: PathBuf,
     /// Authorities whose certificates are accepted of the other side.
     pub ca: Option<PathBuf>,
+    /// Certificates of the other side that are not accepted any more, although their authorities are.
+    pub crl: Option<PathBuf>,
 }
 
 /// What was in [`Files`].
@@ -63,7 +69,23 @@ pub struct Material {
     pub key: PrivateKeyDer<'static>,
     /// Empty without a file of authorities.
     pub ca: RootCertStore,
+    /// Empty without a file of revocations.
+    pub revocations: Revocations,
     pub facts: Facts,
+}
+
+/// Lists of revoked certificates, each signed by the authority whose certificates they are.
+#[derive(Clone, Debug, Default)]
+pub struct Revocations {
+    pub(crate) lists: Vec<CertificateRevocationListDer<'static>>,
+    path: PathBuf,
+}
+
+impl Revocations {
+    /// What is wrong with them.
+    pub(crate) fn unusable(&self, why: impl std::fmt::Display) -> TlsError {
+        TlsError::BadRevocations { path: self.path.clone(), why: why.to_string() }
+    }
 }
 
 /// The bytes of [`Files`], to see whether they have changed.
@@ -72,6 +94,7 @@ pub(crate) struct Bytes {
     certificate: Vec<u8>,
     key: Vec<u8>,
     ca: Option<Vec<u8>>,
+    crl: Option<Vec<u8>>,
 }
 
 impl Files {
@@ -95,6 +118,7 @@ impl Files {
             certificate: read(&self.certificate)?,
             key: read(&self.key)?,
             ca: self.ca.as_deref().map(read).transpose()?,
+            crl: self.crl.as_deref().map(read).transpose()?,
         })
     }
 
@@ -108,7 +132,11 @@ impl Files {
             (Some(path), Some(bytes)) => store(path, bytes)?,
             _ => RootCertStore::empty(),
         };
-        Ok(Material { files: self.clone(), chain, key, ca, facts })
+        let revocations = match (&self.crl, &bytes.crl) {
+            (Some(path), Some(bytes)) => lists(path, bytes)?,
+            _ => Revocations::default(),
+        };
+        Ok(Material { files: self.clone(), chain, key, ca, revocations, facts })
     }
 }
 
@@ -118,6 +146,24 @@ impl Files {
 /// [`TlsError`] names the file and what is wrong with it.
 pub fn roots(path: &Path) -> Result<RootCertStore, TlsError> {
     store(path, &read(path)?)
+}
+
+/// The lists of revoked certificates in a PEM file.
+///
+/// # Errors
+/// [`TlsError`] names the file and what is wrong with it.
+pub fn revocations(path: &Path) -> Result<Revocations, TlsError> {
+    lists(path, &read(path)?)
+}
+
+fn lists(path: &Path, bytes: &[u8]) -> Result<Revocations, TlsError> {
+    let found = CertificateRevocationListDer::pem_slice_iter(bytes).collect::<Result<Vec<_>, _>>();
+    let path = path.to_owned();
+    match found {
+        Err(error) => Err(TlsError::NotPem { path, why: error.to_string() }),
+        Ok(lists) if lists.is_empty() => Err(TlsError::NoRevocations { path }),
+        Ok(lists) => Ok(Revocations { lists, path }),
+    }
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, TlsError> {

@@ -19,7 +19,7 @@ pub use certificate::{BrokerName, CertificateIdentity, Facts, IdentitySource, No
 pub use configs::{
     ClientCertificates, client_config, peer_client_config, server_config, system_roots,
 };
-pub use files::{Files, Material, TlsError, roots};
+pub use files::{Files, Material, Revocations, TlsError, revocations, roots};
 pub use reload::{Looked, Reloadable, Reloading};
 pub use words::{Side, explain};
 

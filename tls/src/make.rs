@@ -3,11 +3,14 @@
 use std::time::{Duration, SystemTime};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, SanType,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose,
+    RevokedCertParams, SanType, SerialNumber,
 };
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 
-use crate::certificate::BrokerName;
+use crate::certificate::{BrokerName, serial_of};
 
 /// How far back a certificate begins to be valid, so that a machine whose clock is a little late takes it at once.
 const CLOCKS_DIFFER_BY: Duration = Duration::from_secs(3600);
@@ -100,6 +103,34 @@ impl Authority {
         let mut params = params(name, lasts)?;
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         self.sign(params)
+    }
+
+    /// The list of those of its certificates that are not to be accepted any more.
+    ///
+    /// # Errors
+    /// [`MakeError`].
+    pub fn revoke(&self, certificates: &[&Pair], lasts: Duration) -> Result<String, MakeError> {
+        let now = SystemTime::now();
+        let revoked = |pair: &&Pair| {
+            let der = CertificateDer::from_pem_slice(pair.certificate.as_bytes());
+            let der = der.map_err(|error| MakeError::Failed(error.to_string()))?;
+            let serial = serial_of(&der).map_err(MakeError::Failed)?;
+            Ok(RevokedCertParams {
+                serial_number: SerialNumber::from(serial),
+                revocation_time: now.into(),
+                reason_code: None,
+                invalidity_date: None,
+            })
+        };
+        let params = CertificateRevocationListParams {
+            this_update: (now - CLOCKS_DIFFER_BY).into(),
+            next_update: (now + lasts).into(),
+            crl_number: SerialNumber::from(1),
+            issuing_distribution_point: None,
+            revoked_certs: certificates.iter().map(revoked).collect::<Result<_, _>>()?,
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        params.signed_by(&self.issuer).and_then(|list| list.pem()).map_err(failed)
     }
 
     fn sign(&self, mut params: CertificateParams) -> Result<Pair, MakeError> {

@@ -164,7 +164,12 @@ mod tests {
     }
 
     fn files(folder: &Path) -> Files {
-        Files { certificate: folder.join("tls.crt"), key: folder.join("tls.key"), ca: None }
+        Files {
+            certificate: folder.join("tls.crt"),
+            key: folder.join("tls.key"),
+            ca: None,
+            crl: None,
+        }
     }
 
     fn write(folder: &TempDir, name: &str, text: &str) {

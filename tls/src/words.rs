@@ -39,6 +39,7 @@ fn certificate(error: &CertificateError, side: Side) -> String {
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => format!(
             "{whose} has expired. Replace it (brokers see new files by themselves), or correct this machine's clock"
         ),
+        CertificateError::Revoked => format!("{whose} was revoked by its authority"),
         CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => format!(
             "{whose} is not valid yet. Compare the clocks of this machine and of the one that made it"
         ),

@@ -6,6 +6,7 @@
 //! admitted), calls [`Queue::appended`] at once, and [`Queue::apply`] when the record is committed.
 
 mod admission;
+mod browse;
 mod checkpoint;
 mod offsets;
 mod producers;
@@ -19,6 +20,7 @@ use bellwether_protocol::error::{BrokenInvariant, ErrorBody, ErrorCode};
 use bellwether_protocol::ids::{Epoch, Offset, OffsetRange};
 
 pub use admission::Admission;
+pub use browse::{BROWSE_RUNS_MAX, Shown};
 pub use checkpoint::{CHECKPOINT_VERSION, RestoreError, checkpoint_version};
 pub use producers::{PRODUCER_KEPT_MS, PRODUCERS_MAX};
 pub use serving::{CLAIM_RUNS_MAX, DISPATCH_MESSAGES_MAX, IN_FLIGHT_MAX};

@@ -96,6 +96,11 @@ impl Serving {
         self.appended.get(name).copied()
     }
 
+    /// Messages below may have been delivered in an older epoch.
+    pub fn maybe_delivered_below(&self) -> Offset {
+        self.maybe_delivered_below
+    }
+
     pub fn consumers(&self) -> usize {
         self.consumers.len()
     }

@@ -161,6 +161,7 @@ pub fn record(life: BrokerLife) -> BrokerRecord {
         host: "here".to_owned(),
         version: "test".to_owned(),
         rack: None,
+        peer_tls: false,
         unknown: UnknownFields::new(),
     }
 }

@@ -10,6 +10,7 @@
 //! once its lease has failed.
 
 mod admission;
+mod browse;
 mod chunks;
 mod consumers;
 mod handshake;

@@ -216,7 +216,7 @@ async fn led_here(
 }
 
 /// Asks a queue's shard.
-async fn ask_shard<T>(
+pub(super) async fn ask_shard<T>(
     service: &Service,
     host: &VirtualHost,
     name: &QueueName,
@@ -274,6 +274,7 @@ async fn carry_out(
             let (_, messages) = ask_shard(service, host, &queue, Outcome::Unknown, purge).await?;
             Ok(Response::Purged { messages })
         }
+        Request::Browse(browse) => super::browse::browse(service, host, browse).await,
         Request::ListQueues { after, limit } => {
             let shown = |name: &QueueName| rights.shows(name.as_str());
             Ok(Response::Queues(catalog.queues(host, after.as_ref(), limit, shown)))
@@ -326,6 +327,8 @@ async fn carry_out(
         | Request::SetPassword { .. }
         | Request::DeleteUser { .. }
         | Request::ListUsers
+        | Request::SetTags { .. }
+        | Request::ListCredentials
         | Request::SetPermissions { .. } => about_users(service, request).await,
         Request::ClusterStatus => Ok(Response::Cluster(catalog.status())),
         Request::QueueCondition { .. }
@@ -357,6 +360,10 @@ async fn about_users(service: &Service, request: Request) -> Result<Response, Er
         }
         Request::SetPassword { user, credentials } => (user, UserChange::SetPassword(credentials)),
         Request::DeleteUser { user } => (user, UserChange::Delete),
+        Request::SetTags { user, tags } => (user, UserChange::SetTags(tags.into_iter().collect())),
+        Request::ListCredentials => {
+            return Ok(Response::Credentials(catalog.users()?.all_credentials()));
+        }
         Request::SetPermissions { user, virtual_host, permissions } => {
             (user, UserChange::SetPermissions(virtual_host, permissions))
         }

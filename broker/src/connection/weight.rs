@@ -59,6 +59,11 @@ fn answer(response: &Response) -> usize {
             let stopped: usize = attention.stopped.iter().map(|copy| ENTRY + copy.why.len()).sum();
             queues * ENTRY + stopped
         }
+        Response::Credentials(list) => list.len() * ENTRY,
+        Response::Browsed(browsed) => {
+            let messages: usize = browsed.runs.iter().map(|run| run.messages.len()).sum();
+            browsed.runs.len() * ENTRY + messages
+        }
         Response::ConsumerAttached(attached) => {
             size_of_val(attached.held.as_slice()) + size_of_val(attached.settled.as_slice())
         }

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use bellwether_coordinator::users::Pattern;
-use bellwether_protocol::client::{Request, UserTag};
+use bellwether_protocol::client::{Browse, Request, UserTag};
 use bellwether_protocol::error::{ErrorBody, ErrorCode};
 use bellwether_protocol::names::{ExchangeName, QueueName, RoutingKey, UserName, VirtualHost};
 
@@ -98,7 +98,9 @@ impl Rights {
             Request::DeclareQueue { queue, .. } | Request::DeleteQueue { queue, .. } => {
                 self.may(Configure, Thing::Queue(queue.as_str()))
             }
-            Request::PurgeQueue { queue } => self.may_read(queue),
+            Request::PurgeQueue { queue } | Request::Browse(Browse { queue, .. }) => {
+                self.may_read(queue)
+            }
             Request::AttachConsumer { queue, .. } => self.may_read(queue),
             Request::DescribeQueue { queue } if self.shows(queue.as_str()) => Ok(()),
             Request::DescribeQueue { queue } => self.may_read(queue),
@@ -139,6 +141,8 @@ impl Rights {
             | Request::SetPassword { .. }
             | Request::DeleteUser { .. }
             | Request::ListUsers
+            | Request::SetTags { .. }
+            | Request::ListCredentials
             | Request::SetPermissions { .. } => {
                 self.must_be(&[UserTag::Administrator], "look at users or change them")
             }
@@ -280,7 +284,9 @@ impl Access {
 #[cfg(test)]
 mod tests {
     use bellwether_coordinator::users::UserRecord;
-    use bellwether_protocol::client::{Drain, ExchangeKind, Permissions, QueueOptions, Recover};
+    use bellwether_protocol::client::{
+        Browse, Drain, ExchangeKind, Permissions, QueueOptions, Recover,
+    };
     use bellwether_protocol::ids::{BrokerId, ConsumerHandle, Epoch, Offset, ProducerHandle, Seq};
     use bellwether_protocol::scram::Credentials;
 
@@ -339,7 +345,9 @@ mod tests {
                 Patterns(["e", "", ""])
             }
             Request::DeclareQueue { .. } | Request::DeleteQueue { .. } => Patterns(["q", "", ""]),
-            Request::PurgeQueue { .. } | Request::AttachConsumer { .. } => Patterns(["", "", "q"]),
+            Request::PurgeQueue { .. } | Request::AttachConsumer { .. } | Request::Browse(_) => {
+                Patterns(["", "", "q"])
+            }
             Request::Bind { .. } | Request::Unbind { .. } => Patterns(["", "q", "e"]),
             Request::DescribeQueue { .. }
             | Request::QueueCondition { .. }
@@ -354,6 +362,8 @@ mod tests {
             | Request::SetPassword { .. }
             | Request::DeleteUser { .. }
             | Request::ListUsers
+            | Request::ListCredentials
+            | Request::SetTags { .. }
             | Request::SetPermissions { .. } => Administrator,
             Request::ClusterStatus
             | Request::Plan
@@ -432,6 +442,15 @@ mod tests {
             },
             Request::DetachConsumer { consumer },
             Request::Plan,
+            Request::Browse(Browse {
+                queue: q(),
+                from: Offset(0),
+                until: None,
+                messages_max: 1,
+                bytes_max: 1,
+            }),
+            Request::ListCredentials,
+            Request::SetTags { user: u(), tags: Vec::new() },
         ]
     }
 

@@ -26,6 +26,12 @@ pub(crate) fn deed_of(request: &Request) -> Option<Deed> {
         Request::SetPassword { user, credentials: _ } => {
             deed("change the password of", user.to_string())
         }
+        Request::SetTags { user, tags } => {
+            let tags: Vec<&str> = tags.iter().copied().map(UserTag::name).collect();
+            deed("change the tags of", format!("{user} to {tags:?}"))
+        }
+        // What it shows is as good as users' keys.
+        Request::ListCredentials => deed("read the credentials of all users", String::new()),
         Request::DeleteUser { user } => deed("delete user", user.to_string()),
         Request::SetPermissions { user, virtual_host, permissions: Some(permissions) } => deed(
             "permit",
@@ -78,6 +84,7 @@ pub(crate) fn deed_of(request: &Request) -> Option<Deed> {
         | Request::Elections { .. }
         | Request::Attention { .. }
         | Request::ListUsers
+        | Request::Browse(_)
         | Request::AttachProducer { .. }
         | Request::DetachProducer { .. }
         | Request::AttachConsumer { .. }

@@ -111,6 +111,15 @@ impl Users {
         }
     }
 
+    /// What the passwords of all are checked against, in order of name. For backups.
+    #[must_use]
+    pub fn all_credentials(&self) -> Vec<(UserName, Credentials)> {
+        let of = |user: &Arc<User>| (user.name.clone(), user.record.credentials.clone());
+        let mut all: Vec<_> = self.by_name.values().map(of).collect();
+        all.sort_by(|one, two| one.0.cmp(&two.0));
+        all
+    }
+
     /// All, in order of name.
     #[must_use]
     pub fn list(&self) -> Vec<UserSummary> {

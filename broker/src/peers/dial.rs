@@ -31,6 +31,8 @@ const PAUSE_MAX: Duration = Duration::from_millis(300);
 pub(super) struct Target {
     pub life: BrokerLife,
     pub address: String,
+    /// Whether it says that it speaks TLS with brokers.
+    pub tls: bool,
 }
 
 /// A broker whose connection was reset: perhaps dead.
@@ -65,7 +67,7 @@ pub(super) async fn keep_dialing(
 ) {
     let mut pause = PAUSE_MIN;
     while let Some((me, target)) = next_target(&shared, &mut targets).await {
-        match dial(&shared, &me, broker, &target.address, Purpose::Stream).await {
+        match dial(&shared, &me, &target, Purpose::Stream).await {
             Ok((framed, theirs)) => {
                 judge(&shared, broker, &theirs).await;
                 if theirs.ready {
@@ -146,15 +148,15 @@ async fn wait(
     }
 }
 
-/// A connection to `broker` at `address` on which both have said hello.
+/// A connection to a broker on which both have said hello.
 pub(super) async fn dial(
     shared: &Shared,
     me: &Me,
-    broker: BrokerId,
-    address: &str,
+    target: &Target,
     purpose: Purpose,
 ) -> Result<(Framed<Stream>, PeerHello), DialError> {
-    let stream = match tokio::time::timeout(CONNECT_WAIT, TcpStream::connect(address)).await {
+    let stream = match tokio::time::timeout(CONNECT_WAIT, TcpStream::connect(&target.address)).await
+    {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) if error.kind() == ErrorKind::ConnectionRefused => {
             return Err(DialError::Refused);
@@ -167,7 +169,7 @@ pub(super) async fn dial(
     if let Ok(there) = stream.peer_addr() {
         shared.strangers.know(there.ip().to_canonical());
     }
-    let (stream, named) = secure::dialed(&shared.config, broker, stream).await?;
+    let (stream, named) = secure::dialed(&shared.config, target, stream).await?;
     let mut framed = Framed::new(stream);
     let theirs = greet(&mut framed, &hello(me, &shared.config, purpose), named).await;
     let theirs = theirs.map_err(|error| match secure::refused(&error) {

@@ -88,8 +88,8 @@ async fn fetch_one(
     fetch: u64,
 ) -> Result<(), FetchError> {
     let me = shared.me.borrow().filter(|me| me.ready).ok_or(FetchError::NotReady)?;
-    let address = shared.address_of(from.broker).ok_or(FetchError::NoAddress)?;
-    let (mut framed, theirs) = dial(shared, &me, from.broker, &address, Purpose::Snapshot).await?;
+    let target = shared.target_of(from.broker).ok_or(FetchError::NoAddress)?;
+    let (mut framed, theirs) = dial(shared, &me, &target, Purpose::Snapshot).await?;
     if theirs.life != from {
         return Err(FetchError::OtherLife);
     }

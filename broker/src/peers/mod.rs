@@ -58,6 +58,8 @@ pub struct PeersConfig {
     pub promise: Duration,
     /// TLS, where brokers have to speak it.
     pub tls: Option<Arc<PeerTls>>,
+    /// Until all brokers speak TLS: those that do not are taken as well, and dialed plainly.
+    pub plain_too: bool,
     /// Bytes of logs that wait for one follower; its queues wait beyond that.
     pub outbox_bytes_max: usize,
     /// Bytes a second that snapshots may use, for each peer.
@@ -171,7 +173,11 @@ impl Peers {
         let mut targets = self.shared.targets.lock().unwrap_or_else(PoisonError::into_inner);
         for record in live.brokers.iter().filter(|record| record.store != self.shared.config.store)
         {
-            let target = Target { life: record.life, address: record.peer_address.clone() };
+            let target = Target {
+                life: record.life,
+                address: record.peer_address.clone(),
+                tls: record.peer_tls,
+            };
             let broker = record.life.broker;
             let sender = targets.entry(broker).or_insert_with(|| {
                 let (sender, receiver) = watch::channel(None);
@@ -322,10 +328,9 @@ impl Shared {
         self.suspects.lock().unwrap_or_else(PoisonError::into_inner).remove(&broker)
     }
 
-    fn address_of(&self, broker: BrokerId) -> Option<String> {
+    fn target_of(&self, broker: BrokerId) -> Option<Target> {
         let targets = self.targets.lock().unwrap_or_else(PoisonError::into_inner);
-        let target = targets.get(&broker)?.borrow().clone();
-        target.map(|target| target.address)
+        targets.get(&broker)?.borrow().clone()
     }
 
     async fn tell_all(&self, news: impl Fn() -> PeerNews) {

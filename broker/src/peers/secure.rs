@@ -7,7 +7,6 @@ use std::task::{Context, Poll};
 
 use bellwether_protocol::CodecError;
 use bellwether_protocol::error::{ErrorBody, ErrorCode};
-use bellwether_protocol::ids::BrokerId;
 use bellwether_protocol::peer::PeerFrame;
 use bellwether_tls::rustls::pki_types::ServerName;
 use bellwether_tls::tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
@@ -17,6 +16,7 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
 use super::PeersConfig;
+use super::dial::Target;
 use super::hello::{Framed, GreetError, HELLO_WAIT};
 use crate::connection::drain;
 
@@ -75,19 +75,20 @@ pub(super) enum Unsecured {
 
 type Secured = (Stream, Option<BrokerName>);
 
-/// Secures a connection that `broker` is to be at the other end of.
+/// Secures a connection that the target is to be at the other end of. Who has said that it speaks TLS is never spoken to without.
 pub(super) async fn dialed(
     config: &PeersConfig,
-    broker: BrokerId,
+    target: &Target,
     stream: TcpStream,
 ) -> Result<Secured, Unsecured> {
-    let Some(tls) = &config.tls else { return Ok((Stream::Plain(stream), None)) };
+    let tls = config.tls.as_ref().filter(|_| target.tls || !config.plain_too);
+    let Some(tls) = tls else { return Ok((Stream::Plain(stream), None)) };
     // The name is not judged, the certificate is: see below.
     let name = ServerName::try_from("broker.invalid").expect("this is a host name");
     let connecting = TlsConnector::from(tls.current().client).connect(name, stream);
     let stream = within(connecting).await?.map_err(|error| failed(&error, Side::Dialer))?;
     let named = name_of(stream.get_ref().1.peer_certificates())?;
-    let wanted = BrokerName { cluster: config.cluster.0, broker: broker.0 };
+    let wanted = BrokerName { cluster: config.cluster.0, broker: target.life.broker.0 };
     if named != wanted {
         return Err(Unsecured::OtherBroker { found: named, wanted: wanted.to_string() });
     }
@@ -103,8 +104,12 @@ pub(super) async fn accepted(
     let mut first = [0];
     match within(stream.peek(&mut first)).await? {
         Ok(0) | Err(_) => return Err(Unsecured::Ended),
+        // The first frame is a hello, whose length begins with a zero byte.
+        Ok(_) if first[0] != TLS_FIRST_BYTE && config.plain_too => {
+            return Ok((Stream::Plain(stream), None));
+        }
         Ok(_) if first[0] != TLS_FIRST_BYTE => {
-            refuse(stream, ErrorCode::TlsExpected, "this broker speaks TLS with other brokers: give --peer-tls-cert, --peer-tls-key and --peer-tls-ca").await;
+            refuse(stream, ErrorCode::TlsExpected, "this broker speaks TLS with other brokers: give --peer-tls-cert, --peer-tls-key and --peer-tls-ca, and where a running cluster is changed over --peer-tls accept").await;
             return Err(Unsecured::Plain);
         }
         Ok(_) => {}

@@ -228,8 +228,19 @@ impl LocalQueue {
 
 /// The part of a batch that was dispatched, as it goes to the client.
 fn run_of(batch: &Batch, delivery: &Delivery) -> Result<Option<DeliveredRun>, String> {
-    let first = batch.base().max(delivery.range.first);
-    let end = batch.end().min(delivery.range.end);
+    let Delivery { range, redelivered, returns } = *delivery;
+    part_of(batch, range, redelivered, returns)
+}
+
+/// The messages of a batch that lie in `range`, with these marks.
+pub(crate) fn part_of(
+    batch: &Batch,
+    range: OffsetRange,
+    redelivered: bool,
+    returns: u32,
+) -> Result<Option<DeliveredRun>, String> {
+    let first = batch.base().max(range.first);
+    let end = batch.end().min(range.end);
     if first >= end {
         return Ok(None);
     }
@@ -246,8 +257,8 @@ fn run_of(batch: &Batch, delivery: &Delivery) -> Result<Option<DeliveredRun>, St
     };
     Ok(Some(DeliveredRun {
         first,
-        redelivered: delivery.redelivered,
-        returns: delivery.returns,
+        redelivered,
+        returns,
         time_ms: enqueue.time_ms,
         exchange: enqueue.exchange,
         routing_key: enqueue.routing_key,

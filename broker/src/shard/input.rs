@@ -20,6 +20,7 @@ use tokio::sync::oneshot;
 
 use crate::metrics::queues::{QueueSelection, ShardSample};
 
+use super::browse::{BrowseReply, Look};
 pub use super::lease::{ConnectionId, Lease, Leases, Promises};
 
 /// One thing a shard is told or asked.
@@ -48,6 +49,8 @@ pub enum ShardInput {
     DurablyGone { queues: Vec<QueueId>, reply: oneshot::Sender<Vec<QueueId>> },
     /// How the delete went: `true` when the tombstone stands, `false` when it was refused.
     DeleteDecided { queue: QueueId, deleted: bool },
+    /// Messages, without taking them, if it is led here.
+    Browse { queue: QueueId, look: Look, reply: BrowseReply },
     /// A queue's counts, if it is led here.
     Describe { queue: QueueId, reply: oneshot::Sender<Result<QueueCounts, ErrorBody>> },
 

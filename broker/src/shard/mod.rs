@@ -3,8 +3,9 @@
 
 mod apply;
 mod attach;
+pub mod browse;
 mod clients;
-mod deliver;
+pub(crate) mod deliver;
 mod effects;
 mod follow;
 mod gate;

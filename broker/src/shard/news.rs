@@ -69,6 +69,10 @@ impl Shard {
                 };
                 answer(reply, described);
             }
+            ShardInput::Browse { queue, look, reply } => match self.queues.get(&queue) {
+                Some(queue) => queue.browse(&self.tools, look, reply),
+                None => answer(reply, Err(unknown_here())),
+            },
             ShardInput::Queues(news) => {
                 for news in news {
                     self.queue_news(news);

@@ -47,7 +47,7 @@ const READ_BYTES_UNLIMITED: u64 = 1024 * 1024 * 1024;
 impl Environment {
     /// Waits until so many bytes more may be read from the disk: with ten thousand consumers that are behind, what is read for
     /// them would otherwise fill the memory.
-    async fn room_to_read(&self, bytes: u64) -> ReadInMemory {
+    pub(super) async fn room_to_read(&self, bytes: u64) -> ReadInMemory {
         let pieces = bytes.div_ceil(READ_PIECE_BYTES).min(self.reads_max);
         let pieces = u32::try_from(pieces).unwrap_or(u32::MAX);
         // Never closed; without room one would only read sooner.
@@ -92,6 +92,8 @@ pub(crate) enum ReadPurpose {
     Stream { to: BrokerLife, from: Offset },
     /// To deliver to a consumer.
     Deliver { consumer: ConsumerKey },
+    /// To be shown. Who asked is answered elsewhere: the shard hears only when it fails.
+    Browse,
 }
 
 /// A publish outcome on its way.
@@ -157,6 +159,11 @@ impl Tools {
         self.now = now;
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
         self.time_ms = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
+    }
+
+    /// Where answers to what the shard asked for go.
+    pub(super) fn internal(&self) -> mpsc::Sender<Internal> {
+        self.internal.clone()
     }
 
     /// The queue acts at the end of this turn.
@@ -255,11 +262,7 @@ impl Tools {
         let environment = self.environment.clone();
         self.environment.runtime.spawn(async move {
             let held = environment.room_to_read(request.bytes()).await;
-            let read = tokio::task::spawn_blocking(move || request.run()).await;
-            let result = read.unwrap_or_else(|panic| {
-                let error = std::io::Error::other(format!("the read broke off: {panic}"));
-                Err(ReadError::Io { segment: 0, position: 0, error })
-            });
+            let result = blocking_read(request).await;
             forward(&internal, Internal::Read { queue, purpose, result, held }).await;
         });
     }
@@ -304,7 +307,16 @@ impl Tools {
     }
 }
 
-async fn forward(internal: &mpsc::Sender<Internal>, answer: Internal) {
+/// Runs a read on a thread that may block.
+pub(super) async fn blocking_read(request: ReadRequest) -> Result<Vec<Batch>, ReadError> {
+    let read = tokio::task::spawn_blocking(move || request.run()).await;
+    read.unwrap_or_else(|panic| {
+        let error = std::io::Error::other(format!("the read broke off: {panic}"));
+        Err(ReadError::Io { segment: 0, position: 0, error })
+    })
+}
+
+pub(super) async fn forward(internal: &mpsc::Sender<Internal>, answer: Internal) {
     if internal.send(answer).await.is_err() {
         tracing::debug!("a shard has stopped: an answer to it is dropped");
     }

@@ -152,6 +152,7 @@ impl Shard {
             ReadPurpose::Apply { from } => queue.apply_read(tools, from, batches),
             ReadPurpose::Stream { to, from } => queue.stream_read(tools, to, from, batches),
             ReadPurpose::Deliver { consumer } => queue.deliver_read(tools, consumer, batches),
+            ReadPurpose::Browse => {}
         });
     }
 }

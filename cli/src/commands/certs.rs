@@ -200,7 +200,7 @@ mod tests {
         let read = |name: &str| {
             let path = |end| folder.path().join(format!("{name}.{end}"));
             let ca = Some(folder.path().join("ca.crt"));
-            Files { certificate: path("crt"), key: path("key"), ca }.read().unwrap()
+            Files { certificate: path("crt"), key: path("key"), ca, crl: None }.read().unwrap()
         };
         let name = BrokerName::of(&read("broker-1").chain).unwrap();
         assert_eq!(name, BrokerName { cluster, broker: 1 });

@@ -179,7 +179,7 @@ fn as_json(queue: &QueueName, delivery: &Delivery) -> Value {
     value
 }
 
-fn header_json(header: &HeaderValue) -> Value {
+pub(super) fn header_json(header: &HeaderValue) -> Value {
     match header {
         HeaderValue::Nil => Value::Null,
         HeaderValue::Bool(truth) => json!(truth),
@@ -195,7 +195,7 @@ fn header_json(header: &HeaderValue) -> Value {
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

@@ -25,11 +25,23 @@ pub struct LoginArgs {
     /// File with the password in its first line; - is standard input
     #[arg(long, global = true, value_name = "FILE", env = "BELLWETHER_PASSWORD_FILE")]
     pub password_file: Option<PathBuf>,
+    /// Log in as the user whom the certificate (--tls-cert) names, without a password
+    #[arg(long, global = true, env = "BELLWETHER_EXTERNAL", value_name = "BOOL", default_value = "false",
+          default_missing_value = "true", num_args = 0..=1, require_equals = true, hide_possible_values = true)]
+    pub external: bool,
 }
 
 impl LoginArgs {
     /// User and password, if there is a user.
     pub fn credentials(&self) -> Result<Option<(String, String)>, Failure> {
+        if self.external {
+            return match &self.user {
+                Some(user) => Err(Failure::usage(format!(
+                    "--external logs in as whom the certificate names: leave --user {user} (BELLWETHER_USER) away"
+                ))),
+                None => Ok(None),
+            };
+        }
         let Some(user) = &self.user else {
             return match self.password_file {
                 Some(_) => Err(Failure::usage("--password-file needs --user NAME")),
@@ -119,11 +131,22 @@ mod tests {
 
     #[test]
     fn a_password_without_a_user_is_a_mistake() {
-        let args = LoginArgs { user: None, password_file: Some("p".into()) };
+        let args = LoginArgs { user: None, password_file: Some("p".into()), external: false };
         assert!(
             matches!(args.credentials(), Err(Failure::Usage(words)) if words.contains("--user"))
         );
-        let nobody = LoginArgs { user: None, password_file: None };
+        let nobody = LoginArgs { user: None, password_file: None, external: false };
         assert!(matches!(nobody.credentials(), Ok(None)));
+    }
+
+    #[test]
+    fn a_login_by_certificate_names_no_user() {
+        let user = Some(UserName::new("alice").unwrap());
+        let both = LoginArgs { user, password_file: None, external: true };
+        assert!(
+            matches!(both.credentials(), Err(Failure::Usage(words)) if words.contains("alice"))
+        );
+        let alone = LoginArgs { user: None, password_file: None, external: true };
+        assert!(matches!(alone.credentials(), Ok(None)));
     }
 }

@@ -3,6 +3,7 @@
 pub mod attention;
 pub mod backup;
 pub mod bench;
+mod browse;
 pub mod certs;
 pub mod cluster;
 pub mod confirms;
@@ -74,6 +75,7 @@ impl ClientArgs {
         };
         let builder = match self.login.credentials()? {
             Some((user, password)) => builder.login(user, password),
+            None if self.login.external => builder.login_by_certificate(),
             None => builder,
         };
         Ok(builder.connect(&self.connect).await?)

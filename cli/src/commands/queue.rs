@@ -7,8 +7,10 @@ use bellwether_client::{
     RoutingKey, TaintNote,
 };
 use clap::{Args, Subcommand, ValueEnum};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::browse::{self, BrowseArgs};
 use super::explain::{self, cleared_json, words::time};
 use super::table::{grouped, listed, print_json, print_line, print_table, table};
 use super::{ClientArgs, attention};
@@ -39,6 +41,8 @@ enum QueueCommand {
     },
     /// Remove the messages that wait in a queue
     Purge { name: QueueName },
+    /// Show messages that wait in a queue, without taking them
+    Browse(BrowseArgs),
     /// List the queues
     List,
     /// Show a queue: its replicas, its counts and its bindings
@@ -69,14 +73,26 @@ struct DeclareArgs {
 }
 
 /// See [`QueueClass`].
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Class {
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Class {
     /// Below disk-free-warn
     Bulk,
     /// Below disk-free-min
+    #[default]
     Standard,
     /// Below half of disk-free-min
     Vital,
+}
+
+impl From<QueueClass> for Class {
+    fn from(class: QueueClass) -> Class {
+        match class {
+            QueueClass::Bulk => Class::Bulk,
+            QueueClass::Standard => Class::Standard,
+            QueueClass::Vital => Class::Vital,
+        }
+    }
 }
 
 impl From<Class> for QueueClass {
@@ -117,6 +133,7 @@ pub async fn run(args: QueueArgs) -> Result<(), Failure> {
             let words = format!("{} messages were removed from queue {name}", grouped(purged));
             said(json, &json!({ "queue": name.as_str(), "purged": purged }), &words)
         }
+        QueueCommand::Browse(args) => browse::run(&client, &args, json).await,
         QueueCommand::List => {
             let queues = client.queues().await?;
             list(&queues, &tainted(&client).await?, json)

@@ -19,6 +19,9 @@ pub struct ClientTlsArgs {
     /// Authorities to trust in place of the system's
     #[arg(long, global = true, value_name = "FILE", env = "BELLWETHER_CONNECT_TLS_CA")]
     pub tls_ca: Option<PathBuf>,
+    /// Brokers' certificates that are not accepted any more: lists that their authorities have signed
+    #[arg(long, global = true, value_name = "FILE", env = "BELLWETHER_CONNECT_TLS_CRL")]
+    pub tls_crl: Option<PathBuf>,
     /// Certificate to show to brokers that ask for one
     #[arg(long, global = true, value_name = "FILE", env = "BELLWETHER_CONNECT_TLS_CERT")]
     pub tls_cert: Option<PathBuf>,
@@ -36,6 +39,9 @@ impl ClientTlsArgs {
         let mut options = TlsOptions::new();
         if let Some(ca) = &self.tls_ca {
             options = options.ca_file(ca);
+        }
+        if let Some(crl) = &self.tls_crl {
+            options = options.crl_file(crl);
         }
         match (&self.tls_cert, &self.tls_key) {
             (Some(certificate), Some(key)) => options = options.certificate(certificate, key),

@@ -64,6 +64,13 @@ enum UserCommand {
         #[command(flatten)]
         password: NewPassword,
     },
+    /// Say which tags a user has, in place of those it had; none: it has none any more
+    Tags {
+        name: UserName,
+        /// What the user may do besides what its permissions say
+        #[arg(value_name = "TAG")]
+        tags: Vec<Tag>,
+    },
     /// Delete a user; its connections end
     Delete { name: UserName },
     /// List the users and what they may do
@@ -126,6 +133,13 @@ pub async fn run(args: UserArgs) -> Result<(), Failure> {
             let password = new_password(name, password.new_password_file.as_deref())?;
             (name, "has another password", Change::Password(password))
         }
+        UserCommand::Tags { ref name, ref tags } => {
+            let words = match tags.is_empty() {
+                true => "has no tags any more",
+                false => "has these tags now",
+            };
+            (name, words, Change::Tags(tags.iter().copied().map(UserTag::from).collect()))
+        }
         UserCommand::Delete { ref name } => (name, "is deleted", Change::Delete),
         UserCommand::Permit { ref name, ref configure, ref write, ref read } => {
             let of = |pattern: &String| pattern.clone();
@@ -151,6 +165,7 @@ pub async fn run(args: UserArgs) -> Result<(), Failure> {
 enum Change {
     Add(bellwether_client::Password, Vec<UserTag>),
     Password(bellwether_client::Password),
+    Tags(Vec<UserTag>),
     Delete,
     Permissions(Option<Permissions>),
 }
@@ -164,6 +179,7 @@ async fn ask(
     match change {
         Change::Add(password, tags) => client.add_user(name, &password, tags).await?,
         Change::Password(password) => client.set_password(name, &password).await?,
+        Change::Tags(tags) => client.set_tags(name, tags).await?,
         Change::Delete => client.delete_user(name).await?,
         Change::Permissions(permissions) => {
             client.set_permissions(name, &args.client.vhost, permissions).await?;
@@ -184,6 +200,7 @@ async fn write(
             UserChange::Add { credentials: derive(password), tags: tags.into_iter().collect() }
         }
         Change::Password(password) => UserChange::SetPassword(derive(password)),
+        Change::Tags(tags) => UserChange::SetTags(tags.into_iter().collect()),
         Change::Delete => UserChange::Delete,
         Change::Permissions(permissions) => {
             UserChange::SetPermissions(args.client.vhost.clone(), permissions)

@@ -117,7 +117,7 @@ impl Door<'_> {
                 Err(AddressError::NoTls { flag, given, certificate })
             }
             Open::Brokers { insecure: false, .. } => {
-                let certificate = "--peer-tls-cert FILE, --peer-tls-key FILE, --peer-tls-ca FILE";
+                let certificate = "--peer-tls-cert FILE, --peer-tls-key FILE, --peer-tls-ca FILE, and not --peer-tls accept";
                 Err(AddressError::NoTls { flag, given, certificate })
             }
         }
@@ -198,9 +198,13 @@ pub async fn bind(settings: &Settings, tls: Tls) -> Result<(Listeners, Addresses
         advertise_flag: "--peer-advertise",
         advertise: settings.peer_advertise.as_deref(),
         guard: Guard {
-            tls: tls.peer().is_some(),
-            known: tls.peer().is_some(),
-            open: Open::Brokers { insecure, clients_guarded: known || tls.client().is_some() },
+            tls: tls.peer().is_some() && !tls.takes_plain_peers(),
+            known: tls.peer().is_some() && !tls.takes_plain_peers(),
+            // For the time of a change-over the operator says twice that it may be plain: --peer-tls accept, and --insecure.
+            open: Open::Brokers {
+                insecure,
+                clients_guarded: (known || tls.client().is_some()) && !tls.takes_plain_peers(),
+            },
         },
     };
     // Nobody is told of the admin address, so a wildcard is fine there.

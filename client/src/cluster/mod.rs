@@ -15,7 +15,7 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-pub(crate) use ask::{At, Question};
+pub(crate) use ask::{At, Found, Question};
 
 use crate::builder::Config;
 use crate::consumer::Inbox;

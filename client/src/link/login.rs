@@ -5,7 +5,7 @@ use std::io;
 
 use bellwether_protocol::FrameCodec;
 use bellwether_protocol::client::{
-    BrokerFrame, ClientFrame, Hello, LoginData, LoginStart, VERSIONS, Welcome,
+    BrokerFrame, ClientFrame, EXTERNAL, Hello, LoginData, LoginStart, VERSIONS, Welcome,
 };
 use bellwether_protocol::codec::CodecError;
 use bellwether_protocol::frame::{Frame, Limits};
@@ -16,7 +16,7 @@ use tokio_util::codec::Decoder;
 
 use super::connect::{ConnectFailure, failed};
 use crate::builder::Config;
-use crate::login::Login;
+use crate::login::{Login, PasswordLogin};
 
 /// Longest frame accepted before the broker's own limit is known, in bytes: a welcome with its addresses.
 const WELCOME_BYTES_MAX: usize = 64 * 1024;
@@ -46,21 +46,31 @@ struct Shaking<'a, S> {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Shaking<'_, S> {
     async fn shake(&mut self, config: &Config) -> Result<Welcome, ConnectFailure> {
-        let login = config.login.as_ref();
-        let first = login.map(|login| ClientFirst::new(login.user(), rand::random()));
+        let scram = match &config.login {
+            Some(Login::Password(login)) => {
+                Some((ClientFirst::new(login.user(), rand::random()), login))
+            }
+            Some(Login::Certificate) | None => None,
+        };
+        let login = match (&config.login, &scram) {
+            (_, Some((first, _))) => Some((scram::MECHANISM, LoginData::from(first.message()))),
+            // Empty: the user is the one that the certificate names.
+            (Some(Login::Certificate), _) => Some((EXTERNAL, LoginData::from(String::new()))),
+            (_, None) => None,
+        };
         let hello = ClientFrame::Hello(Hello {
             version_min: *VERSIONS.start(),
             version_max: *VERSIONS.end(),
             client_name: config.name.clone(),
             heartbeat_ms: u32::try_from(config.heartbeat.as_millis()).unwrap_or(u32::MAX),
             virtual_host: config.virtual_host.clone(),
-            login: first.as_ref().map(|first| LoginStart {
-                mechanism: scram::MECHANISM.to_owned(),
-                initial_response: first.message().into(),
+            login: login.map(|(mechanism, initial_response)| LoginStart {
+                mechanism: mechanism.to_owned(),
+                initial_response,
             }),
         });
         self.send(&hello).await?;
-        let expected = match first.zip(login) {
+        let expected = match scram {
             Some((first, login)) => Some(self.log_in(first, login).await?),
             None => None,
         };
@@ -80,7 +90,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Shaking<'_, S> {
     async fn log_in(
         &mut self,
         first: ClientFirst,
-        login: &Login,
+        login: &PasswordLogin,
     ) -> Result<Expected, ConnectFailure> {
         let BrokerFrame::Challenge(challenge) = self.next().await? else {
             return Err(self.strange("it did not ask for the proof of the password"));

@@ -25,6 +25,8 @@ pub enum UserChange {
         tags: BTreeSet<UserTag>,
     },
     SetPassword(Credentials),
+    /// In place of those it had.
+    SetTags(BTreeSet<UserTag>),
     Delete,
     /// None: nothing is permitted there any more.
     SetPermissions(VirtualHost, Option<Permissions>),
@@ -61,7 +63,9 @@ impl UserChange {
                 }
                 Ok(())
             }
-            UserChange::SetPermissions(_, None) | UserChange::Delete => Ok(()),
+            UserChange::SetPermissions(_, None) | UserChange::SetTags(_) | UserChange::Delete => {
+                Ok(())
+            }
         }
     }
 
@@ -99,6 +103,7 @@ impl UserChange {
             UserChange::Add { credentials, .. } if before.credentials == *credentials => {}
             UserChange::Add { .. } => return Err(UserError::Exists(user.clone())),
             UserChange::SetPassword(credentials) => record.credentials = credentials.clone(),
+            UserChange::SetTags(tags) => record.tags = tags.clone(),
             UserChange::SetPermissions(host, Some(permissions)) => {
                 record.permissions.insert(host.clone(), permissions.clone());
             }
@@ -201,6 +206,7 @@ mod tests {
         };
         let unknown = ApplyError::User(UserError::NoSuchUser(user.clone()));
         assert_eq!(apply(permit(".*")).await, Err(unknown.clone()));
+        assert_eq!(apply(UserChange::SetTags(BTreeSet::new())).await, Err(unknown.clone()));
         apply(add("one")).await.unwrap();
         apply(add("one")).await.expect("it is what was asked for");
         let exists = ApplyError::User(UserError::Exists(user.clone()));
@@ -213,6 +219,13 @@ mod tests {
         assert_eq!(record.credentials, credentials("two"));
         assert_eq!(record.permissions.len(), 1, "a new password leaves the permissions");
         assert!(matches!(apply(permit("(")).await, Err(ApplyError::User(UserError::Pattern(_)))));
+        let tags = UserChange::SetTags([UserTag::Monitoring].into());
+        apply(tags).await.unwrap();
+        let (record, _) = read().await.unwrap();
+        assert_eq!(record.tags, [UserTag::Monitoring].into());
+        assert_eq!((record.permissions.len(), record.credentials), (1, credentials("two")));
+        apply(UserChange::SetTags(BTreeSet::new())).await.unwrap();
+        assert!(read().await.unwrap().0.tags.is_empty());
         apply(UserChange::SetPermissions(VirtualHost::default(), None)).await.unwrap();
         assert!(read().await.unwrap().0.permissions.is_empty());
         apply(UserChange::Delete).await.unwrap();

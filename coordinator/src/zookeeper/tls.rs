@@ -61,9 +61,11 @@ fn read(ca: &PathBuf, identity: Option<&(PathBuf, PathBuf)>) -> Result<zk::TlsOp
     let setup = |error: zk::Error| TlsError::Setup(error.to_string());
     let mut options = zk::TlsOptions::new().with_pem_ca(&text(ca)?).map_err(setup)?;
     if let Some((certificate, key)) = identity {
-        let files = Files { certificate: certificate.clone(), key: key.clone(), ca: None };
+        let files =
+            Files { certificate: certificate.clone(), key: key.clone(), ca: None, crl: None };
         bellwether_tls::client_config(
             bellwether_tls::rustls::RootCertStore::empty(),
+            &bellwether_tls::Revocations::default(),
             Some(&files.read()?),
         )?;
         options = options.with_pem_identity(&text(certificate)?, &text(key)?).map_err(setup)?;

@@ -2,6 +2,7 @@
 //! (`cargo build`, or `BELLWETHER_BIN`).
 
 mod asking;
+mod backups;
 mod damage;
 mod deposed;
 mod durability;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bellwether_client::{Client, ConnectError, TlsOptions};
+use bellwether_client::{Client, ConnectError, Password, TlsOptions, UserName, UserTag};
 use bellwether_integration_tests::broker::BrokerOptions;
 use bellwether_integration_tests::certificates::{A_DAY, Certificates};
 use bellwether_integration_tests::cluster::{Cluster, Setup};
@@ -136,8 +136,28 @@ async fn where_a_login_is_required_a_certificate_is_not_enough_and_the_first_use
         let builder = Client::builder().tls(certificates.client()).login("root", "the first");
         Ok(builder.deadline(PATIENCE).connect(cluster.addresses()).await?)
     });
-    let users = root.await.unwrap().users().await.unwrap();
+    let root = root.await.unwrap();
+    let users = root.users().await.unwrap();
     assert!(users.iter().any(|user| user.user.as_str() == "root"), "{users:?}");
+
+    // The certificate is the login, once there is a user of its name.
+    let by_certificate =
+        || Client::builder().tls(certificates.client()).login_by_certificate().deadline(PATIENCE);
+    let unknown = by_certificate().connect(cluster.addresses()).await.unwrap_err();
+    assert!(unknown.to_string().contains("107"), "{unknown}");
+    let test = UserName::new("test").unwrap();
+    let password = Password::new("not used").unwrap();
+    root.add_user(&test, &password, vec![UserTag::Administrator]).await.unwrap();
+    let known = eventually("the user to be known everywhere", PATIENCE, async || {
+        Ok(by_certificate().connect(cluster.addresses()).await?)
+    });
+    let users = known.await.unwrap().users().await.unwrap();
+    assert_eq!(users.len(), 2, "{users:?}");
+    let connect = cluster.addresses().join(",");
+    let with = ["--connect", &connect, "--tls-ca", &ca, "--tls-cert", &certificate];
+    let list = [&["list", "--external", "--tls-key", &key][..], &with[..]].concat();
+    let listed = user(&list, None).await.unwrap();
+    assert!(listed.contains("root") && listed.contains("test"), "{listed}");
 }
 
 /// Nothing is secured here, and TLS is expected.

@@ -1,9 +1,12 @@
 //! What a broker answers, and the exchanges, queues and brokers that it tells of.
 
-use super::{Attention, Drain, ElectionReport, QueueCondition, ReplicaStatus, UserSummary};
+use super::{
+    Attention, Browsed, Drain, ElectionReport, QueueCondition, ReplicaStatus, UserSummary,
+};
 use crate::error::BrokerAddress;
 use crate::ids::{BrokerId, ClusterId, Epoch, Offset, OffsetRange, QueueId};
-use crate::names::{ExchangeName, QueueName, RoutingKey, VirtualHost};
+use crate::names::{ExchangeName, QueueName, RoutingKey, UserName, VirtualHost};
+use crate::scram::Credentials;
 
 /// Answers to requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +58,10 @@ pub enum Response {
     Attention(Box<Attention>),
     /// The users, in order of name.
     Users(Vec<UserSummary>),
+    /// What passwords are checked against, in order of name.
+    Credentials(Vec<(UserName, Credentials)>),
+    /// Messages of a queue.
+    Browsed(Browsed),
     /// The producer may publish; credit follows.
     ProducerAttached,
     /// What is about to be moved, in order.

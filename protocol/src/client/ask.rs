@@ -1,6 +1,6 @@
 //! What a client can ask for.
 
-use super::{ExchangeKind, Permissions, QueueOptions, Recover, UserTag};
+use super::{Browse, ExchangeKind, Permissions, QueueOptions, Recover, UserTag};
 use crate::ids::{
     BrokerId, ConsumerHandle, Epoch, Offset, OffsetRange, ProducerHandle, QueueId, Seq,
 };
@@ -47,6 +47,8 @@ pub enum Request {
         /// Its name.
         queue: QueueName,
     },
+    /// Messages of a queue, without taking them. Only the leader shows them.
+    Browse(Browse),
     /// Queues of the virtual host in order of name, a page at a time.
     ListQueues {
         /// Start behind this name.
@@ -165,6 +167,15 @@ pub enum Request {
         /// Of the password, which is not sent.
         credentials: Credentials,
     },
+    /// Gives a user other tags. Holds for open connections, too.
+    SetTags {
+        /// Whose.
+        user: UserName,
+        /// In place of those it had.
+        tags: Vec<UserTag>,
+    },
+    /// What passwords are checked against, of all users: for a backup.
+    ListCredentials,
     /// Deletes a user. Its connections end.
     DeleteUser {
         /// Which.

@@ -2,6 +2,7 @@
 
 mod answer;
 mod ask;
+mod browse;
 mod explain;
 mod frames;
 mod login;
@@ -13,6 +14,7 @@ pub use answer::{
     PlannedMove, QueueClass, QueueCounts, QueueOptions, QueueSummary, Response,
 };
 pub use ask::{Claim, Drain, Request};
+pub use browse::{BROWSE_BYTES_MAX, BROWSE_MESSAGES_MAX, Browse, Browsed};
 pub use explain::{
     Attention, CommittedNote, CopyHealth, CopyRole, CopyStatus, ElectionReport, LiveBroker,
     QueueCondition, Recover, ReplicaStatus, Resigned, StoppedCopy, TaintCleared, TaintNote,

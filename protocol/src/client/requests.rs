@@ -71,6 +71,9 @@ mod request_kind {
     pub(super) const DELETE_USER: u8 = 25;
     pub(super) const LIST_USERS: u8 = 26;
     pub(super) const SET_PERMISSIONS: u8 = 27;
+    pub(super) const SET_TAGS: u8 = 28;
+    pub(super) const LIST_CREDENTIALS: u8 = 29;
+    pub(super) const BROWSE: u8 = 50;
     pub(super) const PLAN: u8 = 37;
     pub(super) const CLEAR_TAINT: u8 = 44;
     pub(super) const RETIRE: u8 = 45;
@@ -115,6 +118,9 @@ impl Wire for Request {
             Request::SetPassword { user, credentials } => {
                 put_variant(out, kind::SET_PASSWORD, &[user, credentials]);
             }
+            Request::SetTags { user, tags } => put_variant(out, kind::SET_TAGS, &[user, tags]),
+            Request::ListCredentials => put_variant(out, kind::LIST_CREDENTIALS, &[]),
+            Request::Browse(browse) => put_struct_variant(out, kind::BROWSE, browse),
             Request::DeleteUser { user } => put_variant(out, kind::DELETE_USER, &[user]),
             Request::ListUsers => put_variant(out, kind::LIST_USERS, &[]),
             Request::SetPermissions { user, virtual_host, permissions } => {
@@ -220,6 +226,11 @@ fn take_about_users(items: &mut Items<'_>, kind: u8) -> Result<Request, FrameErr
             user: items.next("SetPassword.user")?,
             credentials: items.next("SetPassword.credentials")?,
         },
+        kind::SET_TAGS => Request::SetTags {
+            user: items.next("SetTags.user")?,
+            tags: items.next("SetTags.tags")?,
+        },
+        kind::LIST_CREDENTIALS => Request::ListCredentials,
         kind::DELETE_USER => Request::DeleteUser { user: items.next("DeleteUser.user")? },
         kind::LIST_USERS => Request::ListUsers,
         kind::SET_PERMISSIONS => Request::SetPermissions {
@@ -272,6 +283,7 @@ fn take_other(items: &mut Items<'_>, kind: u8) -> Result<Request, FrameError> {
             queue: items.next("ClearTaint.queue")?,
             epoch: items.next("ClearTaint.epoch")?,
         },
+        kind::BROWSE => Request::Browse(items.fields()?),
         kind::LIST_SETTINGS => Request::ListSettings,
         kind::LIST_DEFINITIONS => Request::ListDefinitions {
             after: items.next("ListDefinitions.after")?,
@@ -334,6 +346,8 @@ mod response_kind {
     pub(super) const RECOVERED: u8 = 21;
     pub(super) const ATTENTION: u8 = 22;
     pub(super) const USERS: u8 = 23;
+    pub(super) const CREDENTIALS: u8 = 24;
+    pub(super) const BROWSED: u8 = 50;
     pub(super) const PLAN: u8 = 40;
     pub(super) const SETTINGS: u8 = 30;
     pub(super) const DEFINITIONS: u8 = 31;
@@ -367,6 +381,8 @@ impl Wire for Response {
                 put_struct_variant(out, kind::ATTENTION, &**attention);
             }
             Response::Users(users) => put_variant(out, kind::USERS, &[users]),
+            Response::Credentials(users) => put_variant(out, kind::CREDENTIALS, &[users]),
+            Response::Browsed(browsed) => put_struct_variant(out, kind::BROWSED, browsed),
             Response::ProducerAttached => put_variant(out, kind::PRODUCER_ATTACHED, &[]),
             Response::Plan { moves, more } => put_variant(out, kind::PLAN, &[moves, more]),
             Response::ConsumerAttached(attached) => {
@@ -402,6 +418,8 @@ impl Wire for Response {
             kind::RECOVERED => Response::Recovered(items.next("Recovered.queue")?),
             kind::ATTENTION => Response::Attention(Box::new(items.fields()?)),
             kind::USERS => Response::Users(items.next("Users.users")?),
+            kind::CREDENTIALS => Response::Credentials(items.next("Credentials.users")?),
+            kind::BROWSED => Response::Browsed(items.fields()?),
             kind::PRODUCER_ATTACHED => Response::ProducerAttached,
             kind::PLAN => {
                 Response::Plan { moves: items.next("Plan.moves")?, more: items.next("Plan.more")? }

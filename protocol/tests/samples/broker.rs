@@ -6,7 +6,8 @@ use bellwether_protocol::ids::*;
 use bellwether_protocol::names::*;
 
 use super::{
-    address, cluster, life, member, messages, name, not_leader, permissions, queue, unconfirmed,
+    address, cluster, credentials, life, member, messages, name, not_leader, permissions, queue,
+    unconfirmed,
 };
 
 fn summary() -> QueueSummary {
@@ -219,6 +220,25 @@ fn responses() -> Vec<(&'static str, Response)> {
                 tags: vec![UserTag::Monitoring],
                 permissions: vec![(VirtualHost::default(), permissions())],
             }]),
+        ),
+        ("Credentials", Response::Credentials(vec![(name("billing"), credentials())])),
+        (
+            "Browsed",
+            Response::Browsed(Browsed {
+                queue: queue(),
+                epoch: Epoch(4),
+                runs: vec![DeliveredRun {
+                    first: Offset(10),
+                    redelivered: true,
+                    returns: 2,
+                    time_ms: 1_700_000_000_000,
+                    exchange: ExchangeName::default(),
+                    routing_key: name("orders"),
+                    messages: messages(),
+                }],
+                next: Offset(12),
+                high_watermark: Offset(2000),
+            }),
         ),
         ("ProducerAttached", Response::ProducerAttached),
         (

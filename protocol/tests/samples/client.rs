@@ -105,6 +105,16 @@ fn requests() -> Vec<(&'static str, Request)> {
             Request::DeleteQueue { queue: queue.clone(), if_unused: true, if_empty: false },
         ),
         ("PurgeQueue", Request::PurgeQueue { queue: queue.clone() }),
+        (
+            "Browse",
+            Request::Browse(Browse {
+                queue: queue.clone(),
+                from: Offset(10),
+                until: Some(Offset(2000)),
+                messages_max: 100,
+                bytes_max: 65_536,
+            }),
+        ),
         ("ListQueues", Request::ListQueues { after: None, limit: 100 }),
         ("DescribeQueue", Request::DescribeQueue { queue: queue.clone() }),
         (
@@ -158,6 +168,8 @@ fn requests() -> Vec<(&'static str, Request)> {
             },
         ),
         ("SetPassword", Request::SetPassword { user: name("billing"), credentials: credentials() }),
+        ("SetTags", Request::SetTags { user: name("billing"), tags: vec![UserTag::Administrator] }),
+        ("ListCredentials", Request::ListCredentials),
         ("DeleteUser", Request::DeleteUser { user: name("billing") }),
         ("ListUsers", Request::ListUsers),
         (

@@ -2,6 +2,7 @@
 
 mod admission;
 mod bounds;
+mod browsing;
 mod deliveries;
 mod keeping;
 mod login;

@@ -4,7 +4,7 @@ use bellwether_protocol::client::{EXTERNAL, LoginStart};
 use bellwether_tls::make::{Authority, Pair};
 use bellwether_tls::rustls::ClientConfig;
 use bellwether_tls::tokio_rustls::TlsConnector;
-use bellwether_tls::{BrokerName, ClientCertificates, Files, client_config, roots};
+use bellwether_tls::{BrokerName, ClientCertificates, Files, Revocations, client_config, roots};
 use tempfile::TempDir;
 use tokio::io::AsyncRead;
 use tokio::net::{TcpListener, TcpStream};
@@ -70,8 +70,12 @@ impl Port {
 
     fn client(&self, identity: Option<&Pair>) -> Arc<ClientConfig> {
         let identity = identity.map(|pair| put(&self.folder, "client", pair).read().unwrap());
-        client_config(roots(&self.folder.path().join("ca.crt")).unwrap(), identity.as_ref())
-            .unwrap()
+        client_config(
+            roots(&self.folder.path().join("ca.crt")).unwrap(),
+            &Revocations::default(),
+            identity.as_ref(),
+        )
+        .unwrap()
     }
 
     /// What the broker says to a hello that comes over TLS.
@@ -96,7 +100,12 @@ fn put(folder: &TempDir, name: &str, pair: &Pair) -> Files {
     let path = |end: &str| folder.path().join(format!("{name}.{end}"));
     std::fs::write(path("crt"), &pair.certificate).unwrap();
     std::fs::write(path("key"), &pair.key).unwrap();
-    Files { certificate: path("crt"), key: path("key"), ca: Some(folder.path().join("ca.crt")) }
+    Files {
+        certificate: path("crt"),
+        key: path("key"),
+        ca: Some(folder.path().join("ca.crt")),
+        crl: None,
+    }
 }
 
 async fn greets<S>(stream: S) -> Result<BrokerFrame, String>

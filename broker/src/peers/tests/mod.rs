@@ -1,5 +1,6 @@
 //! Two real `Peers` on loopback, or one and a peer played by hand.
 
+mod changeover;
 mod evidence;
 mod exchange;
 mod lanes;
@@ -106,6 +107,17 @@ impl Broker {
         outbox_bytes_max: usize,
         tls: Option<Arc<PeerTls>>,
     ) -> Broker {
+        Broker::in_change_over(broker, shards, cluster, outbox_bytes_max, tls, false).await
+    }
+
+    async fn in_change_over(
+        broker: u32,
+        shards: usize,
+        cluster: ClusterId,
+        outbox_bytes_max: usize,
+        tls: Option<Arc<PeerTls>>,
+        plain_too: bool,
+    ) -> Broker {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (me, mine) = watch::channel(Some(Me { life: life(broker, 1), ready: true }));
@@ -117,6 +129,7 @@ impl Broker {
             store: store(broker),
             promise: PROMISE,
             tls,
+            plain_too,
             outbox_bytes_max,
             snapshot_bytes_per_second: 64 * 1024 * 1024,
         };
@@ -134,6 +147,12 @@ impl Broker {
 
     fn dials(&self, broker: u32, address: SocketAddr) {
         self.peers.brokers(&LiveBrokers { brokers: vec![record(broker, address)] });
+    }
+
+    /// The same, where the other one says that it speaks TLS.
+    fn dials_who_speaks_tls(&self, broker: u32, address: SocketAddr) {
+        let record = BrokerRecord { peer_tls: true, ..record(broker, address) };
+        self.peers.brokers(&LiveBrokers { brokers: vec![record] });
     }
 
     /// The next thing heard of which `wanted` makes something; what comes before it is let go.
@@ -207,6 +226,7 @@ fn record(broker: u32, address: SocketAddr) -> BrokerRecord {
         host: String::new(),
         version: String::new(),
         rack: None,
+        peer_tls: false,
         unknown: UnknownFields::new(),
     }
 }

@@ -11,13 +11,13 @@ use crate::tls::Tls;
 const LASTS: Duration = Duration::from_secs(3600);
 
 /// An authority, and a folder that its certificates are put into.
-struct Ministry {
+pub(super) struct Ministry {
     authority: Authority,
     folder: TempDir,
 }
 
 impl Ministry {
-    fn new() -> Ministry {
+    pub(super) fn new() -> Ministry {
         let authority = Authority::new("test authority", LASTS).unwrap();
         let folder = TempDir::new().unwrap();
         std::fs::write(folder.path().join("ca.crt"), &authority.pair().certificate).unwrap();
@@ -35,11 +35,11 @@ impl Ministry {
         let (certificate, key) = (path(&format!("{number}.crt")), path(&format!("{number}.key")));
         std::fs::write(&certificate, &pair.certificate).unwrap();
         std::fs::write(&key, &pair.key).unwrap();
-        Files { certificate, key, ca: Some(path("ca.crt")) }
+        Files { certificate, key, ca: Some(path("ca.crt")), crl: None }
     }
 
     /// What broker `broker` of `cluster` uses.
-    fn tls(&self, broker: u32, cluster: ClusterId) -> Arc<PeerTls> {
+    pub(super) fn tls(&self, broker: u32, cluster: ClusterId) -> Arc<PeerTls> {
         let files = self.put(&self.broker(broker, cluster));
         Tls::default().with_peer(files, BrokerId(broker)).unwrap().peer().unwrap()
     }
@@ -54,7 +54,7 @@ impl Ministry {
 }
 
 /// A connection to the port of `broker` with a certificate of one's own, and what is said there to a hello.
-async fn answer_to(
+pub(super) async fn answer_to(
     broker: &Broker,
     tls: &Arc<PeerTls>,
     hello: &PeerHello,
@@ -238,7 +238,8 @@ async fn a_broker_without_tls_hears_that_this_one_speaks_tls_and_the_other_way_r
     let config =
         PeersConfig { tls: Some(ministry.tls(2, CLUSTER)), ..secured.peers.shared.config.clone() };
     let socket = TcpStream::connect(plain.address).await.unwrap();
-    let Err(error) = secure::dialed(&config, BrokerId(1), socket).await else { panic!("secured") };
+    let target = dial::Target { life: life(1, 1), address: String::new(), tls: true };
+    let Err(error) = secure::dialed(&config, &target, socket).await else { panic!("secured") };
     assert!(error.to_string().contains("does not answer in TLS"), "{error}");
 }
 

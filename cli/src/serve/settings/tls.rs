@@ -35,6 +35,11 @@ pub struct TlsSettings {
     /// `optional` where some clients log in with a password.
     #[arg(long, value_name = "WHETHER", env = "BELLWETHER_TLS_CLIENT_CERT")]
     pub tls_client_cert: Option<ClientCert>,
+    /// Clients' certificates that are not accepted any more, although their authority is
+    ///
+    /// Lists that authorities have signed (PEM, `BEGIN X509 CRL`), one after the other. Read again when the file changes; connections that are open stay.
+    #[arg(long, value_name = "FILE", env = "BELLWETHER_TLS_CRL")]
+    pub tls_crl: Option<PathBuf>,
     /// Certificate of this broker for other brokers: it names the broker and the cluster; brokers then have to speak TLS
     ///
     /// It names the broker and the cluster, as `bellwether://<cluster id>/broker/<id>`. With it brokers speak TLS with each other, and take nobody else.
@@ -50,6 +55,16 @@ pub struct TlsSettings {
     /// An authority of its own: whoever it certifies can be a broker.
     #[arg(long, value_name = "FILE", env = "BELLWETHER_PEER_TLS_CA")]
     pub peer_tls_ca: Option<PathBuf>,
+    /// Brokers' certificates that are not accepted any more, although their authority is
+    ///
+    /// As `tls-crl`, for whoever connects to the port of brokers, and for brokers that are dialed: when a broker's key may be in other hands.
+    #[arg(long, value_name = "FILE", env = "BELLWETHER_PEER_TLS_CRL")]
+    pub peer_tls_crl: Option<PathBuf>,
+    /// Whether other brokers have to speak TLS, once this one has a certificate for them [default: require]
+    ///
+    /// `accept` while TLS is brought to a running cluster, or taken from it, one broker at a time: brokers that do not speak it are taken and dialed as well, so nothing is proved of whoever connects. Set it back to `require` as soon as all brokers have their certificates.
+    #[arg(long, value_name = "WHETHER", env = "BELLWETHER_PEER_TLS")]
+    pub peer_tls: Option<PeerTlsMode>,
     /// The cluster's id: it is founded with it, and another one is refused [default: as in --peer-tls-cert, or any]
     ///
     /// The first broker founds the cluster with it; a broker that finds another one does not start. Choose it to make certificates before the first start.
@@ -89,6 +104,15 @@ pub enum ClientCert {
     Optional,
 }
 
+/// Whether other brokers have to speak TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum PeerTlsMode {
+    /// Nobody is taken without.
+    Require,
+    /// Until all brokers speak it: those that do not are taken, too.
+    Accept,
+}
+
 impl TlsSettings {
     /// What clients are asked for.
     pub fn client_certificates(&self) -> ClientCertificates {
@@ -105,7 +129,8 @@ impl TlsSettings {
         let client = [("--tls-cert", &self.tls_cert), ("--tls-key", &self.tls_key)];
         match together(client)? {
             Some([certificate, key]) => {
-                let files = Files { certificate, key, ca: self.tls_client_ca.clone() };
+                let (ca, crl) = (self.tls_client_ca.clone(), self.tls_crl.clone());
+                let files = Files { certificate, key, ca, crl };
                 let certificates = self.client_certificates();
                 tls = tls.with_client(files, certificates).map_err(|error| of("--tls-…", error))?;
             }
@@ -121,14 +146,26 @@ impl TlsSettings {
                 "--tls-client-cert says whether clients have to show a certificate, and --tls-client-ca FILE, whose certificates those are, is missing",
             ));
         }
+        if self.tls_crl.is_some() && self.tls_client_ca.is_none() {
+            return Err(Failure::usage(
+                "--tls-crl says which clients' certificates were revoked, and --tls-client-ca FILE, whose certificates those are, is missing",
+            ));
+        }
         let peer = [
             ("--peer-tls-cert", &self.peer_tls_cert),
             ("--peer-tls-key", &self.peer_tls_key),
             ("--peer-tls-ca", &self.peer_tls_ca),
         ];
         if let Some([certificate, key, ca]) = together(peer)? {
-            let files = Files { certificate, key, ca: Some(ca) };
+            let files = Files { certificate, key, ca: Some(ca), crl: self.peer_tls_crl.clone() };
             tls = tls.with_peer(files, broker).map_err(|error| of("--peer-tls-…", error))?;
+        } else if self.peer_tls.is_some() || self.peer_tls_crl.is_some() {
+            return Err(Failure::usage(
+                "--peer-tls and --peer-tls-crl say whom this broker takes where brokers speak TLS, which needs a certificate: give --peer-tls-cert FILE, --peer-tls-key FILE and --peer-tls-ca FILE too",
+            ));
+        }
+        if self.peer_tls == Some(PeerTlsMode::Accept) {
+            tls = tls.with_plain_peers();
         }
         Ok(tls)
     }
@@ -210,6 +247,12 @@ mod tests {
         assert_eq!(error, "--peer-tls-key needs --peer-tls-cert FILE and --peer-tls-ca FILE too");
         let error = open(TlsSettings { tls_client_ca: file(), ..default() });
         assert!(error.contains("--tls-cert FILE"), "{error}");
+        let error = open(TlsSettings { peer_tls: Some(PeerTlsMode::Accept), ..default() });
+        assert!(error.contains("--peer-tls-cert FILE"), "{error}");
+        let error = open(TlsSettings { peer_tls_crl: file(), ..default() });
+        assert!(error.contains("--peer-tls-cert FILE"), "{error}");
+        let error = open(TlsSettings { tls_crl: file(), ..default() });
+        assert!(error.contains("--tls-client-ca FILE"), "{error}");
         let optional = Some(ClientCert::Optional);
         let error = open(TlsSettings { tls_client_cert: optional, ..default() });
         assert!(error.contains("--tls-client-ca FILE"), "{error}");

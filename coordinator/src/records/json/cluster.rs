@@ -33,6 +33,8 @@ struct BrokerJson {
     version: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     rack: Option<String>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    peer_tls: bool,
     #[serde(flatten)]
     unknown: UnknownFields,
 }
@@ -90,6 +92,7 @@ impl From<&BrokerRecord> for BrokerJson {
             host: record.host.clone(),
             version: record.version.clone(),
             rack: record.rack.clone(),
+            peer_tls: record.peer_tls,
             unknown: record.unknown.clone(),
         }
     }
@@ -111,6 +114,7 @@ impl TryFrom<BrokerJson> for BrokerRecord {
             host: json.host,
             version: json.version,
             rack: json.rack,
+            peer_tls: json.peer_tls,
             unknown: json.unknown,
         })
     }

@@ -113,10 +113,11 @@ fn every_record_comes_back_as_it_was() {
         host: "h".into(),
         version: "0.1.0".into(),
         rack: Some("a".into()),
+        peer_tls: true,
         unknown: unknown.clone(),
     };
     assert_eq!(BrokerRecord::parse(&broker.to_bytes()), Ok(broker.clone()));
-    let racked_nowhere = BrokerRecord { rack: None, ..broker };
+    let racked_nowhere = BrokerRecord { rack: None, peer_tls: false, ..broker };
     assert_eq!(BrokerRecord::parse(&racked_nowhere.to_bytes()), Ok(racked_nowhere));
     for (drain, retired) in
         [(Drain::Leaderships, false), (Drain::Copies, false), (Drain::Copies, true)]

@@ -1,47 +1,32 @@
-//! `bellwether backup` and `bellwether restore`: the definitions of a virtual host, and what is set for the whole cluster, as one JSON
-//! document. Messages are not in it: replicas are what keeps those.
+//! Backups of definitions: those of a virtual host, what is set for the whole cluster, and its users if asked for, as one JSON document.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
 
 use bellwether_client::{
-    Binding, Client, ExchangeKind, ExchangeName, QueueName, QueueOptions, RoutingKey,
+    Binding, Client, ExchangeKind, ExchangeName, QueueClass, QueueName, QueueOptions, RoutingKey,
 };
-use clap::Args;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::ClientArgs;
-use super::exchange::{kind_named, name_of};
-use super::table::{print_json, print_line};
+use super::users::{self, Restored, Users};
+use super::{BackupArgs, RestoreArgs, data};
+use crate::commands::exchange::{kind_named, name_of};
+use crate::commands::queue::Class;
+use crate::commands::table::{print_json, print_line};
 use crate::outcome::Failure;
 
-/// The format that this version writes, and the newest it reads.
+/// The format of definitions without users.
 const FORMAT: u32 = 1;
+/// With users, which an earlier version would leave out without a word; the newest that this one reads.
+const FORMAT_WITH_USERS: u32 = 2;
+
+/// Who may read the file: its owner alone. With what passwords are checked against they can be guessed offline.
+const MODE: u32 = 0o600;
 
 /// Differences named in a refusal; a person fixes them one by one anyway.
 const DIFFERENCES_SHOWN: usize = 20;
-
-/// Flags of `backup`.
-#[derive(Args, Debug)]
-pub struct BackupArgs {
-    /// Where to write it; must not be there yet
-    file: PathBuf,
-    #[command(flatten)]
-    client: ClientArgs,
-}
-
-/// Flags of `restore`.
-#[derive(Args, Debug)]
-pub struct RestoreArgs {
-    /// What `backup` wrote
-    file: PathBuf,
-    /// Only say what would be made
-    #[arg(long)]
-    dry_run: bool,
-    #[command(flatten)]
-    client: ClientArgs,
-}
 
 /// What is backed up. A later version adds fields: `format` goes up only when this version could not restore without them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,12 +38,26 @@ struct Definitions {
     bindings: BTreeSet<Bound>,
     /// What is set for the whole cluster.
     settings: BTreeMap<String, String>,
+    /// The users of the cluster, when they were asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    users: Option<Users>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Options {
     replicas: u8,
     min_isr: u8,
+    /// Not there in backups of before queues had classes.
+    #[serde(default)]
+    class: Class,
+}
+
+impl std::fmt::Display for Options {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Options { replicas, min_isr, class } = self;
+        let class = QueueClass::from(*class);
+        write!(f, "replicas {replicas}, min_isr {min_isr}, class {class}")
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -75,51 +74,77 @@ struct Plan {
     queues: Vec<(String, Options)>,
     bindings: Vec<Bound>,
     settings: Vec<(String, String)>,
+    users: Vec<Restored>,
     differences: Vec<String>,
 }
 
-/// Carries `backup` out.
+/// Carries `backup` of definitions out.
 pub async fn backup(args: BackupArgs) -> Result<(), Failure> {
     let client = args.client.client().await?;
-    let found = read_cluster(&client, args.client.vhost.as_str()).await?;
+    let mut found = read_cluster(&client, args.client.vhost.as_str()).await?;
+    if args.users {
+        found.users = Some(users::to_json(&users::read(&client).await?)?);
+        found.format = FORMAT_WITH_USERS;
+    }
     let mut text = serde_json::to_vec_pretty(&found).map_err(Failure::not_done)?;
     text.push(b'\n');
     write_new(&args.file, &text)?;
-    let Definitions { exchanges, queues, bindings, settings, virtual_host, .. } = found;
+    let Definitions { exchanges, queues, bindings, settings, virtual_host, users, .. } = found;
+    let users = users.map(|users| users.len());
     if args.client.json {
         return print_json(&json!({
             "file": args.file, "virtual_host": virtual_host, "exchanges": exchanges.len(), "queues": queues.len(),
-            "bindings": bindings.len(), "settings": settings.len(),
+            "bindings": bindings.len(), "settings": settings.len(), "users": users,
         }));
     }
+    let of_cluster = match users {
+        Some(users) => format!("{} settings and {users} users of the cluster", settings.len()),
+        None => format!("{} settings of the cluster", settings.len()),
+    };
     print_line(&format!(
-        "{} exchanges, {} queues and {} bindings of virtual host {virtual_host}, and {} settings of the cluster, are written to {}. Messages are not in it.",
+        "{} exchanges, {} queues and {} bindings of virtual host {virtual_host}, and {of_cluster}, are written to {}. Messages are not in it: those are backed up with --data.",
         exchanges.len(),
         queues.len(),
         bindings.len(),
-        settings.len(),
         args.file.display()
     ))
 }
 
-/// Carries `restore` out.
+/// Carries `restore` of definitions out.
 pub async fn restore(args: RestoreArgs) -> Result<(), Failure> {
-    let text = std::fs::read(&args.file)
-        .map_err(|error| Failure::Usage(format!("{}: {error}", args.file.display())))?;
-    let wanted =
-        parse(&text).map_err(|why| Failure::Usage(format!("{}: {why}", args.file.display())))?;
+    let in_file = |why: String| Failure::Usage(format!("{}: {why}", args.file.display()));
+    let text = std::fs::read(&args.file).map_err(|error| in_file(error.to_string()))?;
+    let wanted = parse(&text).map_err(in_file)?;
     if wanted.virtual_host != args.client.vhost.as_str() {
-        return Err(Failure::Usage(format!(
-            "{} holds virtual host {}, and this is {}: give --vhost {}",
-            args.file.display(),
-            wanted.virtual_host,
-            args.client.vhost,
-            wanted.virtual_host
+        return Err(in_file(format!(
+            "it holds virtual host {}, and this is {}: give --vhost {}",
+            wanted.virtual_host, args.client.vhost, wanted.virtual_host
         )));
     }
+    let wanted_users = match (&wanted.users, args.users) {
+        (Some(users), true) => Some(users),
+        (None, true) => return Err(in_file("there are no users in it".to_owned())),
+        (Some(users), false) => {
+            eprintln!("{} users are in it, which are restored with --users alone", users.len());
+            None
+        }
+        (None, false) => None,
+    };
     let client = args.client.client().await?;
     let found = read_cluster(&client, args.client.vhost.as_str()).await?;
-    let plan = plan(&wanted, &found);
+    let mut plan = plan(&wanted, &found);
+    if let Some(wanted) = wanted_users {
+        plan.users = users::plan(wanted, &users::read(&client).await?).map_err(in_file)?;
+        // Who restores comes last: with its old password back it is cut off.
+        let me = args.client.login.user.as_ref();
+        plan.users.sort_by_key(|restored| Some(restored.user()) == me);
+        if !args.replace {
+            let differences = plan.users.iter().filter_map(Restored::difference);
+            plan.differences.extend(
+                differences.map(|words| format!("{words} (--replace makes it the backup's)")),
+            );
+        }
+    }
     if !plan.differences.is_empty() {
         return Err(Failure::NotDone(refusal(&plan.differences)));
     }
@@ -130,6 +155,9 @@ pub async fn restore(args: RestoreArgs) -> Result<(), Failure> {
 }
 
 fn parse(text: &[u8]) -> Result<Definitions, String> {
+    if data::is_data(text) {
+        return Err("this is a backup of data: restore it with --data".to_owned());
+    }
     // The format first: of a later one nothing else need be as it is here.
     #[derive(Deserialize)]
     struct Versioned {
@@ -138,9 +166,9 @@ fn parse(text: &[u8]) -> Result<Definitions, String> {
     let unreadable =
         |error: serde_json::Error| format!("this is no backup of definitions: {error}");
     let Versioned { format } = serde_json::from_slice(text).map_err(unreadable)?;
-    if format > FORMAT {
+    if format > FORMAT_WITH_USERS {
         return Err(format!(
-            "it was written in format {format}; this version of Bellwether knows formats up to {FORMAT}: restore it with a later version"
+            "it was written in format {format}; this version of Bellwether knows formats up to {FORMAT_WITH_USERS}: restore it with a later version"
         ));
     }
     serde_json::from_slice(text).map_err(unreadable)
@@ -155,7 +183,8 @@ fn write_new(path: &Path, text: &[u8]) -> Result<(), Failure> {
         }
         _ => Failure::NotDone(format!("{}: {error}", path.display())),
     };
-    let mut file = std::fs::File::create_new(path).map_err(failed)?;
+    let mut options = std::fs::OpenOptions::new();
+    let mut file = options.write(true).create_new(true).mode(MODE).open(path).map_err(failed)?;
     file.write_all(text).and_then(|()| file.sync_all()).map_err(failed)
 }
 
@@ -163,9 +192,10 @@ async fn read_cluster(client: &Client, host: &str) -> Result<Definitions, Failur
     let exchanges = client.exchanges().await?.into_iter().filter(|(name, _)| !name.is_default());
     let exchanges = exchanges.map(|(name, kind)| (name.to_string(), name_of(kind).to_owned()));
     let queues = client.definitions().await?.into_iter().map(|(name, options)| {
-        let QueueOptions { replicas, min_isr, strict: _, class: _ } = options;
+        let QueueOptions { replicas, min_isr, strict: _, class } = options;
         // The definition names the number that the queue was made with.
-        (name.to_string(), Options { replicas, min_isr: min_isr.unwrap_or(replicas / 2 + 1) })
+        let min_isr = min_isr.unwrap_or(replicas / 2 + 1);
+        (name.to_string(), Options { replicas, min_isr, class: class.into() })
     });
     let bindings = client.bindings(None).await?.into_iter().map(|binding| {
         let Binding { exchange, queue, routing_key } = binding;
@@ -182,6 +212,7 @@ async fn read_cluster(client: &Client, host: &str) -> Result<Definitions, Failur
         queues: queues.collect(),
         bindings: bindings.collect(),
         settings: client.settings().await?.into_iter().collect(),
+        users: None,
     })
 }
 
@@ -201,10 +232,9 @@ fn plan(wanted: &Definitions, found: &Definitions) -> Plan {
         match found.queues.get(name) {
             None => plan.queues.push((name.clone(), options.clone())),
             Some(there) if there == options => {}
-            Some(there) => plan.differences.push(format!(
-                "queue {name} has replicas {}, min_isr {} here and replicas {}, min_isr {} in the backup",
-                there.replicas, there.min_isr, options.replicas, options.min_isr
-            )),
+            Some(there) => plan
+                .differences
+                .push(format!("queue {name} has {there} here and {options} in the backup")),
         }
     }
     plan.bindings = wanted.bindings.difference(&found.bindings).cloned().collect();
@@ -239,10 +269,11 @@ async fn carry_out(client: &Client, plan: &Plan) -> Result<(), Failure> {
         let kind: ExchangeKind = kind_named(kind).map_err(Failure::Usage)?;
         client.declare_exchange(ExchangeName::new(name).map_err(Failure::usage)?, kind).await?;
     }
-    for (name, Options { replicas, min_isr }) in &plan.queues {
+    for (name, Options { replicas, min_isr, class }) in &plan.queues {
         let options = QueueOptions {
             replicas: *replicas,
             min_isr: Some(*min_isr),
+            class: (*class).into(),
             ..QueueOptions::default()
         };
         let name = QueueName::new(name).map_err(Failure::usage)?;
@@ -257,29 +288,35 @@ async fn carry_out(client: &Client, plan: &Plan) -> Result<(), Failure> {
     for (key, value) in &plan.settings {
         client.change_setting(key, Some(value)).await?;
     }
+    for user in &plan.users {
+        user.carry_out(client).await?;
+    }
     Ok(())
 }
 
 fn tell(plan: &Plan, dry_run: bool, json: bool) -> Result<(), Failure> {
-    let Plan { exchanges, queues, bindings, settings, differences: _ } = plan;
+    let Plan { exchanges, queues, bindings, settings, users, differences: _ } = plan;
     if json {
         return print_json(&json!({
             "dry_run": dry_run, "exchanges": exchanges.len(), "queues": queues.len(),
-            "bindings": bindings.len(), "settings": settings.len(),
+            "bindings": bindings.len(), "settings": settings.len(), "users": users.len(),
         }));
     }
     let verb = if dry_run { "would be made" } else { "were made" };
     print_line(&format!(
-        "{} exchanges, {} queues, {} bindings and {} settings of the cluster {verb}; all else is there already",
+        "{} exchanges, {} queues, {} bindings, {} settings and {} users of the cluster {verb}; all else is there already",
         exchanges.len(),
         queues.len(),
         bindings.len(),
-        settings.len()
+        settings.len(),
+        users.len()
     ))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     fn definitions() -> Definitions {
@@ -288,9 +325,10 @@ mod tests {
             format: FORMAT,
             virtual_host: "/".into(),
             exchanges: [("e".into(), "direct".into())].into(),
-            queues: [("q".into(), Options { replicas: 3, min_isr: 2 })].into(),
+            queues: [("q".into(), Options { replicas: 3, min_isr: 2, class: Class::Vital })].into(),
             bindings: [bound].into(),
             settings: [("heartbeat".into(), "20s".into())].into(),
+            users: None,
         }
     }
 
@@ -310,7 +348,8 @@ mod tests {
         );
         assert!(everything.differences.is_empty());
         let mut more = wanted.clone();
-        more.queues.insert("another".into(), Options { replicas: 1, min_isr: 1 });
+        more.queues
+            .insert("another".into(), Options { replicas: 1, min_isr: 1, class: Class::Standard });
         assert_eq!(
             plan(&wanted, &more),
             Plan::default(),
@@ -323,7 +362,7 @@ mod tests {
         let wanted = definitions();
         let mut there = wanted.clone();
         there.exchanges.insert("e".into(), "fanout".into());
-        there.queues.insert("q".into(), Options { replicas: 3, min_isr: 1 });
+        there.queues.insert("q".into(), Options { replicas: 3, min_isr: 1, class: Class::Vital });
         there.settings.insert("heartbeat".into(), "30s".into());
         let words = refusal(&plan(&wanted, &there).differences);
         for part in [
@@ -339,8 +378,8 @@ mod tests {
     fn a_backup_reads_back_as_it_was_and_one_of_a_later_format_is_refused_naming_both() {
         let text = serde_json::to_vec(&definitions()).unwrap();
         assert_eq!(parse(&text), Ok(definitions()));
-        let error = parse(br#"{"format": 2, "something": "else"}"#).unwrap_err();
-        assert!(error.contains("format 2") && error.contains("up to 1"), "{error}");
+        let error = parse(br#"{"format": 3, "something": "else"}"#).unwrap_err();
+        assert!(error.contains("format 3") && error.contains("up to 2"), "{error}");
         assert!(parse(b"[]").unwrap_err().contains("no backup of definitions"));
     }
 
@@ -358,5 +397,13 @@ mod tests {
         let Err(Failure::Usage(words)) = write_new(&path, b"second") else { panic!("it was") };
         assert!(words.contains("is there already"), "{words}");
         assert_eq!(std::fs::read(&path).unwrap(), b"first");
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "nobody else reads what is in it");
+    }
+
+    #[test]
+    fn a_backup_of_data_is_recognised() {
+        let error = parse(b"BELLDATA\0\0\0\x01").unwrap_err();
+        assert!(error.contains("--data"), "{error}");
     }
 }

@@ -1,0 +1,121 @@
+//! Making a backup of data: queue by queue, page by page, each queue as it was when its first page was read.
+
+use bellwether_client::{BrowsedMessage, Client, QueueName};
+use bytes::Bytes;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::format::{Begin, Kept, QueueBegin, QueueEnd};
+use super::now_ms;
+use super::write::Part;
+use crate::commands::backup::{BackupArgs, is_meant};
+use crate::commands::table::{grouped, print_json, print_line};
+use crate::outcome::Failure;
+use crate::progress;
+use crate::signals::Signals;
+
+/// Carries `backup --data` out.
+pub async fn backup(args: &BackupArgs) -> Result<(), Failure> {
+    let mut signals = Signals::catch()?;
+    tokio::select! {
+        written = write(args) => written,
+        // What was written goes with the part that it is in.
+        () = signals.next() => Err(Failure::Interrupted),
+    }
+}
+
+async fn write(args: &BackupArgs) -> Result<(), Failure> {
+    let client = args.client.client().await?;
+    let queues = client.queues().await?;
+    let names: Vec<QueueName> = queues
+        .into_iter()
+        .map(|queue| queue.name)
+        .filter(|name| is_meant(&args.queues, name.as_str()))
+        .collect();
+    if names.is_empty() {
+        return Err(Failure::Usage(match args.queues.is_empty() {
+            true => format!("there are no queues in virtual host {}", args.client.vhost),
+            false => format!("no queue in virtual host {} matches --queue", args.client.vhost),
+        }));
+    }
+    let begin = Begin {
+        backup: Uuid::new_v4(),
+        cluster: client.cluster_id().await?.to_string(),
+        virtual_host: args.client.vhost.to_string(),
+        made_at_ms: now_ms(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    };
+    let bar = progress::bar(&progress::board(), "read", None);
+    let mut part = Part::begin(&args.file, begin)?;
+    let mut kept: Vec<(QueueName, QueueEnd)> = Vec::with_capacity(names.len());
+    for name in names {
+        let end = save(&client, &name, &mut part, &bar).await?;
+        kept.push((name, end));
+    }
+    let end = part.finish()?;
+    bar.finish_and_clear();
+    if args.client.json {
+        let queues: Vec<Value> = kept.iter().map(|(name, end)| as_json(name, end)).collect();
+        return print_json(&json!({
+            "file": args.file, "virtual_host": args.client.vhost.as_str(), "messages": end.messages, "queues": queues,
+        }));
+    }
+    for (name, end) in &kept {
+        print_line(&format!(
+            "queue {name}: {} messages, {} bytes, sha256 {}",
+            grouped(end.messages),
+            grouped(end.bytes),
+            end.sha256
+        ))?;
+    }
+    print_line(&format!(
+        "{} messages of {} queues are written to {}. Definitions are not in it: back them up as well.",
+        grouped(end.messages),
+        end.queues,
+        args.file.display()
+    ))
+}
+
+async fn save(
+    client: &Client,
+    name: &QueueName,
+    part: &mut Part,
+    bar: &indicatif::ProgressBar,
+) -> Result<QueueEnd, Failure> {
+    let within =
+        |error: bellwether_client::QueryError| Failure::NotDone(format!("queue {name}: {error}"));
+    let mut browser = client.browse(name.as_str()).map_err(within)?;
+    let mut page = browser.next_page().await.map_err(within)?;
+    let id = browser.queue_id().map(|id| id.to_string()).unwrap_or_default();
+    let until = browser.until().unwrap_or_default();
+    part.queue(QueueBegin { name: name.to_string(), id, until })?;
+    while let Some(messages) = page {
+        bar.inc(messages.len() as u64);
+        // The next page is on its way while this one is written.
+        let (next, written) = tokio::join!(browser.next_page(), async {
+            tokio::task::block_in_place(|| {
+                messages.into_iter().try_for_each(|message| part.message(&kept(&message)))
+            })
+        });
+        written?;
+        page = next.map_err(within)?;
+    }
+    part.end_queue()
+}
+
+fn kept(message: &BrowsedMessage) -> Kept {
+    Kept {
+        offset: message.offset(),
+        time_ms: message.time_ms(),
+        returns: message.returns(),
+        redelivered: message.redelivered(),
+        exchange: Bytes::copy_from_slice(message.exchange().as_bytes()),
+        routing_key: Bytes::copy_from_slice(message.routing_key().as_bytes()),
+        headers: message.encoded_headers().cloned(),
+        body: message.body().clone(),
+    }
+}
+
+fn as_json(name: &QueueName, end: &QueueEnd) -> Value {
+    json!({ "queue": name.as_str(), "messages": end.messages, "bytes": end.bytes, "sha256": end.sha256 })
+}
