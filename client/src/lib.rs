@@ -46,7 +46,7 @@ pub use bellwether_protocol::client::{
     AbsentBroker, Attention, Binding, BrokerStatus, ClusterStatus, CommittedNote, CopyHealth,
     CopyRole, CopyStatus, Drain, ElectionReport, ExchangeKind, LiveBroker, Moved, Permissions,
     PlannedMove, QueueCondition, QueueCounts, QueueOptions, QueueSummary, Recover, ReplicaStatus,
-    Resigned, StoppedCopy, TaintNote, Troubled, UserSummary, UserTag,
+    Resigned, StoppedCopy, TaintNote, Troubled, UserSummary, UserTag, Withheld,
 };
 pub use bellwether_protocol::error::BrokerAddress;
 pub use bellwether_protocol::headers::{HeaderValue, Headers};

@@ -16,7 +16,7 @@ use bytes::BytesMut;
 use opentelemetry::KeyValue;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadHalf};
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Duration, timeout};
 use tokio_util::codec::Decoder;
 use tokio_util::sync::CancellationToken;
@@ -25,10 +25,12 @@ use super::consumers::Outlet;
 use super::handshake::Greeted;
 use super::inbox::{Inbox, News};
 use super::intake::Intake;
+use super::lookups::Lookups;
 use super::outbox::Outbox;
 use super::writer::Writer;
 use super::{LINGER, Service, shutting_down};
 use crate::login::Access;
+use crate::memory::Pool;
 use crate::publish::{Dispatch, Dispatcher, Grants, Publisher, Routes, Stalled, Traced};
 use crate::shard::input::{ConsumerSettle, PublishOrigin, ShardInput};
 use crate::traces::{Parent, Step};
@@ -38,6 +40,12 @@ const READ_BYTES: usize = 64 * 1024;
 
 /// Size of the read buffer of a connection that has not filled one yet: ten thousand idle ones cost this much each.
 const READ_BYTES_IDLE: usize = 2 * 1024;
+
+/// Runs of messages and settles that are taken before others have their turn.
+const FRAMES_A_TURN: usize = 64;
+
+/// A request counts for so many of them: each is work of its own, and a client that asks without end is to slow itself.
+const FRAMES_A_REQUEST: usize = 16;
 
 /// A new buffer is taken when less than this part of the last one is left. Messages keep the buffer that they arrived in: with a
 /// new one for each read, a small message would hold a whole buffer until it is confirmed.
@@ -69,6 +77,8 @@ pub(super) struct Session<S> {
     intake: Intake,
     /// Producers wait for credit that nothing else would bring them.
     credit_owed: bool,
+    /// Producers of this connection that were told so.
+    withheld: u64,
     pub outbox: Arc<Outbox>,
     pub inbox: Arc<Inbox>,
     pub publisher: Publisher,
@@ -82,13 +92,24 @@ pub(super) struct Session<S> {
     pub consumers: HashMap<ConsumerHandle, Arc<Outlet>>,
     /// Settles of this turn, by shard.
     settles: Vec<Vec<ConsumerSettle>>,
-    pub requests: JoinSet<()>,
+    pub requests: JoinSet<Finished>,
+    pub lookups: Lookups,
+    /// Answers have to be made, or read by the client, before more is read from it.
+    pub answers_wait: bool,
     changes: watch::Receiver<u64>,
     bytes_open: u64,
     heard: tokio::time::Instant,
     /// When deadlines are looked at next. A time, not a pause: on a busy connection a pause would begin anew for ever.
     look_at: tokio::time::Instant,
     frames: Vec<BrokerFrame>,
+}
+
+/// What a task of a connection was.
+pub(super) enum Finished {
+    /// A look-up: the next may begin.
+    Lookup,
+    /// Something that nothing waits for.
+    Other,
 }
 
 /// Why a connection ends.
@@ -144,6 +165,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<S> {
                 service.limits.bounds.frame_timeout,
             ),
             credit_owed: false,
+            withheld: 0,
             outbox: Arc::clone(&outbox),
             inbox,
             publisher: Publisher::new(service.publish_limits()),
@@ -156,6 +178,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<S> {
             consumers: HashMap::new(),
             settles: (0..service.shards.shards()).map(|_| Vec::new()).collect(),
             requests: JoinSet::new(),
+            lookups: Lookups::default(),
+            answers_wait: false,
             changes: service.catalog.changes(),
             bytes_open: 0,
             heard: tokio::time::Instant::now(),
@@ -199,7 +223,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<S> {
             let deadline = self.heard + self.service.heartbeat * 2;
             let frame_deadline = self.intake.deadline();
             let reads = self.intake.reads();
-            self.make_room();
+            if reads {
+                self.make_room();
+            }
             tokio::select! {
                 read = self.socket.read_buf(&mut self.arrived), if reads => match read {
                     Ok(0) | Err(_) => return End::Left,
@@ -228,9 +254,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<S> {
                 }
                 () = room(&shards, stalled) => self.publisher.tick(),
                 Some(finished) = self.requests.join_next() => {
-                    if let Err(error) = finished {
-                        tracing::error!(%error, "a request broke off and stays unanswered");
-                    }
+                    self.finished(finished);
                 }
                 // One that is not read cannot be heard.
                 () = tokio::time::sleep_until(deadline), if reads => return End::Said(silent(self.service.heartbeat * 2)),
@@ -241,7 +265,27 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<S> {
                 return End::Left;
             }
             self.take_news(news).await;
+            if self.answers_wait && !self.has_to_wait() {
+                // What had arrived behind them is still there.
+                self.answers_wait = false;
+                if let Err(end) = self.take_frames().await {
+                    return end;
+                }
+            }
             self.pump();
+            self.look_up();
+        }
+    }
+
+    fn finished(&mut self, finished: Result<Finished, JoinError>) {
+        match finished {
+            Ok(Finished::Lookup) => self.lookups.done(),
+            Ok(Finished::Other) => {}
+            Err(error) => {
+                tracing::error!(%error, "a request broke off and stays unanswered");
+                // Whichever it was: one look-up too many at work is better than none ever again.
+                self.lookups.done();
+            }
         }
     }
 
@@ -274,24 +318,53 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<S> {
     async fn take_frames(&mut self) -> Result<(), End> {
         // Once a turn: what was revoked is not done any more, however much this client sends.
         self.heed_users().await.map_err(End::Said)?;
-        if self.arrived.len() == self.arrived.capacity() {
-            self.read_bytes = READ_BYTES.min(self.read_bytes * 4);
-        }
-        let mut taken = false;
-        loop {
+        let filled = self.arrived.len() == self.arrived.capacity();
+        let (mut taken, mut turn) = (false, 0);
+        while !self.answers_wait {
             match self.codec.decode(&mut self.arrived) {
                 Ok(Some(frame)) => {
+                    turn += match frame {
+                        ClientFrame::Request { .. } | ClientFrame::UnreadableRequest { .. } => {
+                            FRAMES_A_REQUEST
+                        }
+                        _ => 1,
+                    };
                     self.take(frame).await?;
                     taken = true;
+                    if turn >= FRAMES_A_TURN {
+                        turn = 0;
+                        tokio::task::yield_now().await;
+                    }
+                    self.answers_wait = self.has_to_wait();
                 }
                 Ok(None) => break,
                 Err(CodecError::Frame(error)) => return Err(End::Said(error.into())),
                 Err(CodecError::Io(_)) => return Err(End::Left),
             }
         }
-        self.intake.look(&self.arrived, taken);
+        if filled && taken {
+            self.grow();
+        }
+        match self.answers_wait {
+            // Whole frames may be left, which need no room.
+            true => self.intake.count(&self.arrived),
+            false => self.intake.look(&self.arrived, taken, self.read_bytes),
+        }
         self.send_settles().await;
         Ok(())
+    }
+
+    /// Whether answers have to be made, or read by the client, before more is read from it. The writer wakes this when enough is
+    /// written, and so does each look-up that ends.
+    fn has_to_wait(&self) -> bool {
+        self.lookups.are_many() || self.outbox.has_to_wait()
+    }
+
+    /// A larger read buffer for a connection that has filled the one it had, with frames and not with a part of one.
+    fn grow(&mut self) {
+        if !self.service.metrics.memory.is_full(Pool::Connections) {
+            self.read_bytes = READ_BYTES.min(self.read_bytes * 4);
+        }
     }
 
     async fn take(&mut self, frame: ClientFrame) -> Result<(), End> {
@@ -306,7 +379,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<S> {
             ClientFrame::UnreadableRequest { id, error } => {
                 self.outbox.push(BrokerFrame::Failure { id, error })
             }
-            ClientFrame::Heartbeat => self.rest(),
+            ClientFrame::Heartbeat => {
+                self.outbox.rest();
+                self.rest();
+            }
             ClientFrame::Goodbye => return Err(End::Left),
             ClientFrame::Authenticate(_) => {
                 let words = "Authenticate answers a Challenge, and there was none";
@@ -357,6 +433,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<S> {
         self.requests.spawn(async move {
             catalog.look_closer(CATCH_UP_FOR).await;
             inbox.add(|news| news.caught_up = true);
+            Finished::Other
         });
     }
 
@@ -447,8 +524,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<S> {
         self.count_bytes();
         self.slow_down();
         let grants = self.grants();
-        self.credit_owed = grants == Grants::Stopped && self.publisher.attached() > 0;
+        let stopped = grants == Grants::Stopped;
         self.publisher.frames(grants, &mut self.frames);
+        if stopped || self.credit_owed {
+            self.count_withheld();
+        }
+        self.credit_owed = stopped && self.publisher.attached() > 0;
         if !self.frames.is_empty() {
             self.outbox.push_all(self.frames.drain(..));
         }
@@ -488,15 +569,27 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<S> {
     }
 
     /// Reads nothing more while the broker holds far too many publishes and some of them are of this connection: each answer
-    /// wakes it. Settles behind them wait as well; no confirm waits for a settle.
+    /// wakes it. Settles behind them wait as well; no confirm waits for a settle. Nor is more read while the client has too many
+    /// answers to read: the writer wakes it.
     fn slow_down(&mut self) {
         let metrics = &self.service.metrics;
-        let paused = self.publisher.bytes_open() > 0
+        let too_much = self.publisher.bytes_open() > 0
             && metrics.publish_bytes_in_flight.get() > self.service.publish_bytes_hard_max();
-        if self.intake.pause(paused) {
+        // Refusals of publishes are answers, too.
+        self.answers_wait = self.answers_wait || self.has_to_wait();
+        if self.intake.pause(too_much || self.answers_wait) {
             self.heard = tokio::time::Instant::now();
         }
-        self.intake.count_requests(self.requests.len());
+        self.intake.count_requests(self.open_requests());
+    }
+
+    /// Counts the producers that are told that they get no credit.
+    fn count_withheld(&mut self) {
+        let now = self.publisher.withheld() as u64;
+        let gauge = &self.service.metrics.producers_withheld;
+        gauge.add(now);
+        gauge.subtract(self.withheld);
+        self.withheld = now;
     }
 
     fn count_bytes(&mut self) {
@@ -516,6 +609,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<S> {
         let metrics = &self.service.metrics;
         metrics.publish_bytes_in_flight.subtract(self.bytes_open);
         metrics.producers.subtract(self.publisher.attached() as u64);
+        metrics.producers_withheld.subtract(self.withheld);
         for outlet in self.consumers.values() {
             outlet.close();
             if let Some(queue) = outlet.queue() {

@@ -28,8 +28,35 @@ fn answer(response: &Response) -> usize {
         Response::Exchanges(list) => list.len() * ENTRY,
         Response::Queues(list) => list.len() * ENTRY,
         Response::Bindings(list) => list.len() * ENTRY,
+        Response::Definitions(list) => list.len() * ENTRY,
+        Response::Elections(list) => list.len() * 2 * ENTRY,
+        Response::Users(list) => {
+            list.iter().map(|user| ENTRY + user.permissions.len() * 2 * ENTRY).sum()
+        }
+        Response::Settings(list) => {
+            list.iter().map(|(key, value)| ENTRY + key.len() + value.len()).sum()
+        }
+        Response::Plan { moves, .. } => moves.len() * ENTRY,
         Response::Cluster(cluster) => (cluster.brokers.len() + cluster.absent.len()) * ENTRY,
-        _ => ENTRY,
+        Response::Condition(condition) => (4 + condition.live.len()) * ENTRY,
+        Response::Attention(attention) => {
+            let troubled = [
+                &attention.without_leader,
+                &attention.tainted,
+                &attention.below_min_isr,
+                &attention.under_replicated,
+            ];
+            let named: usize = troubled.iter().map(|queues| queues.first.len()).sum();
+            (2 + named + 2 * attention.stopped.len()) * ENTRY
+        }
+        Response::Replica(_) => 4 * ENTRY,
+        Response::Done
+        | Response::Declared { .. }
+        | Response::Purged { .. }
+        | Response::Queue { .. }
+        | Response::Recovered(_)
+        | Response::ProducerAttached
+        | Response::ConsumerAttached(_) => ENTRY,
     }
 }
 
