@@ -216,7 +216,7 @@ fn address_of(from: IpAddr) -> IpAddr {
     }
 }
 
-/// Spreads accepts over time: a bucket of tokens that fills at a rate.
+/// Spreads accepts, or something else, over time: a bucket of tokens that fills at a rate.
 #[derive(Debug)]
 pub struct Pace {
     per_second: u32,
@@ -242,6 +242,11 @@ impl Pace {
         self.at = now;
         self.tokens = (self.tokens + since * rate).min(f64::from(burst(self.per_second))) - 1.0;
         (self.tokens < 0.0).then(|| now + Duration::from_secs_f64(-self.tokens / rate))
+    }
+
+    /// The last took as much as so many more.
+    pub fn take(&mut self, more: usize) {
+        self.tokens -= more as f64;
     }
 }
 

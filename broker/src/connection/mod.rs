@@ -36,7 +36,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bellwether_protocol::error::{ErrorBody, ErrorCode};
-use tokio::sync::Semaphore;
 
 use crate::catalog::Catalog;
 use crate::config::{BrokerConfig, Limits, Timing};
@@ -50,6 +49,7 @@ use crate::shard::input::ConsumerKey;
 use crate::tls::ClientTls;
 use crate::traces::Traces;
 
+use lookups::LookupTurns;
 use room::FrameRoom;
 
 pub(crate) use handshake::drain;
@@ -73,10 +73,6 @@ const OUTBOX_FRAME_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Room for large frames where no memory limit is set: as good as any number.
 const FRAME_ROOM_UNLIMITED: u64 = u64::MAX / 4;
 
-/// Look-ups that a broker answers at once, each connection one: they are quick, and answers to clients that ask without end are
-/// not to keep both cores from messages.
-const LOOKUPS_AT_ONCE: usize = 1;
-
 /// How long what is owed is still written when a connection ends.
 const LINGER: Duration = Duration::from_secs(2);
 
@@ -97,8 +93,7 @@ pub struct Service {
     pub tls: Option<Arc<ClientTls>>,
     pub login: Arc<Login>,
     frame_room: FrameRoom,
-    /// Turns to look something up for a client.
-    lookups: Arc<Semaphore>,
+    lookups: Arc<LookupTurns>,
     consumers: Arc<AtomicU64>,
 }
 
@@ -128,7 +123,7 @@ impl Service {
             tls: None,
             login: Arc::new(Login::new(false)),
             frame_room,
-            lookups: Arc::new(Semaphore::new(LOOKUPS_AT_ONCE)),
+            lookups: Arc::default(),
             consumers: Arc::new(AtomicU64::new(1)),
         }
     }
