@@ -1,19 +1,21 @@
 //! The reading side of a connection: takes frames, publishes, settles, and starts requests. It never waits for anything
 //! but the socket, except for room in a shard's mailbox when that shard is to hear of settles.
 
+mod publishing;
+mod settling;
+
 use std::collections::HashMap;
 use std::future::pending;
 use std::sync::Arc;
 use std::time::Instant;
 
-use bellwether_protocol::client::{BrokerFrame, ClientFrame, Publish, Settle};
+use bellwether_protocol::client::{BrokerFrame, ClientFrame, Publish};
 use bellwether_protocol::error::{ErrorBody, ErrorCode};
-use bellwether_protocol::ids::{ConsumerHandle, Offset};
+use bellwether_protocol::ids::ConsumerHandle;
 use bellwether_protocol::names::VirtualHost;
 use bellwether_protocol::{CodecError, FrameCodec};
 use bellwether_tls::CertificateIdentity;
 use bytes::BytesMut;
-use opentelemetry::KeyValue;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadHalf};
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
@@ -31,9 +33,10 @@ use super::writer::Writer;
 use super::{LINGER, Service, shutting_down};
 use crate::login::Access;
 use crate::memory::Pool;
-use crate::publish::{Dispatch, Dispatcher, Grants, Publisher, Routes, Stalled, Traced};
+use crate::publish::{Dispatch, Dispatcher, Publisher, Routes, Stalled};
 use crate::shard::input::{ConsumerSettle, PublishOrigin, ShardInput};
-use crate::traces::{Parent, Step};
+
+pub(super) use settling::no_such_consumer;
 
 /// Size of the read buffer of a busy connection: a window of small messages comes in one piece.
 const READ_BYTES: usize = 64 * 1024;
@@ -50,9 +53,6 @@ const FRAMES_A_REQUEST: usize = 16;
 /// A new buffer is taken when less than this part of the last one is left. Messages keep the buffer that they arrived in: with a
 /// new one for each read, a small message would hold a whole buffer until it is confirmed.
 const READ_PART_MIN: usize = 8;
-
-/// Bytes of publishes that wait while the catalog is asked about an exchange or queue it does not know.
-const PARKED_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// How often publishes that wait for an answer are looked at, for their deadlines.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -396,105 +396,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<S> {
         Ok(())
     }
 
-    /// Routes a publish. A name that is not known may have been declared on another broker a moment ago: then the
-    /// catalog catches up first, and what comes behind waits with it, so that the order stays.
-    fn publish(&mut self, publish: Publish) -> Result<(), End> {
-        if self.parked.is_empty() {
-            let version = self.service.catalog.routing_version();
-            let Publish { exchange, routing_key, .. } = &publish;
-            if let Err(refused) = self.access.may_publish(exchange, routing_key) {
-                self.service.metrics.access_refused.increment();
-                self.publisher.publish(Instant::now(), publish, Err(refused));
-                return Ok(());
-            }
-            let (catalog, host) = (&self.service.catalog, &self.host);
-            match self.routes.route(version, exchange, routing_key, || {
-                catalog.route(host, exchange, routing_key)
-            }) {
-                Ok(queues) => {
-                    let traced = traced(&self.service, &publish);
-                    self.publisher.publish_traced(Instant::now(), publish, Ok(&queues), traced);
-                    return Ok(());
-                }
-                Err(_unknown) => self.ask_catalog(),
-            }
-        }
-        self.parked_bytes += publish.messages.len();
-        self.parked.push(publish);
-        if self.parked_bytes > PARKED_BYTES_MAX {
-            let words = "more was published than was granted; wait for PublishCredit";
-            return Err(End::Said(ErrorBody::not_done(ErrorCode::CreditExceeded, words)));
-        }
-        Ok(())
-    }
-
-    fn ask_catalog(&mut self) {
-        let (catalog, inbox) = (self.service.catalog.clone(), Arc::clone(&self.inbox));
-        self.requests.spawn(async move {
-            catalog.look_closer(CATCH_UP_FOR).await;
-            inbox.add(|news| news.caught_up = true);
-            Finished::Other
-        });
-    }
-
-    /// Publishes what was parked; what is unknown now does not exist.
-    fn publish_parked(&mut self) {
-        self.parked_bytes = 0;
-        let version = self.service.catalog.routing_version();
-        for publish in std::mem::take(&mut self.parked) {
-            let Publish { exchange, routing_key, .. } = &publish;
-            let (catalog, host) = (&self.service.catalog, &self.host);
-            let permitted = self.access.may_publish(exchange, routing_key);
-            let queues = permitted.and_then(|()| {
-                self.routes.route(version, exchange, routing_key, || {
-                    catalog.route(host, exchange, routing_key)
-                })
-            });
-            let (now, traced) = (Instant::now(), traced(&self.service, &publish));
-            match queues {
-                Ok(queues) => self.publisher.publish_traced(now, publish, Ok(&queues), traced),
-                Err(error) => self.publisher.publish_traced(now, publish, Err(error), traced),
-            }
-        }
-    }
-
-    fn settle(&mut self, settle: Settle) {
-        let Settle { consumer, number, epoch, settlement, ranges } = settle;
-        let outlet = self.consumers.get(&consumer).filter(|outlet| !outlet.is_closed());
-        let refused = match outlet.and_then(|outlet| Some((outlet, outlet.queue()?))) {
-            Some((outlet, _)) if !outlet.takes_number(number) => {
-                let words = format!("settle number {number} is not higher than the one before it");
-                ErrorBody::not_done(ErrorCode::InvalidOption, words)
-            }
-            Some((outlet, queue)) => {
-                let settle = ConsumerSettle {
-                    queue,
-                    consumer: outlet.key,
-                    number,
-                    epoch,
-                    settlement,
-                    ranges,
-                };
-                self.settles[self.service.shards.shard_of(queue)].push(settle);
-                return;
-            }
-            None if self.consumers.contains_key(&consumer) => {
-                let words = "the consumer was closed; what it held goes back to the queue";
-                ErrorBody::not_done(ErrorCode::Stale, words)
-            }
-            None => no_such_consumer(consumer),
-        };
-        self.outbox.push(BrokerFrame::SettleFailed { consumer, number, error: refused });
-    }
-
-    pub(super) async fn send_settles(&mut self) {
-        for (shard, settles) in self.settles.iter_mut().enumerate() {
-            if !settles.is_empty() {
-                self.service.shards.send(shard, ShardInput::Settle(std::mem::take(settles))).await;
-            }
-        }
-    }
-
     async fn take_news(&mut self, news: News) {
         if !news.outcomes.is_empty() {
             self.publisher.outcomes(Instant::now(), news.outcomes);
@@ -505,102 +406,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<S> {
         if news.caught_up {
             self.publish_parked();
         }
-    }
-
-    /// Hands on what the publisher has, in both directions.
-    fn pump(&mut self) {
-        let now = Instant::now();
-        let metrics = &self.service.metrics;
-        self.publisher.dispatch(now, &self.service.catalog, &mut self.dispatches);
-        if !self.dispatches.is_empty() || !self.stalled.shards.is_empty() {
-            let forwarded = self.dispatcher.send(
-                now,
-                &mut self.dispatches,
-                &mut self.publisher,
-                &mut self.stalled,
-            );
-            metrics.forwarded_messages.add(forwarded);
-        }
-        self.count_bytes();
-        self.slow_down();
-        let grants = self.grants();
-        let stopped = grants == Grants::Stopped;
-        self.publisher.frames(grants, &mut self.frames);
-        if stopped || self.credit_owed {
-            self.count_withheld();
-        }
-        self.credit_owed = stopped && self.publisher.attached() > 0;
-        if !self.frames.is_empty() {
-            self.outbox.push_all(self.frames.drain(..));
-        }
-        let metrics = &self.service.metrics;
-        let tally = self.publisher.tally();
-        metrics.published_messages.add(tally.published_messages);
-        metrics.published_bytes.add(tally.published_bytes);
-        metrics.confirmed_messages.add(tally.confirmed_messages);
-        metrics.refused_messages.add(tally.refused_messages);
-        metrics.unknown_messages.add(tally.unknown_messages);
-        metrics.unroutable_messages.add(tally.unroutable_messages);
-        if let Some(after) = tally.confirmed_after {
-            metrics.confirm_seconds.observe_many(after, tally.confirmed_messages);
-        }
-        if let Some(traces) = &self.service.traces {
-            for Traced { parents, taken_at, confirmed } in self.publisher.take_traced() {
-                for parent in parents {
-                    let about = vec![KeyValue::new("messaging.confirmed", confirmed)];
-                    traces.done(parent, Step::Publish, taken_at, about);
-                }
-            }
-        }
-    }
-
-    /// Whether producers get credit now.
-    fn grants(&self) -> Grants {
-        let metrics = &self.service.metrics;
-        let full =
-            metrics.publish_bytes_in_flight.get() > self.service.limits.publish_bytes_in_flight_max;
-        if metrics.memory.is_above() {
-            Grants::Stopped
-        } else if full || metrics.disk_low.get() > 0 || !self.stalled.shards.is_empty() {
-            Grants::WhenIdle
-        } else {
-            Grants::Free
-        }
-    }
-
-    /// Reads nothing more while the broker holds far too many publishes and some of them are of this connection: each answer
-    /// wakes it. Settles behind them wait as well; no confirm waits for a settle. Nor is more read while the client has too many
-    /// answers to read: the writer wakes it.
-    fn slow_down(&mut self) {
-        let metrics = &self.service.metrics;
-        let too_much = self.publisher.bytes_open() > 0
-            && metrics.publish_bytes_in_flight.get() > self.service.publish_bytes_hard_max();
-        // Refusals of publishes are answers, too.
-        self.answers_wait = self.answers_wait || self.has_to_wait();
-        if self.intake.pause(too_much || self.answers_wait) {
-            self.heard = tokio::time::Instant::now();
-        }
-        self.intake.count_requests(self.open_requests());
-    }
-
-    /// Counts the producers that are told that they get no credit.
-    fn count_withheld(&mut self) {
-        let now = self.publisher.withheld() as u64;
-        let gauge = &self.service.metrics.producers_withheld;
-        gauge.add(now);
-        gauge.subtract(self.withheld);
-        self.withheld = now;
-    }
-
-    fn count_bytes(&mut self) {
-        let open = self.publisher.bytes_open();
-        let gauge = &self.service.metrics.publish_bytes_in_flight;
-        if open > self.bytes_open {
-            gauge.add(open - self.bytes_open);
-        } else {
-            gauge.subtract(self.bytes_open - open);
-        }
-        self.bytes_open = open;
     }
 
     /// Everything this connection holds goes back.
@@ -621,18 +426,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<S> {
             }
         }
     }
-}
-
-/// The producers' spans that ask for a span of this frame.
-fn traced(service: &Service, publish: &Publish) -> Vec<Parent> {
-    let Some(traces) = &service.traces else { return Vec::new() };
-    let traced = traces.among(Offset(0), &publish.messages);
-    traced.into_iter().map(|(_, parent)| parent).collect()
-}
-
-pub(super) fn no_such_consumer(handle: ConsumerHandle) -> ErrorBody {
-    let words = format!("no consumer with handle {} is attached on this connection", handle.0);
-    ErrorBody::not_done(ErrorCode::NoSuchConsumer, words)
 }
 
 fn silent(after: Duration) -> ErrorBody {
