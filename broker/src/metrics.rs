@@ -212,6 +212,7 @@ metrics! {
     Counter logins_failed "bellwether_logins_failed_total" "Logins refused: wrong password, unknown user, or not looked at after too many failures.";
     Counter access_refused "bellwether_access_refused_total" "Requests, publishes and consumers refused for want of a permission.";
     Gauge producers "bellwether_producers" "Producers attached.";
+    Gauge producers_withheld "bellwether_producers_withheld" "Producers that were told that they get no credit for now because too much is held in memory.";
     Gauge consumers "bellwether_consumers" "Consumers attached.";
     Gauge publish_bytes_in_flight "bellwether_publish_bytes_in_flight" "Bytes of publishes taken and not answered.";
     Gauge memory_above_limit "bellwether_memory_above_limit" "1 while producers get no credit because too much is held in memory.";

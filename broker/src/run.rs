@@ -1,20 +1,20 @@
 //! A broker from its first breath to its last: what starts each part stops it, in one place.
 
+mod chores;
+mod leave;
+
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bellwether_coordinator::coordinator::{ConnectError, Connector};
 use bellwether_coordinator::records::{BrokerRecord, UnknownFields};
-use bellwether_journal::{
-    Journal, JournalConfig, JournalMetrics, JournalThread, NewerFormat, OpenError, SYNC_BUCKETS_US,
-};
+use bellwether_journal::{Journal, JournalConfig, JournalThread, NewerFormat, OpenError};
 use bellwether_protocol::ids::{BrokerLife, Incarnation, Member, QueueId};
 use bellwether_queue::CHECKPOINT_VERSION;
-use tokio::sync::{Notify, oneshot, watch};
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{error, info, warn};
+use tracing::info;
 
 use crate::admin::{Health, Scraper, Trouble};
 use crate::catalog::{Catalog, CatalogConfig};
@@ -27,20 +27,14 @@ use crate::memory::{self, PoolLimits};
 use crate::metrics::Metrics;
 use crate::peers::{Peers, PeersConfig};
 use crate::pulse;
-use crate::session::{self, Life, RegisterError, Registrant, SessionError, Timed};
-use crate::shard::input::{Leases, ShardInput};
+use crate::session::{self, RegisterError, Registrant, SessionError, Timed};
+use crate::shard::input::Leases;
 use crate::shard::{Environment, Shards};
 use crate::stall;
 use crate::traces::{ExportError, Exporter, Traces};
 
-/// How often the journal's counters are brought into the metrics.
-const COUNT_JOURNAL: Duration = Duration::from_secs(1);
-/// How often the queues of the cluster are counted: with a hundred thousand of them that takes milliseconds.
-const COUNT_QUEUES: Duration = Duration::from_secs(5);
-/// How often a draining broker looks whether its queues are handed over.
-const DRAIN_LOOK: Duration = Duration::from_millis(20);
-/// How long the goodbyes of a stopping broker may take, each.
-const GOODBYE: Duration = Duration::from_secs(2);
+use chores::{admin, become_ready, count_journal, count_queues, tell_lives};
+use leave::{drain, leave};
 
 /// Why a broker cannot start, or had to stop.
 #[derive(Debug, thiserror::Error)]
@@ -348,196 +342,6 @@ fn record(
     }
 }
 
-/// The broker is ready when its catalog is complete and shows it among the live brokers: from then on it can declare, route
-/// and redirect. A client that comes earlier would hear that nobody is live.
-async fn become_ready(catalog: Catalog, health: Arc<Health>, stop: CancellationToken) {
-    let mut changes = catalog.changes();
-    loop {
-        let shown = catalog.addresses().iter().any(|known| known.broker == catalog.me());
-        if shown && catalog.is_complete() {
-            return health.clear(&Trouble::Starting);
-        }
-        tokio::select! {
-            changed = changes.changed() => if changed.is_err() { return },
-            () = stop.cancelled() => return,
-        }
-    }
-}
-
-/// Tells every shard of this broker's lives and of the session's connection.
-async fn tell_lives(
-    mut lives: watch::Receiver<Option<Life>>,
-    shards: Shards,
-    metrics: Arc<Metrics>,
-    health: Arc<Health>,
-    stop: CancellationToken,
-) {
-    let mut last: Option<(BrokerLife, bool)> = None;
-    loop {
-        let present = lives.borrow_and_update().clone();
-        let connected = present.as_ref().is_some_and(|life| life.connected);
-        metrics.coordinator_connected.set(u64::from(connected));
-        let now = present.as_ref().map(|present| present.life);
-        if last.is_some_and(|(_, was_connected)| was_connected) && !connected {
-            metrics.coordinator_disconnects.increment();
-        }
-        if now.is_some() && now != last.map(|(life, _)| life) {
-            metrics.coordinator_sessions.increment();
-        } else if last.is_some_and(|(_, was_connected)| !was_connected) && connected {
-            metrics.coordinator_reconnects.increment();
-        }
-        last = now.map(|life| (life, connected));
-        if let Some(life) = &present {
-            health.clear(&Trouble::NoSession);
-            metrics.coordinator_session_timeout.set(life.coordinator.session().timeout);
-        }
-        for shard in shards.all() {
-            shard.send(ShardInput::CoordinatorConnected(connected)).await;
-            shard.send(ShardInput::Life(present.as_ref().map(|life| life.life))).await;
-        }
-        tokio::select! {
-            changed = lives.changed() => if changed.is_err() { return },
-            () = stop.cancelled() => return,
-        }
-        if lives.borrow().is_none() {
-            health.raise(Trouble::NoSession);
-        }
-    }
-}
-
-async fn admin(
-    listener: tokio::net::TcpListener,
-    scraper: Arc<Scraper>,
-    health: Arc<Health>,
-    stop: CancellationToken,
-) {
-    if let Err(failure) = crate::admin::serve(listener, scraper, health, stop).await {
-        error!(%failure, "the admin endpoint has ended");
-    }
-}
-
-/// Brings what the journal counts into the metrics.
-async fn count_journal(
-    journal: Arc<JournalMetrics>,
-    metrics: Arc<Metrics>,
-    disk_free_warn: u64,
-    stop: CancellationToken,
-) {
-    let mut every = tokio::time::interval(COUNT_JOURNAL);
-    loop {
-        tokio::select! {
-            _ = every.tick() => {}
-            () = stop.cancelled() => return,
-        }
-        metrics.journal_segments.set(journal.segments.load(Relaxed));
-        metrics.journal_live_bytes.set(journal.live_bytes.load(Relaxed));
-        heed_free_disk(&metrics, journal.disk_free_bytes.load(Relaxed), disk_free_warn);
-        for (counter, now) in [
-            (&metrics.journal_syncs, &journal.syncs),
-            (&metrics.journal_bytes, &journal.bytes_written),
-            (&metrics.journal_relocated_bytes, &journal.moved_bytes),
-        ] {
-            counter.add(now.load(Relaxed).saturating_sub(counter.get()));
-        }
-        let counts = journal.sync_us_buckets.iter().map(|bucket| bucket.load(Relaxed));
-        metrics.journal_sync_seconds.replace(
-            &SYNC_BUCKETS_US,
-            counts,
-            journal.sync_us_total.load(Relaxed),
-        );
-    }
-}
-
-/// Below the first watermark producers are slowed: each gets credit only once all it has sent is answered. Below the second,
-/// `disk-free-min`, the shards refuse publishes. Settles and deletes, which free room, go on in any case.
-fn heed_free_disk(metrics: &Metrics, free: u64, warn_below: u64) {
-    metrics.disk_free_bytes.set(free);
-    // Nothing is known before the journal has looked.
-    let low = free > 0 && free < warn_below;
-    if low != (metrics.disk_low.get() > 0) {
-        metrics.disk_low.set(u64::from(low));
-        match low {
-            true => warn!(free, warn_below, "the disk is filling: producers are slowed"),
-            false => info!(free, warn_below, "the disk has room again"),
-        }
-    }
-}
-
-/// Brings into the metrics how the queues of the cluster are.
-async fn count_queues(catalog: Catalog, metrics: Arc<Metrics>, stop: CancellationToken) {
-    let mut every = tokio::time::interval(COUNT_QUEUES);
-    loop {
-        tokio::select! {
-            _ = every.tick() => {}
-            () = stop.cancelled() => return,
-        }
-        let status = catalog.status();
-        metrics.queues.set(status.queues);
-        metrics.queues_without_leader.set(status.queues_without_leader);
-        metrics.queues_under_replicated.set(status.queues_under_replicated);
-    }
-}
-
-/// Hands over what is led here; ends when there is nothing left that somebody else could take, or at the time-out.
-async fn drain(shards: &Shards, timeout: Duration) {
-    let deadline = Instant::now() + timeout;
-    let mut begin = true;
-    loop {
-        let mut left = 0;
-        for shard in shards.all() {
-            let (reply, answer) = oneshot::channel();
-            shard.send(ShardInput::HandOver { begin, reply }).await;
-            left += answer.await.unwrap_or(0);
-        }
-        if begin && left > 0 {
-            info!(queues = left, "handing over the queues that this broker leads");
-        }
-        begin = false;
-        if left == 0 {
-            return;
-        }
-        if Instant::now() >= deadline {
-            warn!(
-                queues = left,
-                "the drain time-out passed: the remaining queues are taken over when this broker is gone"
-            );
-            return;
-        }
-        tokio::time::sleep(DRAIN_LOOK).await;
-    }
-}
-
-/// Ends every task, syncs the journal, and closes the session, so that nobody waits for its time-out.
-async fn leave(
-    life: Option<Life>,
-    serving: tokio::task::JoinHandle<()>,
-    tracker: &TaskTracker,
-    thread: JournalThread,
-) {
-    if tokio::time::timeout(GOODBYE, serving).await.is_err() {
-        warn!("some clients did not take their goodbye");
-    }
-    tracker.close();
-    if tokio::time::timeout(GOODBYE, tracker.wait()).await.is_err() {
-        warn!("some tasks did not end in time");
-    }
-    if let Err(failure) = tokio::task::spawn_blocking(move || thread.stop()).await {
-        error!(%failure, "the journal thread did not end well");
-    }
-    if let Some(life) = life {
-        match tokio::time::timeout(GOODBYE, life.coordinator.close()).await {
-            Ok(Ok(())) => {}
-            Ok(Err(failure)) => {
-                warn!(%failure, "the coordinator session could not be closed; it ends by its time-out")
-            }
-            Err(_) => warn!(
-                "the coordinator session could not be closed in time; it ends by its time-out"
-            ),
-        }
-    }
-    info!("the broker has left");
-}
-
 #[cfg(test)]
 mod tests {
     use bellwether_journal::{Checkpoint, Condition, RecoveredLog};
@@ -568,16 +372,5 @@ mod tests {
         let error = check_checkpoints(&[recovered(later)]).unwrap_err().to_string();
         assert!(error.contains("in format 2") && error.contains("up to 1"), "{error}");
         assert!(error.contains("checkpoint of queue"), "{error}");
-    }
-
-    #[test]
-    fn a_filling_disk_slows_producers_before_it_refuses_them() {
-        let metrics = Metrics::default();
-        heed_free_disk(&metrics, 0, 100);
-        assert_eq!(metrics.disk_low.get(), 0, "not looked yet");
-        heed_free_disk(&metrics, 99, 100);
-        assert_eq!((metrics.disk_low.get(), metrics.disk_free_bytes.get()), (1, 99));
-        heed_free_disk(&metrics, 100, 100);
-        assert_eq!(metrics.disk_low.get(), 0);
     }
 }

@@ -48,6 +48,7 @@ pub use bellwether_protocol::client::{
     CopyRole, CopyStatus, Drain, ElectionReport, ExchangeKind, LiveBroker, Moved, Permissions,
     PlannedMove, QueueClass, QueueCondition, QueueCounts, QueueOptions, QueueSummary, Recover,
     ReplicaStatus, Resigned, StoppedCopy, TaintCleared, TaintNote, Troubled, UserSummary, UserTag,
+    Withheld,
 };
 pub use bellwether_protocol::error::BrokerAddress;
 pub use bellwether_protocol::headers::{HeaderValue, Headers};

@@ -4,7 +4,7 @@ mod support;
 
 use std::time::Duration;
 
-use bellwether_client::{Client, Message, Outcome, Producer, PublishError};
+use bellwether_client::{Client, Message, Outcome, Producer, PublishError, Withheld};
 use bellwether_protocol::error::{ErrorBody, ErrorCode};
 use support::{FakeBroker, Session, bodies, brokers, numbers, patient, soon};
 
@@ -105,6 +105,28 @@ async fn no_more_is_sent_than_the_broker_has_granted() {
     assert_eq!(session.publish().await.messages.len(), 10);
     session.credit(handle, 100, 1000).await;
     assert_eq!(numbers(&session.publishes(4).await), [(7, 4, false)]);
+}
+
+#[tokio::test]
+async fn a_producer_that_waits_for_a_brokers_memory_says_so_until_it_gets_credit_again() {
+    let [broker] = brokers().await;
+    let (client, mut session) =
+        tokio::join!(patient().connect([broker.socket().to_string()]), broker.accept());
+    let client = client.unwrap();
+    let starting = client.producer().to_queue("orders").start();
+    let (producer, (handle, ..)) = tokio::join!(starting, session.attach_producer_without_credit());
+    let producer = producer.unwrap();
+    for number in 0..4 {
+        drop(producer.send(format!("{number}")).await.unwrap());
+    }
+    assert_eq!(producer.withheld(), None);
+    // What was granted may be used, and no more.
+    session.withhold(handle, 3, u64::MAX).await;
+    session.publishes(3).await;
+    assert_eq!(producer.withheld(), Some(Withheld::Memory));
+    session.credit(handle, 4, u64::MAX).await;
+    session.publishes(1).await;
+    assert_eq!(producer.withheld(), None);
 }
 
 #[tokio::test]

@@ -30,6 +30,8 @@ pub struct BrokerOptions {
     pub slow_disk: bool,
     /// The binary; none: the one under test.
     pub binary: Option<PathBuf>,
+    /// The folder of the control group that it is to run in.
+    pub control_group: Option<PathBuf>,
     /// More arguments of `serve`; `{id}` in them is the broker's number.
     pub arguments: Vec<String>,
     /// What is logged, as for `RUST_LOG`; `BROKER_LOG` in the environment changes the default.
@@ -43,6 +45,7 @@ impl Default for BrokerOptions {
             power_loss: None,
             slow_disk: false,
             binary: None,
+            control_group: None,
             arguments: Vec::new(),
             log: std::env::var("BROKER_LOG").unwrap_or_else(|_| "info".to_owned()),
         }
@@ -135,7 +138,18 @@ impl Broker {
     /// The command line it is started with.
     pub fn command(&self) -> Result<Command> {
         let binary = self.options.binary.clone().map_or_else(binary::bellwether, Ok)?;
-        let mut command = Command::new(binary);
+        let mut command = match &self.options.control_group {
+            None => Command::new(binary),
+            Some(folder) => {
+                // It enters the group before it is what it will be, so that all of its memory counts.
+                let mut command = Command::new("sh");
+                command
+                    .args(["-c", "echo $$ > \"$0/cgroup.procs\" && exec \"$@\""])
+                    .arg(folder)
+                    .arg(binary);
+                command
+            }
+        };
         command
             .args(["serve", "--id", &self.id.to_string()])
             .args(["--listen", &self.client.address()])
@@ -290,9 +304,14 @@ impl Broker {
         http::metric(&page, name).with_context(|| format!("no metric {name}"))
     }
 
+    /// Its process.
+    pub fn process_id(&self) -> Result<u32> {
+        Ok(self.process.as_ref().context("it is not running")?.id())
+    }
+
     /// Resident memory in bytes.
     pub fn resident_bytes(&self) -> Result<u64> {
-        let id = self.process.as_ref().context("it is not running")?.id();
+        let id = self.process_id()?;
         let status = std::fs::read_to_string(format!("/proc/{id}/status"))?;
         let line =
             status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;

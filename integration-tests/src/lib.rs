@@ -6,6 +6,7 @@ pub mod certificates;
 pub mod checker;
 pub mod cluster;
 pub mod collector;
+pub mod control_group;
 pub mod driver;
 pub mod eventually;
 pub mod faults;

@@ -8,7 +8,7 @@ use tokio_util::codec::{Decoder, Encoder};
 use crate::frame::{Frame, FrameError, LENGTH_BYTES, Limits, check_length};
 
 /// Least room, in bytes, made for what is yet to arrive of a frame.
-const ROOM_BYTES_MIN: usize = 16 * 1024;
+const ROOM_BYTES_MIN: usize = 4 * 1024;
 
 /// Receives frames of type `F`, and sends frames of any direction.
 ///

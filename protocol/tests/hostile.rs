@@ -209,7 +209,7 @@ fn headers_are_a_map_of_strings_to_values() {
 #[test]
 fn fields_of_a_later_version_are_skipped() {
     // These leave fields out that this version knows; the same frames with them are among the others.
-    let whole = |name: &str| !matches!(name, "Hello" | "Welcome");
+    let whole = |name: &str| !matches!(name, "Hello" | "Welcome" | "PublishCredit");
     for (name, frame) in samples::client_frames().into_iter().filter(|(name, _)| whole(name)) {
         let later = with_another_field(&body(&frame));
         assert_eq!(ClientFrame::decode(later, &Limits::CLIENT), Ok(frame), "{name}");

@@ -15,6 +15,12 @@ use crate::metrics::Metrics;
 /// A connection before its hello takes about so many bytes: its task, and a frame of the longest kind that is allowed then.
 const HANDSHAKE_BYTES: u64 = 8 * 1024;
 
+/// What TLS takes besides while it shakes hands: its state, what it has read of the client's records and what it has yet to say.
+const TLS_HANDSHAKE_BYTES: u64 = 40 * 1024;
+
+/// What TLS keeps of a connection as long as it lasts: keys, and the buffers for records.
+const TLS_BYTES: u64 = 16 * 1024;
+
 /// Connections that may be accepted at once after a pause, as a part of a second's worth.
 const BURST_PART: u32 = 4;
 
@@ -22,6 +28,8 @@ const BURST_PART: u32 = 4;
 #[derive(Debug)]
 pub struct Admission {
     metrics: Arc<Metrics>,
+    /// Clients speak TLS.
+    secure: bool,
     present: Mutex<Present>,
 }
 
@@ -96,10 +104,10 @@ struct Count {
 impl Admission {
     /// Nobody is present yet.
     #[must_use]
-    pub fn new(limits: &Limits, metrics: Arc<Metrics>) -> Arc<Admission> {
+    pub fn new(limits: &Limits, metrics: Arc<Metrics>, secure: bool) -> Arc<Admission> {
         let most = Most::of(limits);
         let present = Present { most, all: Count::default(), by_address: HashMap::new() };
-        Arc::new(Admission { metrics, present: Mutex::new(present) })
+        Arc::new(Admission { metrics, secure, present: Mutex::new(present) })
     }
 
     /// For the next connections: those that are there stay.
@@ -119,15 +127,37 @@ impl Admission {
         let address = address_of(from);
         let mut present = self.present();
         let here = present.by_address.get(&address).copied().unwrap_or_default();
-        if let Err(refusal) = present.most.check(present.all, here, address) {
+        let checked = present.most.check(present.all, here, address);
+        if let Err(refusal) = checked.and_then(|()| self.check_memory()) {
             self.metrics.client_connections_refused.increment();
             return Err(refusal);
         }
         present.all.add();
         present.by_address.entry(address).or_default().add();
         drop(present);
-        let held = Held::new(&self.metrics, Pool::Handshakes, HANDSHAKE_BYTES);
-        Ok(Admitted { admission: Arc::clone(self), address, handshake: Some(held) })
+        let held = Held::new(&self.metrics, Pool::Handshakes, self.handshake_bytes());
+        let tls = self.secure.then(|| Held::new(&self.metrics, Pool::Connections, TLS_BYTES));
+        Ok(Admitted { admission: Arc::clone(self), address, handshake: Some(held), _tls: tls })
+    }
+
+    /// What a connection takes before its hello.
+    fn handshake_bytes(&self) -> u64 {
+        HANDSHAKE_BYTES + if self.secure { TLS_HANDSHAKE_BYTES } else { 0 }
+    }
+
+    /// Whether there is memory for one more handshake.
+    fn check_memory(&self) -> Result<(), ErrorBody> {
+        let memory = &self.metrics.memory;
+        let held = memory.held(Pool::Handshakes).get();
+        match memory.limit_of(Pool::Handshakes) {
+            Some(most) if held + self.handshake_bytes() > most => {
+                let words = format!(
+                    "the memory for connections that have not said hello, {most} bytes, is used up (memory-limit); connect again in a moment"
+                );
+                Err(ErrorBody::not_done(ErrorCode::TooManyHandshakes, words))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn change(&self, address: IpAddr, change: impl Fn(&mut Count)) {
@@ -157,6 +187,7 @@ pub struct Admitted {
     address: IpAddr,
     /// Until its hello.
     handshake: Option<Held>,
+    _tls: Option<Held>,
 }
 
 impl Admitted {
@@ -185,7 +216,7 @@ fn address_of(from: IpAddr) -> IpAddr {
     }
 }
 
-/// Spreads accepts over time: a bucket of tokens that fills at a rate.
+/// Spreads accepts, or something else, over time: a bucket of tokens that fills at a rate.
 #[derive(Debug)]
 pub struct Pace {
     per_second: u32,
@@ -212,6 +243,11 @@ impl Pace {
         self.tokens = (self.tokens + since * rate).min(f64::from(burst(self.per_second))) - 1.0;
         (self.tokens < 0.0).then(|| now + Duration::from_secs_f64(-self.tokens / rate))
     }
+
+    /// The last took as much as so many more.
+    pub fn take(&mut self, more: usize) {
+        self.tokens -= more as f64;
+    }
 }
 
 fn burst(per_second: u32) -> u32 {
@@ -227,7 +263,11 @@ mod tests {
     const B: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 2));
 
     fn admission(connections_max: usize, bounds: Bounds) -> Arc<Admission> {
-        Admission::new(&Limits { connections_max, bounds, ..Limits::default() }, Arc::default())
+        Admission::new(
+            &Limits { connections_max, bounds, ..Limits::default() },
+            Arc::default(),
+            false,
+        )
     }
 
     fn refused(admission: &Arc<Admission>, from: IpAddr) -> ErrorBody {
@@ -268,6 +308,40 @@ mod tests {
         assert!(admission.present().by_address.is_empty());
         assert_eq!(admission.metrics.memory.total(), 0);
         admission.admit(A).unwrap();
+    }
+
+    #[test]
+    fn a_handshake_with_tls_takes_more_of_its_pool_and_a_used_up_pool_lets_nobody_in() {
+        let metrics: Arc<Metrics> = Arc::default();
+        metrics.memory.limit(crate::memory::PoolLimits::split(96 << 20, 1 << 20, 1 << 20));
+        let most = metrics.memory.limit_of(Pool::Handshakes).unwrap();
+        let limits = Limits { connections_max: 10_000, ..Limits::default() };
+        let limits = Limits {
+            bounds: Bounds {
+                handshakes_max: 5_000,
+                handshakes_per_address_max: 5_000,
+                ..limits.bounds
+            },
+            ..limits
+        };
+        let admission = Admission::new(&limits, Arc::clone(&metrics), true);
+        let mut admitted: Vec<Admitted> = Vec::new();
+        let refusal = loop {
+            match admission.admit(A) {
+                Ok(one) => admitted.push(one),
+                Err(refusal) => break refusal,
+            }
+        };
+        assert_eq!(refusal.code, ErrorCode::TooManyHandshakes);
+        assert!(refusal.message.contains("memory-limit"), "{}", refusal.message);
+        assert_eq!(admitted.len() as u64, most / (HANDSHAKE_BYTES + TLS_HANDSHAKE_BYTES));
+        // Who says hello makes room, and keeps what its TLS takes.
+        admitted[0].greeted();
+        let _next = admission.admit(B).unwrap();
+        let connections = metrics.memory.held(Pool::Connections).get();
+        assert_eq!(connections, (admitted.len() as u64 + 1) * TLS_BYTES);
+        drop(admitted);
+        assert_eq!(metrics.memory.held(Pool::Connections).get(), TLS_BYTES);
     }
 
     #[test]

@@ -37,6 +37,11 @@ impl Inbox {
         self.arrived.notify_one();
     }
 
+    /// Has the reader look again, though nothing has come in.
+    pub fn wake(&self) {
+        self.arrived.notify_one();
+    }
+
     /// Waits until something has come in. Only the reader does.
     pub async fn arrived(&self) {
         self.arrived.notified().await;

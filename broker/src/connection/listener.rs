@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
@@ -24,6 +25,10 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// takes a file descriptor.
 const REFUSALS_MAX: usize = 64;
 
+/// Bytes that the system keeps for a client which is not ready for them. A client that does not read would have megabytes of answers
+/// made for it otherwise, in memory that no pool counts. What is under way to a client that reads does not count.
+const NOT_SENT_BYTES: u32 = 256 * 1024;
+
 /// Accepts clients until `shutdown`, and returns when every connection has ended.
 pub async fn serve(
     listener: TcpListener,
@@ -33,7 +38,8 @@ pub async fn serve(
 ) {
     let connections = TaskTracker::new();
     let mut service = Arc::new(service);
-    let admission = Admission::new(&service.limits, Arc::clone(&service.metrics));
+    let admission =
+        Admission::new(&service.limits, Arc::clone(&service.metrics), service.tls.is_some());
     let mut pace = Pace::new(service.limits.bounds.accepts_per_second_max);
     let (mut not_accepted, mut turned_away) = (Seldom::default(), Seldom::default());
     let refusals = Arc::new(Semaphore::new(REFUSALS_MAX));
@@ -69,9 +75,7 @@ pub async fn serve(
                 continue;
             }
         };
-        if let Err(error) = socket.set_nodelay(true) {
-            debug!(%error, "a client's socket keeps its delay");
-        }
+        prepare(&socket);
         let (service, shutdown) = (Arc::clone(&service), shutdown.clone());
         connections.spawn(serve_socket(socket, from.ip(), admitted, service, shutdown));
     }
@@ -89,6 +93,16 @@ async fn accept(
         tokio::time::sleep_until(at).await;
     }
     Ok(accepted)
+}
+
+/// What is written goes out at once, and little of it waits in the system.
+fn prepare(socket: &TcpStream) {
+    if let Err(error) = socket.set_nodelay(true) {
+        debug!(%error, "a client's socket keeps its delay");
+    }
+    if let Err(error) = SockRef::from(socket).set_tcp_notsent_lowat(NOT_SENT_BYTES) {
+        debug!(%error, "a client's socket keeps as much unsent as the system likes");
+    }
 }
 
 fn refuse(

@@ -6,8 +6,8 @@
 //! socket <── writer <── outbox <── sinks, session, requests ┘        everything that waits goes out in one write
 //! ```
 //!
-//! *Invariants:* the socket is always read; settles and heartbeats never wait behind publishes; no delivery is written
-//! once its lease has failed.
+//! *Invariants:* the socket is read as long as the client reads its answers; settles and heartbeats never wait behind publishes;
+//! no delivery is written once its lease has failed.
 
 mod admission;
 mod browse;
@@ -18,10 +18,13 @@ mod inbox;
 mod intake;
 mod listener;
 mod login;
+mod lookups;
 mod operators;
 mod outbox;
+mod pace;
 mod requests;
 mod rights;
+mod room;
 mod secure;
 mod session;
 #[cfg(test)]
@@ -47,18 +50,29 @@ use crate::shard::input::ConsumerKey;
 use crate::tls::ClientTls;
 use crate::traces::Traces;
 
-use intake::FrameRoom;
+use lookups::LookupTurns;
+use room::FrameRoom;
 
 pub(crate) use handshake::drain;
 pub use handshake::serve_connection;
 pub use listener::serve;
 
-/// Frames other than deliveries that may wait for one client. What it is owed is bounded by what it asked for; who asks
-/// without end and never reads is cut off.
+/// Answers and confirms, in bytes, that may wait for a client to read before nothing more is read from it. A client that reads
+/// has a few hundred; what its own socket buffer holds is not counted.
+const ANSWERS_BYTES_MAX: usize = 256 * 1024;
+
+/// The same while all such answers together have used up their pool: less than that hurts nobody.
+const ANSWERS_BYTES_LEAST: usize = 4 * 1024;
+
+/// Frames other than deliveries that may wait for one client. What still comes when nothing more is read from it is bounded
+/// by its credit and its open requests; beyond this it is cut off.
 const OUTBOX_FRAMES_MAX: usize = 65_536;
 
-/// The same in bytes: lists are long, and who asks for one after another and reads none is cut off as well.
-const OUTBOX_FRAME_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// The same in bytes: refusals are long.
+const OUTBOX_FRAME_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// Room for large frames where no memory limit is set: as good as any number.
+const FRAME_ROOM_UNLIMITED: u64 = u64::MAX / 4;
 
 /// How long what is owed is still written when a connection ends.
 const LINGER: Duration = Duration::from_secs(2);
@@ -80,6 +94,7 @@ pub struct Service {
     pub tls: Option<Arc<ClientTls>>,
     pub login: Arc<Login>,
     frame_room: FrameRoom,
+    lookups: Arc<LookupTurns>,
     consumers: Arc<AtomicU64>,
 }
 
@@ -94,7 +109,7 @@ impl Service {
         timing: &Timing,
     ) -> Service {
         // The largest frame has to fit, whatever the pool is.
-        let room = metrics.memory.limit_of(Pool::Connections).unwrap_or(u64::MAX);
+        let room = metrics.memory.limit_of(Pool::Frames).unwrap_or(FRAME_ROOM_UNLIMITED);
         let frame_room = FrameRoom::new(room.max(2 * limits.frame_bytes_max));
         Service {
             catalog,
@@ -109,6 +124,7 @@ impl Service {
             tls: None,
             login: Arc::new(Login::new(false)),
             frame_room,
+            lookups: Arc::default(),
             consumers: Arc::new(AtomicU64::new(1)),
         }
     }

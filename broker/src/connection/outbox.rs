@@ -1,7 +1,9 @@
 //! What waits to be written to one client, in order. Nobody who adds to it ever waits: deliveries are held back by the
-//! shard beyond a number of bytes, everything else is bounded by what the client asked for.
+//! shard beyond a number of bytes; everything else answers something, and beyond a number of bytes of it nothing more is read
+//! from the client.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bellwether_protocol::client::{BrokerFrame, DeliveredRun};
@@ -11,7 +13,7 @@ use tokio::sync::Notify;
 
 use super::consumers::Outlet;
 use super::weight::weight;
-use super::{OUTBOX_FRAME_BYTES_MAX, OUTBOX_FRAMES_MAX};
+use super::{ANSWERS_BYTES_LEAST, ANSWERS_BYTES_MAX, OUTBOX_FRAME_BYTES_MAX, OUTBOX_FRAMES_MAX};
 use crate::memory::Pool;
 use crate::metrics::{Gauge, Metrics};
 use crate::shard::input::Lease;
@@ -48,6 +50,10 @@ struct Waiting {
     delivery_bytes: usize,
     /// Consumers whose shard was told to hold back.
     held_back: Vec<Arc<Outlet>>,
+    /// The session reads nothing more until enough of this is written.
+    reader_waits: bool,
+    /// An idle client: nothing is to be kept for it.
+    rests: bool,
     ending: Option<Option<ErrorBody>>,
     overflown: bool,
     /// Nobody writes any more: nothing is kept.
@@ -57,6 +63,8 @@ struct Waiting {
 /// See the module.
 pub(super) struct Outbox {
     waiting: Mutex<Waiting>,
+    /// Bytes of frames other than deliveries that are not written yet. Changed under the lock, looked at without.
+    unread: AtomicUsize,
     arrived: Notify,
     delivery_bytes_max: usize,
     metrics: Arc<Metrics>,
@@ -69,22 +77,80 @@ pub(super) struct Taken {
     pub ending: Option<Option<ErrorBody>>,
     /// The client never reads what it is owed.
     pub overflown: bool,
+    /// The session waits for this: it may read again.
+    pub reader_goes_on: bool,
+    /// The client is idle.
+    pub rests: bool,
 }
 
 impl Outbox {
     pub fn new(delivery_bytes_max: usize, metrics: Arc<Metrics>) -> Outbox {
-        Outbox { waiting: Mutex::default(), arrived: Notify::new(), delivery_bytes_max, metrics }
+        Outbox {
+            waiting: Mutex::default(),
+            unread: AtomicUsize::new(0),
+            arrived: Notify::new(),
+            delivery_bytes_max,
+            metrics,
+        }
     }
 
-    /// What all outboxes hold.
+    /// Deliveries in all outboxes.
     fn pool(&self) -> &Gauge {
         self.metrics.memory.held(Pool::Outboxes)
+    }
+
+    /// Everything else in them.
+    fn answers(&self) -> &Gauge {
+        self.metrics.memory.held(Pool::Answers)
+    }
+
+    /// Bytes of frames other than deliveries that are not written yet.
+    pub fn unread(&self) -> usize {
+        self.unread.load(Ordering::Relaxed)
+    }
+
+    /// Whether the client has to read before more is read from it.
+    pub fn is_behind(&self) -> bool {
+        let unread = self.unread();
+        unread >= ANSWERS_BYTES_MAX
+            || (unread >= ANSWERS_BYTES_LEAST && self.metrics.memory.is_full(Pool::Answers))
+    }
+
+    /// The same; when it is so, the writer tells when enough is written ([`Taken::reader_goes_on`]).
+    pub fn has_to_wait(&self) -> bool {
+        if !self.is_behind() {
+            return false;
+        }
+        let mut waiting = self.waiting();
+        // Looked at again: the writer may have written it all before the lock was had, and would tell nobody.
+        waiting.reader_waits = !waiting.dead && self.is_behind();
+        waiting.reader_waits
+    }
+
+    /// The client says that it is idle.
+    pub fn rest(&self) {
+        self.waiting().rests = true;
+        self.arrived.notify_one();
+    }
+
+    fn count_frames(&self, waiting: &Waiting, before: usize) {
+        let more = waiting.frame_bytes - before;
+        self.unread.fetch_add(more, Ordering::Relaxed);
+        self.answers().add(more as u64);
     }
 
     /// Deliveries beyond which the shards hold back: few, once all outboxes together hold what they may. Then everybody is
     /// still delivered to, a run at a time.
     fn delivery_bytes_max(&self) -> usize {
         if self.metrics.memory.is_full(Pool::Outboxes) { 0 } else { self.delivery_bytes_max }
+    }
+
+    /// What is kept for a client that does not read, whatever it is owed.
+    fn frame_bytes_max(&self) -> usize {
+        match self.metrics.memory.is_full(Pool::Answers) {
+            true => OUTBOX_FRAME_BYTES_MAX / 8,
+            false => OUTBOX_FRAME_BYTES_MAX,
+        }
     }
 
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
@@ -98,10 +164,11 @@ impl Outbox {
     pub fn push_all(&self, frames: impl IntoIterator<Item = BrokerFrame>) {
         let mut waiting = self.waiting();
         let before = waiting.frame_bytes;
+        let most = self.frame_bytes_max();
         for frame in frames {
-            waiting.push(frame);
+            waiting.push(frame, most);
         }
-        self.pool().add((waiting.frame_bytes - before) as u64);
+        self.count_frames(&waiting, before);
         drop(waiting);
         self.arrived.notify_one();
     }
@@ -118,8 +185,8 @@ impl Outbox {
             return;
         }
         let before = waiting.frame_bytes;
-        waiting.push(BrokerFrame::Settled { consumer, up_to });
-        self.pool().add((waiting.frame_bytes - before) as u64);
+        waiting.push(BrokerFrame::Settled { consumer, up_to }, self.frame_bytes_max());
+        self.count_frames(&waiting, before);
         drop(waiting);
         self.arrived.notify_one();
     }
@@ -187,8 +254,9 @@ impl Outbox {
     pub fn abandon(&self) {
         let dropped =
             std::mem::replace(&mut *self.waiting(), Waiting { dead: true, ..Waiting::default() });
-        let bytes = dropped.delivery_bytes + dropped.frame_bytes + dropped.taken_bytes;
-        self.pool().subtract(bytes as u64);
+        self.pool().subtract(dropped.delivery_bytes as u64);
+        self.answers().subtract((dropped.frame_bytes + dropped.taken_bytes) as u64);
+        self.metrics.memory.answers_read.notify_one();
         drop(dropped);
     }
 
@@ -196,9 +264,18 @@ impl Outbox {
         let mut waiting = self.waiting();
         waiting.frames = 0;
         // Whoever takes more has written what it took before.
-        self.pool().subtract(waiting.taken_bytes as u64);
+        let written = std::mem::take(&mut waiting.taken_bytes);
         waiting.taken_bytes = std::mem::take(&mut waiting.frame_bytes);
+        if written > 0 {
+            self.unread.fetch_sub(written, Ordering::Relaxed);
+            self.answers().subtract(written as u64);
+            self.metrics.memory.answers_read.notify_one();
+        }
+        let goes_on = waiting.reader_waits && waiting.taken_bytes < ANSWERS_BYTES_MAX / 2;
+        waiting.reader_waits &= !goes_on;
         Taken {
+            reader_goes_on: goes_on,
+            rests: std::mem::take(&mut waiting.rests),
             items: std::mem::take(&mut waiting.items),
             ending: waiting.ending.clone(),
             overflown: waiting.overflown,
@@ -214,11 +291,11 @@ impl Outbox {
 }
 
 impl Waiting {
-    fn push(&mut self, frame: BrokerFrame) {
+    fn push(&mut self, frame: BrokerFrame, bytes_max: usize) {
         if self.dead {
             return;
         }
-        if self.frames >= OUTBOX_FRAMES_MAX || self.frame_bytes >= OUTBOX_FRAME_BYTES_MAX {
+        if self.frames >= OUTBOX_FRAMES_MAX || self.frame_bytes >= bytes_max {
             self.overflown = true;
             return;
         }

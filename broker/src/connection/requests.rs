@@ -14,8 +14,9 @@ use tokio::sync::oneshot;
 
 use super::Service;
 use super::consumers::Outlet;
+use super::lookups::{Lookup, Lookups};
 use super::operators;
-use super::session::{CATCH_UP_FOR, Session, no_such_consumer};
+use super::session::{CATCH_UP_FOR, Finished, Session, no_such_consumer};
 use crate::login::{Rights, deed_of};
 use crate::shard::input::{AttachConsumer, ConsumerSink, ShardInput};
 
@@ -55,10 +56,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<S> {
                 let detached = self.detach_consumer(consumer).await;
                 self.answer(id, detached.map(|()| Response::Done));
             }
-            _ if self.requests.len() >= self.service.limits.requests_in_flight_max => {
+            _ if self.open_requests() >= self.service.limits.requests_in_flight_max => {
                 let words = format!(
                     "{} requests are open on this connection; wait for answers",
-                    self.requests.len()
+                    self.open_requests()
                 );
                 self.answer(id, Err(ErrorBody::not_done(ErrorCode::ConnectionLimit, words)));
             }
@@ -69,11 +70,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<S> {
                         let prefetch = prefetch.min(service.limits.prefetch_max);
                         let wanted = Wanted { prefetch, prefetch_bytes, claim };
                         self.requests.spawn(async move {
-                            attach(&service, &host, &queue, outlet, wanted).await
+                            attach(&service, &host, &queue, outlet, wanted).await;
+                            Finished::Other
                         });
                     }
                     Err(error) => self.answer(id, Err(error)),
                 }
+            }
+            request if Lookups::are(&request) => {
+                let rights = Arc::clone(self.access.rights());
+                self.lookups.add(Lookup { id, request, rights });
+                self.look_up();
             }
             request => {
                 let (service, host, outbox) =
@@ -86,9 +93,33 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<S> {
                         deed.done(&rights, from, &done);
                     }
                     outbox.push(answer(id, done));
+                    Finished::Other
                 });
             }
         }
+    }
+
+    /// Begins the next look-up, unless the client has answers to read first.
+    pub(super) fn look_up(&mut self) {
+        if !self.lookups.could_go_on() {
+            return;
+        }
+        if self.outbox.has_to_wait() {
+            self.answers_wait = true;
+            return;
+        }
+        let Some(lookup) = self.lookups.next() else { return };
+        let (service, host, outbox) =
+            (Arc::clone(&self.service), self.host.clone(), Arc::clone(&self.outbox));
+        self.requests.spawn(async move {
+            lookup.answer(&service, &host, &outbox).await;
+            Finished::Lookup
+        });
+    }
+
+    /// Requests that are not answered.
+    pub(super) fn open_requests(&self) -> usize {
+        self.requests.len() + self.lookups.waiting()
     }
 
     fn answer(&self, id: RequestId, result: Result<Response, ErrorBody>) {
@@ -150,7 +181,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<S> {
     }
 }
 
-fn answer(id: RequestId, result: Result<Response, ErrorBody>) -> BrokerFrame {
+pub(super) fn answer(id: RequestId, result: Result<Response, ErrorBody>) -> BrokerFrame {
     match result {
         Ok(response) => BrokerFrame::Response { id, response },
         Err(error) => BrokerFrame::Failure { id, error },
@@ -234,7 +265,7 @@ pub(super) async fn ask_shard<T>(
     }
 }
 
-async fn carry_out(
+pub(super) async fn carry_out(
     service: &Service,
     host: &VirtualHost,
     rights: &Rights,

@@ -1,23 +1,25 @@
 //! The reading side of a connection: takes frames, publishes, settles, and starts requests. It never waits for anything
 //! but the socket, except for room in a shard's mailbox when that shard is to hear of settles.
 
+mod publishing;
+mod settling;
+
 use std::collections::HashMap;
 use std::future::pending;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use bellwether_protocol::client::{BrokerFrame, ClientFrame, Publish, Settle};
+use bellwether_protocol::client::{BrokerFrame, ClientFrame, Publish};
 use bellwether_protocol::error::{ErrorBody, ErrorCode};
-use bellwether_protocol::ids::{ConsumerHandle, Offset};
+use bellwether_protocol::ids::ConsumerHandle;
 use bellwether_protocol::names::VirtualHost;
 use bellwether_protocol::{CodecError, FrameCodec};
 use bellwether_tls::CertificateIdentity;
 use bytes::BytesMut;
-use opentelemetry::KeyValue;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadHalf};
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Duration, timeout};
 use tokio_util::codec::Decoder;
 use tokio_util::sync::CancellationToken;
@@ -26,13 +28,16 @@ use super::consumers::Outlet;
 use super::handshake::Greeted;
 use super::inbox::{Inbox, News};
 use super::intake::Intake;
+use super::lookups::Lookups;
 use super::outbox::Outbox;
 use super::writer::Writer;
 use super::{LINGER, Service, shutting_down};
 use crate::login::Access;
-use crate::publish::{Dispatch, Dispatcher, Grants, Publisher, Routes, Stalled, Traced};
+use crate::memory::Pool;
+use crate::publish::{Dispatch, Dispatcher, Publisher, Routes, Stalled};
 use crate::shard::input::{ConsumerSettle, PublishOrigin, ShardInput};
-use crate::traces::{Parent, Step};
+
+pub(super) use settling::no_such_consumer;
 
 /// Size of the read buffer of a busy connection: a window of small messages comes in one piece.
 const READ_BYTES: usize = 64 * 1024;
@@ -40,12 +45,15 @@ const READ_BYTES: usize = 64 * 1024;
 /// Size of the read buffer of a connection that has not filled one yet: ten thousand idle ones cost this much each.
 const READ_BYTES_IDLE: usize = 2 * 1024;
 
+/// Runs of messages and settles that are taken before others have their turn.
+const FRAMES_A_TURN: usize = 64;
+
+/// A request counts for so many of them: each is work of its own, and a client that asks without end is to slow itself.
+const FRAMES_A_REQUEST: usize = 16;
+
 /// A new buffer is taken when less than this part of the last one is left. Messages keep the buffer that they arrived in: with a
 /// new one for each read, a small message would hold a whole buffer until it is confirmed.
 const READ_PART_MIN: usize = 8;
-
-/// Bytes of publishes that wait while the catalog is asked about an exchange or queue it does not know.
-const PARKED_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// How often publishes that wait for an answer are looked at, for their deadlines.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -71,6 +79,8 @@ pub(super) struct Session<S> {
     intake: Intake,
     /// Producers wait for credit that nothing else would bring them.
     credit_owed: bool,
+    /// Producers of this connection that were told so.
+    withheld: u64,
     pub outbox: Arc<Outbox>,
     pub inbox: Arc<Inbox>,
     pub publisher: Publisher,
@@ -84,13 +94,24 @@ pub(super) struct Session<S> {
     pub consumers: HashMap<ConsumerHandle, Arc<Outlet>>,
     /// Settles of this turn, by shard.
     settles: Vec<Vec<ConsumerSettle>>,
-    pub requests: JoinSet<()>,
+    pub requests: JoinSet<Finished>,
+    pub lookups: Lookups,
+    /// Answers have to be made, or read by the client, before more is read from it.
+    pub answers_wait: bool,
     changes: watch::Receiver<u64>,
     bytes_open: u64,
     heard: tokio::time::Instant,
     /// When deadlines are looked at next. A time, not a pause: on a busy connection a pause would begin anew for ever.
     look_at: tokio::time::Instant,
     frames: Vec<BrokerFrame>,
+}
+
+/// What a task of a connection was.
+pub(super) enum Finished {
+    /// A look-up: the next may begin.
+    Lookup,
+    /// Something that nothing waits for.
+    Other,
 }
 
 /// Why a connection ends.
@@ -147,6 +168,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<S> {
                 service.limits.bounds.frame_timeout,
             ),
             credit_owed: false,
+            withheld: 0,
             outbox: Arc::clone(&outbox),
             inbox,
             publisher: Publisher::new(service.publish_limits()),
@@ -159,6 +181,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<S> {
             consumers: HashMap::new(),
             settles: (0..service.shards.shards()).map(|_| Vec::new()).collect(),
             requests: JoinSet::new(),
+            lookups: Lookups::default(),
+            answers_wait: false,
             changes: service.catalog.changes(),
             bytes_open: 0,
             heard: tokio::time::Instant::now(),
@@ -202,7 +226,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<S> {
             let deadline = self.heard + self.service.heartbeat * 2;
             let frame_deadline = self.intake.deadline();
             let reads = self.intake.reads();
-            self.make_room();
+            if reads {
+                self.make_room();
+            }
             tokio::select! {
                 read = self.socket.read_buf(&mut self.arrived), if reads => match read {
                     Ok(0) | Err(_) => return End::Left,
@@ -231,9 +257,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<S> {
                 }
                 () = room(&shards, stalled) => self.publisher.tick(),
                 Some(finished) = self.requests.join_next() => {
-                    if let Err(error) = finished {
-                        tracing::error!(%error, "a request broke off and stays unanswered");
-                    }
+                    self.finished(finished);
                 }
                 // One that is not read cannot be heard.
                 () = tokio::time::sleep_until(deadline), if reads => return End::Said(silent(self.service.heartbeat * 2)),
@@ -244,7 +268,27 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<S> {
                 return End::Left;
             }
             self.take_news(news).await;
+            if self.answers_wait && !self.has_to_wait() {
+                // What had arrived behind them is still there.
+                self.answers_wait = false;
+                if let Err(end) = self.take_frames().await {
+                    return end;
+                }
+            }
             self.pump();
+            self.look_up();
+        }
+    }
+
+    fn finished(&mut self, finished: Result<Finished, JoinError>) {
+        match finished {
+            Ok(Finished::Lookup) => self.lookups.done(),
+            Ok(Finished::Other) => {}
+            Err(error) => {
+                tracing::error!(%error, "a request broke off and stays unanswered");
+                // Whichever it was: one look-up too many at work is better than none ever again.
+                self.lookups.done();
+            }
         }
     }
 
@@ -277,24 +321,53 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<S> {
     async fn take_frames(&mut self) -> Result<(), End> {
         // Once a turn: what was revoked is not done any more, however much this client sends.
         self.heed_users().await.map_err(End::Said)?;
-        if self.arrived.len() == self.arrived.capacity() {
-            self.read_bytes = READ_BYTES.min(self.read_bytes * 4);
-        }
-        let mut taken = false;
-        loop {
+        let filled = self.arrived.len() == self.arrived.capacity();
+        let (mut taken, mut turn) = (false, 0);
+        while !self.answers_wait {
             match self.codec.decode(&mut self.arrived) {
                 Ok(Some(frame)) => {
+                    turn += match frame {
+                        ClientFrame::Request { .. } | ClientFrame::UnreadableRequest { .. } => {
+                            FRAMES_A_REQUEST
+                        }
+                        _ => 1,
+                    };
                     self.take(frame).await?;
                     taken = true;
+                    if turn >= FRAMES_A_TURN {
+                        turn = 0;
+                        tokio::task::yield_now().await;
+                    }
+                    self.answers_wait = self.has_to_wait();
                 }
                 Ok(None) => break,
                 Err(CodecError::Frame(error)) => return Err(End::Said(error.into())),
                 Err(CodecError::Io(_)) => return Err(End::Left),
             }
         }
-        self.intake.look(&self.arrived, taken);
+        if filled && taken {
+            self.grow();
+        }
+        match self.answers_wait {
+            // Whole frames may be left, which need no room.
+            true => self.intake.count(&self.arrived),
+            false => self.intake.look(&self.arrived, taken, self.read_bytes),
+        }
         self.send_settles().await;
         Ok(())
+    }
+
+    /// Whether answers have to be made, or read by the client, before more is read from it. The writer wakes this when enough is
+    /// written, and so does each look-up that ends.
+    fn has_to_wait(&self) -> bool {
+        self.lookups.are_many() || self.outbox.has_to_wait()
+    }
+
+    /// A larger read buffer for a connection that has filled the one it had, with frames and not with a part of one.
+    fn grow(&mut self) {
+        if !self.service.metrics.memory.is_full(Pool::Connections) {
+            self.read_bytes = READ_BYTES.min(self.read_bytes * 4);
+        }
     }
 
     async fn take(&mut self, frame: ClientFrame) -> Result<(), End> {
@@ -309,7 +382,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<S> {
             ClientFrame::UnreadableRequest { id, error } => {
                 self.outbox.push(BrokerFrame::Failure { id, error })
             }
-            ClientFrame::Heartbeat => self.rest(),
+            ClientFrame::Heartbeat => {
+                self.outbox.rest();
+                self.rest();
+            }
             ClientFrame::Goodbye => return Err(End::Left),
             ClientFrame::Authenticate(_) => {
                 let words = "Authenticate answers a Challenge, and there was none";
@@ -321,104 +397,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<S> {
             }
         }
         Ok(())
-    }
-
-    /// Routes a publish. A name that is not known may have been declared on another broker a moment ago: then the
-    /// catalog catches up first, and what comes behind waits with it, so that the order stays.
-    fn publish(&mut self, publish: Publish) -> Result<(), End> {
-        if self.parked.is_empty() {
-            let version = self.service.catalog.routing_version();
-            let Publish { exchange, routing_key, .. } = &publish;
-            if let Err(refused) = self.access.may_publish(exchange, routing_key) {
-                self.service.metrics.access_refused.increment();
-                self.publisher.publish(Instant::now(), publish, Err(refused));
-                return Ok(());
-            }
-            let (catalog, host) = (&self.service.catalog, &self.host);
-            match self.routes.route(version, exchange, routing_key, || {
-                catalog.route(host, exchange, routing_key)
-            }) {
-                Ok(queues) => {
-                    let traced = traced(&self.service, &publish);
-                    self.publisher.publish_traced(Instant::now(), publish, Ok(&queues), traced);
-                    return Ok(());
-                }
-                Err(_unknown) => self.ask_catalog(),
-            }
-        }
-        self.parked_bytes += publish.messages.len();
-        self.parked.push(publish);
-        if self.parked_bytes > PARKED_BYTES_MAX {
-            let words = "more was published than was granted; wait for PublishCredit";
-            return Err(End::Said(ErrorBody::not_done(ErrorCode::CreditExceeded, words)));
-        }
-        Ok(())
-    }
-
-    fn ask_catalog(&mut self) {
-        let (catalog, inbox) = (self.service.catalog.clone(), Arc::clone(&self.inbox));
-        self.requests.spawn(async move {
-            catalog.look_closer(CATCH_UP_FOR).await;
-            inbox.add(|news| news.caught_up = true);
-        });
-    }
-
-    /// Publishes what was parked; what is unknown now does not exist.
-    fn publish_parked(&mut self) {
-        self.parked_bytes = 0;
-        let version = self.service.catalog.routing_version();
-        for publish in std::mem::take(&mut self.parked) {
-            let Publish { exchange, routing_key, .. } = &publish;
-            let (catalog, host) = (&self.service.catalog, &self.host);
-            let permitted = self.access.may_publish(exchange, routing_key);
-            let queues = permitted.and_then(|()| {
-                self.routes.route(version, exchange, routing_key, || {
-                    catalog.route(host, exchange, routing_key)
-                })
-            });
-            let (now, traced) = (Instant::now(), traced(&self.service, &publish));
-            match queues {
-                Ok(queues) => self.publisher.publish_traced(now, publish, Ok(&queues), traced),
-                Err(error) => self.publisher.publish_traced(now, publish, Err(error), traced),
-            }
-        }
-    }
-
-    fn settle(&mut self, settle: Settle) {
-        let Settle { consumer, number, epoch, settlement, ranges } = settle;
-        let outlet = self.consumers.get(&consumer).filter(|outlet| !outlet.is_closed());
-        let refused = match outlet.and_then(|outlet| Some((outlet, outlet.queue()?))) {
-            Some((outlet, _)) if !outlet.takes_number(number) => {
-                let words = format!("settle number {number} is not higher than the one before it");
-                ErrorBody::not_done(ErrorCode::InvalidOption, words)
-            }
-            Some((outlet, queue)) => {
-                let settle = ConsumerSettle {
-                    queue,
-                    consumer: outlet.key,
-                    number,
-                    epoch,
-                    settlement,
-                    ranges,
-                };
-                self.settles[self.service.shards.shard_of(queue)].push(settle);
-                return;
-            }
-            None if self.consumers.contains_key(&consumer) => {
-                let words = "the consumer was closed; what it held goes back to the queue";
-                ErrorBody::not_done(ErrorCode::Stale, words)
-            }
-            None => no_such_consumer(consumer),
-        };
-        self.outbox.push(BrokerFrame::SettleFailed { consumer, number, error: refused });
-    }
-
-    pub(super) async fn send_settles(&mut self) {
-        for (shard, settles) in self.settles.iter_mut().enumerate() {
-            if !settles.is_empty() {
-                self.service.shards.send(shard, ShardInput::Settle(std::mem::take(settles))).await;
-            }
-        }
     }
 
     async fn take_news(&mut self, news: News) {
@@ -433,92 +411,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<S> {
         }
     }
 
-    /// Hands on what the publisher has, in both directions.
-    fn pump(&mut self) {
-        let now = Instant::now();
-        let metrics = &self.service.metrics;
-        self.publisher.dispatch(now, &self.service.catalog, &mut self.dispatches);
-        if !self.dispatches.is_empty() || !self.stalled.shards.is_empty() {
-            let forwarded = self.dispatcher.send(
-                now,
-                &mut self.dispatches,
-                &mut self.publisher,
-                &mut self.stalled,
-            );
-            metrics.forwarded_messages.add(forwarded);
-        }
-        self.count_bytes();
-        self.slow_down();
-        let grants = self.grants();
-        self.credit_owed = grants == Grants::Stopped && self.publisher.attached() > 0;
-        self.publisher.frames(grants, &mut self.frames);
-        if !self.frames.is_empty() {
-            self.outbox.push_all(self.frames.drain(..));
-        }
-        let metrics = &self.service.metrics;
-        let tally = self.publisher.tally();
-        metrics.published_messages.add(tally.published_messages);
-        metrics.published_bytes.add(tally.published_bytes);
-        metrics.confirmed_messages.add(tally.confirmed_messages);
-        metrics.refused_messages.add(tally.refused_messages);
-        metrics.unknown_messages.add(tally.unknown_messages);
-        metrics.unroutable_messages.add(tally.unroutable_messages);
-        if let Some(after) = tally.confirmed_after {
-            metrics.confirm_seconds.observe_many(after, tally.confirmed_messages);
-        }
-        if let Some(traces) = &self.service.traces {
-            for Traced { parents, taken_at, confirmed } in self.publisher.take_traced() {
-                for parent in parents {
-                    let about = vec![KeyValue::new("messaging.confirmed", confirmed)];
-                    traces.done(parent, Step::Publish, taken_at, about);
-                }
-            }
-        }
-    }
-
-    /// Whether producers get credit now.
-    fn grants(&self) -> Grants {
-        let metrics = &self.service.metrics;
-        let full =
-            metrics.publish_bytes_in_flight.get() > self.service.limits.publish_bytes_in_flight_max;
-        if metrics.memory.is_above() {
-            Grants::Stopped
-        } else if full || metrics.disk_low.get() > 0 || !self.stalled.shards.is_empty() {
-            Grants::WhenIdle
-        } else {
-            Grants::Free
-        }
-    }
-
-    /// Reads nothing more while the broker holds far too many publishes and some of them are of this connection: each answer
-    /// wakes it. Settles behind them wait as well; no confirm waits for a settle.
-    fn slow_down(&mut self) {
-        let metrics = &self.service.metrics;
-        let paused = self.publisher.bytes_open() > 0
-            && metrics.publish_bytes_in_flight.get() > self.service.publish_bytes_hard_max();
-        if self.intake.pause(paused) {
-            self.heard = tokio::time::Instant::now();
-        }
-        self.intake.count_requests(self.requests.len());
-    }
-
-    fn count_bytes(&mut self) {
-        let open = self.publisher.bytes_open();
-        let gauge = &self.service.metrics.publish_bytes_in_flight;
-        if open > self.bytes_open {
-            gauge.add(open - self.bytes_open);
-        } else {
-            gauge.subtract(self.bytes_open - open);
-        }
-        self.bytes_open = open;
-    }
-
     /// Everything this connection holds goes back.
     async fn leave(&mut self) {
         self.send_settles().await;
         let metrics = &self.service.metrics;
         metrics.publish_bytes_in_flight.subtract(self.bytes_open);
         metrics.producers.subtract(self.publisher.attached() as u64);
+        metrics.producers_withheld.subtract(self.withheld);
         for outlet in self.consumers.values() {
             outlet.close();
             if let Some(queue) = outlet.queue() {
@@ -530,18 +429,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<S> {
             }
         }
     }
-}
-
-/// The producers' spans that ask for a span of this frame.
-fn traced(service: &Service, publish: &Publish) -> Vec<Parent> {
-    let Some(traces) = &service.traces else { return Vec::new() };
-    let traced = traces.among(Offset(0), &publish.messages);
-    traced.into_iter().map(|(_, parent)| parent).collect()
-}
-
-pub(super) fn no_such_consumer(handle: ConsumerHandle) -> ErrorBody {
-    let words = format!("no consumer with handle {} is attached on this connection", handle.0);
-    ErrorBody::not_done(ErrorCode::NoSuchConsumer, words)
 }
 
 fn silent(after: Duration) -> ErrorBody {

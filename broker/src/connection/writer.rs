@@ -20,6 +20,8 @@ use super::chunks::{Aside, Chunk, Pending};
 use super::consumers::Outlet;
 use super::inbox::Inbox;
 use super::outbox::{Delivery, Item, Outbox};
+use super::pace::Pace;
+use crate::memory::{Held, Pool};
 use crate::shard::input::{Lease, ShardInput};
 
 /// Pieces handed to one write call.
@@ -34,6 +36,9 @@ const LEASE_LOOK_MAX: Duration = Duration::from_millis(80);
 /// How long a delivery of which a part is written waits for its lease before the connection ends: nothing else can be written
 /// meanwhile.
 const BEGUN_PATIENCE: Duration = Duration::from_secs(2);
+
+/// What an idle client's buffer for writing may keep, in bytes.
+const ENCODED_KEPT: usize = 1024;
 
 /// Encoded bytes before writing begins: beyond it a write would only wait for the socket.
 const ENCODED_MAX: usize = 512 * 1024;
@@ -53,6 +58,9 @@ pub(super) struct Writer<W> {
     /// Of all chunks since the last flush.
     chunk_bytes: usize,
     encoded: BytesMut,
+    /// The most that was in it, which it keeps room for.
+    encoded_most: usize,
+    held: Held,
 }
 
 impl<W: AsyncWrite + Unpin> Writer<W> {
@@ -65,6 +73,7 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
     ) -> Writer<W> {
         Writer {
             socket,
+            held: Held::new(&service.metrics, Pool::Outboxes, 0),
             service,
             outbox,
             inbox,
@@ -74,6 +83,7 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
             aside: Aside::default(),
             chunk_bytes: 0,
             encoded: BytesMut::new(),
+            encoded_most: 0,
         }
     }
 
@@ -100,6 +110,9 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
         let mut look = LEASE_LOOK;
         loop {
             let taken = self.outbox.take();
+            if taken.reader_goes_on {
+                self.inbox.wake();
+            }
             if !taken.items.is_empty() {
                 for item in taken.items {
                     self.encode(item);
@@ -120,6 +133,7 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
                     None => Ok(()),
                 };
             }
+            self.rest(taken.rests);
             tokio::select! {
                 () = self.outbox.arrived() => {}
                 () = tokio::time::sleep(look), if !self.aside.is_empty() => {
@@ -134,6 +148,16 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
                 }
             }
         }
+    }
+
+    /// Nothing waits to be written. A buffer that has grown is kept for the next time, but not for an idle client, nor while memory
+    /// is short.
+    fn rest(&mut self, idle: bool) {
+        let short = self.service.metrics.memory.is_full(Pool::Outboxes);
+        if self.encoded_most > ENCODED_KEPT && (idle || short) {
+            (self.encoded, self.encoded_most) = (BytesMut::new(), 0);
+        }
+        self.held.set(self.encoded_most as u64);
     }
 
     async fn goodbye(&mut self, error: ErrorBody) -> io::Result<()> {
@@ -167,6 +191,7 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
             .encode(&mut self.encoded);
         let bytes = self.encoded.split().freeze();
         self.chunk_bytes += bytes.len();
+        self.encoded_most = self.encoded_most.max(bytes.len());
         self.chunks.push_back(Chunk::new(bytes, Some(pending)));
     }
 
@@ -175,6 +200,7 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
         if !self.encoded.is_empty() {
             let bytes = self.encoded.split().freeze();
             self.chunk_bytes += bytes.len();
+            self.encoded_most = self.encoded_most.max(bytes.len());
             self.chunks.push_back(Chunk::new(bytes, None));
         }
     }
@@ -185,18 +211,20 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
         self.chunk_bytes = 0;
         self.take_up();
         let mut paused = Duration::ZERO;
+        let mut pace = Pace::new(self.service.limits.bounds.write_timeout);
         loop {
-            let patience = self.service.limits.bounds.write_timeout;
-            let step = timeout(patience, poll_fn(|cx| self.poll_write(cx))).await;
-            let step = step.map_err(|_| {
-                io::Error::new(io::ErrorKind::TimedOut, "the client does not read")
-            })??;
-            match step {
+            let step = timeout(pace.look_in(), poll_fn(|cx| self.poll_write(cx))).await;
+            let Ok(step) = step else {
+                pace.waited(self.holds_up_others())?;
+                continue;
+            };
+            match step? {
                 Step::Wrote { bytes, flushed } => {
                     self.advance(bytes);
                     if flushed {
                         self.unflushed.clear();
                     }
+                    pace.wrote(bytes, || self.holds_up_others())?;
                     paused = Duration::ZERO;
                 }
                 Step::NothingLeft => return Ok(()),
@@ -207,6 +235,11 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
                 Step::Paused => return Err(lease_lost()),
             }
         }
+    }
+
+    /// Whether this client leaves answers unread while all unread answers together have used up their pool.
+    fn holds_up_others(&self) -> bool {
+        self.outbox.unread() > 0 && self.service.metrics.memory.is_full(Pool::Answers)
     }
 
     /// The check stands in the poll, so that it is made again after every wait for the socket.

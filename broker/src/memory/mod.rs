@@ -7,6 +7,8 @@ mod watch;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use tokio::sync::Notify;
+
 use crate::metrics::Gauge;
 
 pub use machine::{MachineMemory, machine_memory};
@@ -21,6 +23,11 @@ pub const MEMORY_LIMIT_MIN: u64 = 96 * MIB;
 /// What of the machine is taken when nothing is said, in percent: the rest is for the page cache, which serves consumers that
 /// are behind, for what no pool counts, and for whoever else lives there.
 pub const MEMORY_LIMIT_PERCENT: u64 = 40;
+
+/// Least room for large frames that are not whole.
+const FRAMES_LEAST: u64 = 36 * MIB;
+/// The most.
+const FRAMES_MOST: u64 = 128 * MIB;
 
 /// The share of the limit above which credit stops, and the one below which it goes on, in percent. Apart, so that the
 /// producers of a full broker do not flicker.
@@ -56,8 +63,10 @@ pools! {
     Journal "journal_waiting";
     /// Publishes taken and not answered.
     Publishes "publishes";
-    /// Deliveries and answers that wait for clients to read.
+    /// Deliveries that wait for clients to read, and what they are written from.
     Outboxes "client_outboxes";
+    /// Answers and confirms that wait for clients to read.
+    Answers "client_answers";
     /// What waits to be written to other brokers.
     Peers "peer_outboxes";
     /// What was read from the disk for consumers, followers and recovery, and was not handed over yet.
@@ -66,8 +75,10 @@ pools! {
     Snapshots "snapshots";
     /// Requests of clients that are not answered yet.
     Requests "requests";
-    /// What has arrived of frames that are not whole yet, and the read buffers of idle connections.
+    /// Read buffers of connections, and what TLS keeps for them.
     Connections "connections";
+    /// Room granted to large frames that have begun and are not whole yet.
+    Frames "large_frames";
     /// Connections that have not said hello yet.
     Handshakes "handshakes";
     /// Where the waiting messages of all queues lie on the disk: a few bytes a batch.
@@ -95,9 +106,14 @@ impl PoolLimits {
             Pool::Peers => percent(10),
             Pool::Reads => percent(10),
             Pool::Snapshots => percent(10),
-            Pool::Requests | Pool::Handshakes => percent(2),
-            // Two frames of the largest size fit, or the largest message could never come in beside another.
-            Pool::Connections => percent(20).max(36 * MIB),
+            Pool::Answers => percent(5).max(4 * MIB),
+            Pool::Requests => percent(2),
+            // A handshake with TLS takes 48 KiB: a hundred and more at once, however little there is.
+            Pool::Handshakes => percent(8),
+            Pool::Connections => percent(20),
+            // Two frames of the largest size fit, or the largest message could never come in beside another. They come in within
+            // milliseconds: room for many more would be for those that never end.
+            Pool::Frames => percent(10).clamp(FRAMES_LEAST, FRAMES_MOST),
             Pool::Queues => percent(25),
         };
         let mut limits = [0; Pool::ALL.len()];
@@ -120,6 +136,8 @@ pub struct Memory {
     held: [Gauge; Pool::ALL.len()],
     limits: OnceLock<PoolLimits>,
     above: AtomicBool,
+    /// A client has read answers: there may be room in their pool. One waits at a time.
+    pub(crate) answers_read: Notify,
 }
 
 impl Memory {
@@ -155,6 +173,13 @@ impl Memory {
     #[must_use]
     pub fn is_full(&self, pool: Pool) -> bool {
         self.limit_of(pool).is_some_and(|limit| self.held(pool).get() >= limit)
+    }
+
+    /// Waits until answers have room in their pool. Only one waits at a time.
+    pub(crate) async fn answers_have_room(&self) {
+        while self.is_full(Pool::Answers) {
+            self.answers_read.notified().await;
+        }
     }
 
     /// Whether too much is held: then no publish credit is granted. Consumers, settles and deletes go on, so that it drains.
@@ -273,7 +298,7 @@ mod tests {
     #[test]
     fn a_small_limit_leaves_room_for_the_largest_message_and_keeps_to_the_settings() {
         let limits = PoolLimits::split(MEMORY_LIMIT_MIN, 64 * MIB, 64 * MIB);
-        assert!(limits.of(Pool::Connections) >= 36 * MIB);
+        assert!(limits.of(Pool::Frames) >= 36 * MIB);
         assert!(limits.of(Pool::Cache) <= MEMORY_LIMIT_MIN / 4);
         let limits = PoolLimits::split(64 * 1024 * MIB, 64 * MIB, 32 * MIB);
         assert_eq!((limits.of(Pool::Cache), limits.of(Pool::Publishes)), (64 * MIB, 32 * MIB));

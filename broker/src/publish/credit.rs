@@ -57,6 +57,12 @@ impl Credit {
         );
     }
 
+    /// What was granted.
+    #[must_use]
+    pub fn granted(&self) -> Grant {
+        Grant { messages: self.granted_messages, bytes: self.granted_bytes }
+    }
+
     /// What to grant now, if half the window is used up since the last grant or nothing is open.
     pub fn grant(&mut self) -> Option<Grant> {
         let messages = self.answered_messages + self.window_messages;

@@ -3,12 +3,12 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use bellwether_protocol::client::{BrokerFrame, Publish};
+use bellwether_protocol::client::{BrokerFrame, Publish, Withheld};
 use bellwether_protocol::error::{ErrorBody, ErrorCode, Outcome};
 use bellwether_protocol::ids::{ProducerHandle, QueueId, Seq, SeqRange};
 use bellwether_protocol::names::ProducerName;
 
-use super::credit::Credit;
+use super::credit::{Credit, Grant};
 use super::gates::Leaders;
 use super::lane::{Answer, Broken, Dispatch, Lane, Part};
 use super::{LANES_MAX, PublishLimits};
@@ -29,6 +29,8 @@ struct Producer {
     confirmed: Vec<SeqRange>,
     /// Goes as soon as nothing is open.
     leaving: bool,
+    /// It was told that it gets no more credit for now.
+    told_withheld: bool,
 }
 
 /// A frame that is not answered yet.
@@ -159,6 +161,7 @@ impl Publisher {
             broken: None,
             confirmed: Vec::new(),
             leaving: false,
+            told_withheld: false,
         };
         self.producers.insert(handle, producer);
         Ok(())
@@ -539,11 +542,23 @@ impl Publisher {
                 Grants::WhenIdle => producer.open > 0,
                 Grants::Stopped => true,
             };
-            if !withheld && let Some(grant) = producer.credit.grant() {
-                let (messages, bytes) = (grant.messages, grant.bytes);
-                out.push(BrokerFrame::PublishCredit { producer: *handle, messages, bytes });
+            // Who waits for what does not come has to know why; and, once it was told, when that is over.
+            let why = (grants == Grants::Stopped).then_some(Withheld::Memory);
+            let news = producer.told_withheld != why.is_some();
+            let granted = if withheld { None } else { producer.credit.grant() };
+            let granted = granted.or_else(|| news.then(|| producer.credit.granted()));
+            if let Some(Grant { messages, bytes }) = granted {
+                let producer = *handle;
+                out.push(BrokerFrame::PublishCredit { producer, messages, bytes, withheld: why });
             }
+            producer.told_withheld = why.is_some();
         }
+    }
+
+    /// How many producers were told that they get no more credit for now.
+    #[must_use]
+    pub fn withheld(&self) -> usize {
+        self.producers.values().filter(|producer| producer.told_withheld).count()
     }
 
     /// Traced frames that were answered since the last call.

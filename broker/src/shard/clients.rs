@@ -188,7 +188,7 @@ impl LocalQueue {
             consumer.held_back = false;
             tools.touch(self.id);
         }
-        self.regulate(key);
+        self.hand_over(tools, key);
     }
 
     /// Checks a settle and gathers it: all of a turn become one record each.

@@ -12,9 +12,13 @@ use bellwether_replication::Event;
 use super::input::{ConsumerKey, ConsumerSink};
 use super::queue::LocalQueue;
 use super::tools::{ReadPurpose, Tools};
+use crate::memory::Pool;
 
 /// Bytes read at once for one consumer.
 const DELIVER_BYTES_MAX: usize = 1024 * 1024;
+
+/// The same while all clients together have left as much unread as they may: everybody is still served, in small pieces.
+const DELIVER_BYTES_SHORT: usize = 16 * 1024;
 
 /// A run that the machine gave to a consumer.
 struct Delivery {
@@ -141,7 +145,7 @@ impl LocalQueue {
     }
 
     /// Reads what was dispatched to this consumer and gives it to its connection.
-    fn hand_over(&mut self, tools: &mut Tools, key: ConsumerKey) {
+    pub(super) fn hand_over(&mut self, tools: &mut Tools, key: ConsumerKey) {
         self.read_and_hand_over(tools, key);
         self.regulate(key);
     }
@@ -151,10 +155,13 @@ impl LocalQueue {
             let Some(leader) = &mut self.leader else { return };
             let Some(consumer) = leader.consumers.get_mut(&key) else { return };
             let Some(next) = consumer.pending.front() else { return };
-            if consumer.reading {
+            // A run may be longer than what the outbox holds: the rest of it waits here, where it takes no memory.
+            if consumer.reading || consumer.held_back {
                 return;
             }
-            match tools.logs.read_live(self.id, &[next.range], DELIVER_BYTES_MAX) {
+            let short = tools.environment.metrics.memory.is_full(Pool::Outboxes);
+            let most = if short { DELIVER_BYTES_SHORT } else { DELIVER_BYTES_MAX };
+            match tools.logs.read_live(self.id, &[next.range], most) {
                 Read::Ready(batches) => self.hand_over_batches(tools, key, &batches),
                 Read::OnDisk(request) => {
                     consumer.reading = true;

@@ -179,9 +179,9 @@ impl Link {
                     pipe.failed(self.id, producer, range, &error);
                 }
             }
-            BrokerFrame::PublishCredit { producer, messages, bytes } => {
+            BrokerFrame::PublishCredit { producer, messages, bytes, withheld } => {
                 if let Some(pipe) = self.pipe(producer) {
-                    pipe.credited(self.id, producer, messages, bytes);
+                    pipe.credited(self.id, producer, (messages, bytes), withheld);
                 }
             }
             BrokerFrame::Deliver(deliver) => {

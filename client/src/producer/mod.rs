@@ -8,6 +8,7 @@ mod window;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bellwether_protocol::client::Withheld;
 use bellwether_protocol::ids::Seq;
 use bellwether_protocol::names::{ExchangeName, ProducerName, QueueName, RoutingKey};
 
@@ -218,6 +219,21 @@ impl Producer {
     pub async fn close(self) -> Result<(), FlushError> {
         self.pipe.close("it was closed by the application");
         self.pipe.flushed().await
+    }
+
+    /// Why the broker grants no more publish credit for now, if it says so: messages are taken until the window is full, and wait.
+    /// They are neither refused nor lost; they expire at their deadline.
+    ///
+    /// ```no_run
+    /// # async fn example(producer: bellwether_client::Producer) {
+    /// if let Some(why) = producer.withheld() {
+    ///     eprintln!("the broker takes nothing for now: {why:?}"); // Memory: consumers are behind
+    /// }
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn withheld(&self) -> Option<Withheld> {
+        self.pipe.withheld()
     }
 
     /// The name under which brokers know this producer.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use bellwether_protocol::client::{ClientFrame, Publish};
+use bellwether_protocol::client::{ClientFrame, Publish, Withheld};
 use bellwether_protocol::error::{ErrorBody, ErrorCode, Outcome};
 use bellwether_protocol::frame::Frame;
 use bellwether_protocol::ids::{ProducerHandle, Seq, SeqRange};
@@ -57,6 +57,8 @@ struct Attachment {
     /// Messages and bytes, counted from the attach.
     granted: (u64, u64),
     used: (u64, u64),
+    /// Why the broker grants no more for now.
+    withheld: Option<Withheld>,
     flow: Flow,
 }
 
@@ -73,6 +75,25 @@ enum Flow {
 
 impl Attachment {
     /// What one frame may carry now.
+    /// Says when credit stops and when it comes again.
+    fn hear_of_credit(&mut self, withheld: Option<Withheld>) {
+        let before = std::mem::replace(&mut self.withheld, withheld);
+        let address = self.link.address();
+        match (before, withheld) {
+            (None, Some(why)) => {
+                tracing::warn!(
+                    broker.address = address,
+                    ?why,
+                    "the broker grants no more publish credit for now: messages wait"
+                );
+            }
+            (Some(_), None) => {
+                tracing::info!(broker.address = address, "the broker grants publish credit again");
+            }
+            (None, None) | (Some(_), Some(_)) => {}
+        }
+    }
+
     fn left(&self) -> Credit {
         let frame = u64::from(self.link.welcome().frame_bytes_max);
         Credit {
@@ -276,17 +297,23 @@ impl Pipe {
         self: &Arc<Self>,
         link: LinkId,
         handle: ProducerHandle,
-        messages: u64,
-        bytes: u64,
+        granted: (u64, u64),
+        withheld: Option<Withheld>,
     ) {
         let line = {
             let mut state = self.state.lock();
             if let Some(attachment) = state.attached_to(link, handle) {
-                attachment.granted = (messages, bytes);
+                attachment.granted = granted;
+                attachment.hear_of_credit(withheld);
             }
             state.line_up()
         };
         self.stand_in_line(line);
+    }
+
+    /// Why the broker that this is attached to grants no more credit for now.
+    pub(super) fn withheld(&self) -> Option<Withheld> {
+        self.state.lock().attachment.as_ref()?.withheld
     }
 
     // What the driver does.
@@ -336,6 +363,7 @@ impl Pipe {
             handle,
             granted: (0, 0),
             used: (0, 0),
+            withheld: None,
             flow: Flow::Open,
         };
         state.detach();

@@ -9,7 +9,7 @@ use bellwether_client::{Client, ClientBuilder};
 use bellwether_protocol::FrameCodec;
 use bellwether_protocol::client::{
     BrokerFrame, Claim, ClientFrame, ConsumerAttached, Deliver, DeliveredRun, Hello, Publish,
-    QueueClass, QueueCounts, QueueSummary, Request, Response, Settle, Welcome,
+    QueueClass, QueueCounts, QueueSummary, Request, Response, Settle, Welcome, Withheld,
 };
 use bellwether_protocol::error::{BrokerAddress, ErrorBody, ErrorCode, Outcome};
 use bellwether_protocol::frame::Limits;
@@ -214,7 +214,13 @@ impl Session {
     }
 
     pub async fn credit(&mut self, producer: ProducerHandle, messages: u64, bytes: u64) {
-        self.send(BrokerFrame::PublishCredit { producer, messages, bytes }).await;
+        self.send(BrokerFrame::PublishCredit { producer, messages, bytes, withheld: None }).await;
+    }
+
+    /// No more than was granted, for now.
+    pub async fn withhold(&mut self, producer: ProducerHandle, messages: u64, bytes: u64) {
+        let withheld = Some(Withheld::Memory);
+        self.send(BrokerFrame::PublishCredit { producer, messages, bytes, withheld }).await;
     }
 
     /// The next publish; answers what is asked before it.

@@ -84,6 +84,8 @@ pub enum BrokerFrame {
         messages: u64,
         /// Bytes of their blocks, counted from the attach.
         bytes: u64,
+        /// Why there will be no more for now; none: more comes as messages are answered.
+        withheld: Option<Withheld>,
     },
     /// Messages for a consumer.
     Deliver(Deliver),
@@ -116,6 +118,15 @@ pub enum BrokerFrame {
     Goodbye(ErrorBody),
     /// The next message of a login that takes more than one; in place of [`Welcome`], which comes later.
     Challenge(LoginData),
+}
+
+/// Why a producer gets no more credit for now, however much of what it sent is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Withheld {
+    /// The broker holds as much in memory as it may: credit comes when consumers have drained.
+    Memory,
+    /// A reason of a later version.
+    Other(u64),
 }
 
 /// The first frame of a connection.

@@ -22,6 +22,7 @@ pub use explain::{
 };
 pub use frames::{
     BrokerFrame, ClientFrame, Deliver, DeliveredRun, Hello, Publish, Settle, Settlement, Welcome,
+    Withheld,
 };
 pub use login::{EXTERNAL, LoginData, LoginStart, PLAIN, Permissions, UserSummary, UserTag};
 pub use wire::{CLAIM_MESSAGES_MAX, SETTLE_RANGES_MAX};

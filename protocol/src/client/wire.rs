@@ -3,7 +3,9 @@
 
 use bytes::{Bytes, BytesMut};
 
-use super::{BrokerFrame, ClientFrame, Deliver, DeliveredRun, Publish, Settle, Settlement, login};
+use super::{
+    BrokerFrame, ClientFrame, Deliver, DeliveredRun, Publish, Settle, Settlement, Withheld, login,
+};
 use crate::frame::{Frame, FrameError, Limits, Problem, decode_frame, encode_frame};
 use crate::ids::{OffsetRange, RequestId};
 use crate::wire::{Items, Reader, Wire, put_struct_variant, put_uint, put_variant, wire_struct};
@@ -170,8 +172,11 @@ fn put_broker_frame(frame: &BrokerFrame, out: &mut BytesMut) {
         BrokerFrame::PublishFailed { producer, range, error } => {
             put_variant(out, kind::PUBLISH_FAILED, &[producer, range, error]);
         }
-        BrokerFrame::PublishCredit { producer, messages, bytes } => {
+        BrokerFrame::PublishCredit { producer, messages, bytes, withheld: None } => {
             put_variant(out, kind::PUBLISH_CREDIT, &[producer, messages, bytes]);
+        }
+        BrokerFrame::PublishCredit { producer, messages, bytes, withheld } => {
+            put_variant(out, kind::PUBLISH_CREDIT, &[producer, messages, bytes, withheld]);
         }
         BrokerFrame::Deliver(deliver) => put_struct_variant(out, kind::DELIVER, deliver),
         BrokerFrame::Settled { consumer, up_to } => {
@@ -214,6 +219,7 @@ fn take_broker_frame(items: &mut Items<'_>) -> Result<BrokerFrame, FrameError> {
             producer: items.next("PublishCredit.producer")?,
             messages: items.next("PublishCredit.messages")?,
             bytes: items.next("PublishCredit.bytes")?,
+            withheld: items.next_or_default("PublishCredit.withheld")?,
         },
         kind::DELIVER => BrokerFrame::Deliver(items.fields()?),
         kind::SETTLED => BrokerFrame::Settled {
@@ -238,6 +244,26 @@ fn take_broker_frame(items: &mut Items<'_>) -> Result<BrokerFrame, FrameError> {
 
 pub(super) fn unknown(what: &'static str, kind: u8) -> FrameError {
     FrameError::UnknownKind { what, kind: kind.into() }
+}
+
+impl Wire for Withheld {
+    fn put(&self, out: &mut BytesMut) {
+        put_uint(
+            out,
+            match self {
+                Withheld::Memory => 1,
+                Withheld::Other(reason) => *reason,
+            },
+        );
+    }
+
+    /// A reason that is not known is a reason all the same.
+    fn take(reader: &mut Reader) -> Result<Self, FrameError> {
+        Ok(match u64::take(reader)? {
+            1 => Withheld::Memory,
+            reason => Withheld::Other(reason),
+        })
+    }
 }
 
 impl Wire for Settlement {

@@ -100,7 +100,21 @@ pub fn broker_frames() -> Vec<(&'static str, BrokerFrame)> {
         ),
         (
             "PublishCredit",
-            BrokerFrame::PublishCredit { producer, messages: 10_000, bytes: 67_108_864 },
+            BrokerFrame::PublishCredit {
+                producer,
+                messages: 10_000,
+                bytes: 67_108_864,
+                withheld: None,
+            },
+        ),
+        (
+            "PublishCreditWithheld",
+            BrokerFrame::PublishCredit {
+                producer,
+                messages: 10_000,
+                bytes: 67_108_864,
+                withheld: Some(Withheld::Memory),
+            },
         ),
         (
             "Deliver",

@@ -1,5 +1,7 @@
 //! What a connection may take of the broker: frames that never end, credit under a memory limit, answers that nobody reads.
 
+use bellwether_protocol::client::Withheld;
+
 use super::*;
 use crate::config::Bounds;
 use crate::memory::{Pool, PoolLimits};
@@ -68,18 +70,27 @@ async fn above_the_memory_limit_producers_wait_for_credit_and_get_it_when_it_has
     metrics.memory.held(Pool::Queues).set(500 * MIB);
     assert_eq!(metrics.memory.look(), Some(true));
     world.attach_producer().await;
-    // Nothing but silence, however long: and settles, requests and heartbeats are served.
+    // It is told once what it waits for.
+    match world.next().await {
+        BrokerFrame::PublishCredit { producer, messages: 0, bytes: 0, withheld } => {
+            assert_eq!((producer, withheld), (PRODUCER, Some(Withheld::Memory)))
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(metrics.producers_withheld.get(), 1);
+    // Then nothing but silence, however long: and settles, requests and heartbeats are served.
     assert!(matches!(world.done(Request::ListExchanges).await, Response::Exchanges(_)));
     assert!(timeout(Duration::from_secs(20), world.client.next()).await.is_err());
     world.send(ClientFrame::Heartbeat).await;
     metrics.memory.held(Pool::Queues).set(0);
     assert_eq!(metrics.memory.look(), Some(false));
     match world.next().await {
-        BrokerFrame::PublishCredit { producer, messages, .. } => {
-            assert!(producer == PRODUCER && messages > 0)
+        BrokerFrame::PublishCredit { producer, messages, withheld, .. } => {
+            assert!(producer == PRODUCER && messages > 0 && withheld.is_none())
         }
         other => panic!("{other:?}"),
     }
+    assert_eq!(metrics.producers_withheld.get(), 0);
 }
 
 #[tokio::test]
@@ -181,4 +192,152 @@ async fn producers_and_consumers_of_all_connections_have_a_limit_that_is_named()
     assert!(world.refused(consumer).await.message.contains("consumers-max"));
     world.done(Request::DetachProducer { producer: PRODUCER }).await;
     assert_eq!(world.done(another(ProducerHandle(2))).await, Response::ProducerAttached);
+}
+
+/// Waits for a fact that nothing tells of. With time that stands still while anybody has something to do.
+async fn come_true(fact: &str, holds: impl Fn() -> bool) {
+    let waited = async {
+        while !holds() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(PATIENCE, waited).await.unwrap_or_else(|_| panic!("{fact}"));
+}
+
+/// A frame that announces so many bytes, and nothing of them.
+fn head(length: u32) -> BytesMut {
+    BytesMut::from(&[&length.to_be_bytes()[..], &[3]].concat()[..])
+}
+
+/// A hundred connections to one broker, each with a part of a frame of 900 kB, and room for three of them: those that hold it have to
+/// go on or to go.
+#[tokio::test(start_paused = true)]
+async fn half_frames_of_many_hold_no_more_than_their_room_and_those_that_hold_it_longest_go_first()
+{
+    let mut world = World::new().await;
+    let mut attackers = Vec::new();
+    for _ in 0..100 {
+        attackers.push(world.another().await);
+    }
+    let room = 3 * 910_000;
+    let others = world.service.frame_room.leave(room);
+    for attacker in &mut attackers {
+        attacker.get_mut().write_all(&head(900_000)).await.unwrap();
+        attacker.get_mut().write_all(&[0; 100_000]).await.unwrap();
+    }
+    let metrics = Arc::clone(&world.metrics);
+    let held = |pool| metrics.memory.held(pool).get();
+    come_true("the room is used", || held(Pool::Frames) > 2_500_000).await;
+    assert!(held(Pool::Frames) <= room);
+    // Buffers of those that wait, and of the three that hold room.
+    assert!(held(Pool::Connections) < 100 * 16 * 1024, "{}", held(Pool::Connections));
+    let began = tokio::time::Instant::now();
+    match attackers[0].next().await.unwrap().unwrap() {
+        BrokerFrame::Goodbye(error) => {
+            assert_eq!(error.code, ErrorCode::FrameTimeout);
+            assert!(error.message.contains("other clients wait"), "{}", error.message);
+        }
+        other => panic!("{other:?}"),
+    }
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    // Those that never get room do not wait for ever either.
+    match attackers[99].next().await.unwrap().unwrap() {
+        BrokerFrame::Goodbye(error) => {
+            assert!(error.message.contains("there was no memory"), "{}", error.message);
+        }
+        other => panic!("{other:?}"),
+    }
+    drop(others);
+    attackers.clear();
+    come_true("all is given back", || held(Pool::Frames) == 0).await;
+    assert!(matches!(world.done(Request::ListExchanges).await, Response::Exchanges(_)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_small_frame_needs_no_room_and_a_connection_earns_a_larger_buffer_only_with_whole_frames()
+{
+    let mut world = World::new().await;
+    let all = world.service.frame_room.take_all();
+    let metrics = Arc::clone(&world.metrics);
+    // Half of 6 KiB, and then the rest: no room is asked for.
+    let mut request = BytesMut::new();
+    let name = "x".repeat(200);
+    let ask = Request::PurgeQueue { queue: queue(&name) };
+    ClientFrame::Request { id: RequestId(7), request: ask }.encode(&mut request);
+    let (first, rest) = request.split_at(100);
+    world.client.get_mut().write_all(first).await.unwrap();
+    world.client.get_mut().write_all(rest).await.unwrap();
+    assert!(matches!(world.answer().await, BrokerFrame::Failure { id: RequestId(7), .. }));
+    world.client.get_mut().write_all(&head(MIB as u32)).await.unwrap();
+    world.client.get_mut().write_all(&[0; 200_000]).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let held = metrics.memory.held(Pool::Connections).get();
+    assert!(held > 0 && held < 16 * 1024, "{held} bytes for a frame that has no room");
+    drop(all);
+}
+
+/// Asks without end and reads nothing: the broker stops reading long before the answers are a burden, and the writer's patience
+/// ends it.
+#[tokio::test(start_paused = true)]
+async fn a_client_that_leaves_its_answers_unread_is_not_read_any_more_until_it_reads() {
+    let world = World::new().await;
+    for number in 0..200 {
+        world.around.declare(&format!("queue-{number}")).await;
+    }
+    let metrics = Arc::clone(&world.metrics);
+    let held = |pool| metrics.memory.held(pool).get();
+    let mut asks = BytesMut::new();
+    for id in 0..200 {
+        let request = Request::ListQueues { after: None, limit: 200 };
+        ClientFrame::Request { id: RequestId(1_000 + id), request }.encode(&mut asks);
+    }
+    // More than the pipe takes, so that it is the broker who leaves them there.
+    const ROUNDS: u64 = 300;
+    let (reading, mut writing) = tokio::io::split(world.client.into_inner());
+    let asking = tokio::spawn(async move {
+        let mut asked = 0_u64;
+        for _ in 0..ROUNDS {
+            writing.write_all(&asks).await.unwrap();
+            asked += 200;
+        }
+        asked
+    });
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert!(!asking.is_finished(), "the broker has stopped reading");
+    let most = (ANSWERS_BYTES_MAX + 200 * 192 * 2) as u64;
+    assert!(held(Pool::Answers) <= most, "{} bytes of answers are kept", held(Pool::Answers));
+    // It reads: everything that was asked is answered, or refused for want of room among the open requests.
+    let mut reading = tokio_util::codec::FramedRead::new(
+        reading,
+        FrameCodec::<BrokerFrame>::new(FrameLimits::CLIENT),
+    );
+    let mut answers = 0;
+    while answers < ROUNDS * 200 {
+        match reading.next().await.unwrap().unwrap() {
+            BrokerFrame::Response { .. } | BrokerFrame::Failure { .. } => answers += 1,
+            BrokerFrame::Heartbeat => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(asking.await.unwrap(), ROUNDS * 200);
+    come_true("nothing is left", || held(Pool::Answers) == 0).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_the_pool_of_answers_used_up_a_long_answer_waits_and_a_short_one_does_not() {
+    let mut world = World::new().await;
+    world.metrics.memory.limit(PoolLimits::split(100 * MIB, MIB, MIB));
+    let full = world.metrics.memory.limit_of(Pool::Answers).unwrap();
+    world.metrics.memory.held(Pool::Answers).add(full);
+    let listed = world.ask(Request::ListExchanges).await;
+    world.attach_producer().await;
+    assert!(
+        timeout(Duration::from_secs(5), world.client.next())
+            .await
+            .is_ok_and(|frame| matches!(frame, Some(Ok(BrokerFrame::PublishCredit { .. }))))
+    );
+    // Somebody reads.
+    world.metrics.memory.held(Pool::Answers).subtract(full);
+    world.metrics.memory.answers_read.notify_one();
+    assert!(matches!(world.answer().await, BrokerFrame::Response { id, .. } if id == listed));
 }

@@ -129,6 +129,17 @@ impl World {
         World { around, orders, metrics, service, client, requests: 0, shutdown }
     }
 
+    /// One more connection to the same broker, past the handshake.
+    async fn another(&self) -> Framed<DuplexStream, FrameCodec<BrokerFrame>> {
+        let (ours, theirs) = tokio::io::duplex(256 * 1024);
+        let (service, shutdown) = (Arc::clone(&self.service), self.shutdown.clone());
+        tokio::spawn(serve_connection(theirs, Origin::default(), service, shutdown));
+        let mut client = Framed::new(ours, FrameCodec::new(FrameLimits::CLIENT));
+        client.send(ClientFrame::Hello(hello())).await.unwrap();
+        assert!(matches!(client.next().await, Some(Ok(BrokerFrame::Welcome(_)))));
+        client
+    }
+
     async fn send(&mut self, frame: ClientFrame) {
         self.client.send(frame).await.unwrap();
     }

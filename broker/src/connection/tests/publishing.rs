@@ -23,7 +23,7 @@ async fn the_first_credit_comes_with_the_attach() {
     let (messages, bytes) = (limits.producer_credit_messages, limits.producer_credit_bytes);
     assert_eq!(
         world.next().await,
-        BrokerFrame::PublishCredit { producer: PRODUCER, messages, bytes }
+        BrokerFrame::PublishCredit { producer: PRODUCER, messages, bytes, withheld: None }
     );
 }
 

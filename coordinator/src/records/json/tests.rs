@@ -261,7 +261,7 @@ fn fields_of_a_later_version_survive_inside_of_entries_that_stay() {
 #[test]
 fn an_entry_that_is_replaced_takes_with_it_what_was_said_of_it() {
     let read = QueueState::parse(OF_A_LATER_VERSION.as_bytes()).unwrap();
-    let noted = Committed { end: Offset(10), enqueued: 8, settled: 2, at_ms: 6 };
+    let noted = Committed { end: Offset(10), enqueued: 8, settled: 2, at_ms: 6, term: None };
     let past = Box::new(Past { committed: Some(noted), ..Past::clone(&read.past) });
     let again = json(&QueueState { past, ..read.clone() });
     assert_eq!(again["committed"].get("bytes"), None, "700 bytes were those of the note before");

@@ -1,108 +1,116 @@
-//! Lays siege to a running broker: thousands of idle connections, strangers that say nothing, frames that never end, bombs; and
-//! measures meanwhile what an honest client feels and what the broker's memory does. Prints figures, judges nothing.
+//! Lays siege to a broker: thousands of idle connections, strangers that say nothing, frames that never end, bombs, clients that
+//! never read, a thousand that come back at once; and measures meanwhile what an honest client feels and what the broker's memory
+//! does. Prints tables, and says whether the bounds were kept.
 
+mod assault;
 mod attacks;
+mod besieged;
+mod crowd;
+mod felt;
+mod reconnect;
 
-use std::time::{Duration, Instant};
+use std::process::ExitCode;
+use std::time::Duration;
 
-use anyhow::{Context, Result};
-use bellwether_client::{Client, Producer};
-use bellwether_integration_tests::wire::Wire;
+use anyhow::Result;
 use clap::Parser;
-use hdrhistogram::Histogram;
-use serde_json::json;
 
-/// Measures a broker under attack. Start one first, for instance `bellwether dev`, and give its process here.
+use besieged::Besieged;
+
+/// Exit code when something was beyond its bounds.
+const BEYOND: u8 = 1;
+
+/// Measures a broker under attack: one that it starts itself, on a ZooKeeper of its own, or a running one.
 #[derive(Debug, Parser)]
 #[command(name = "siege")]
 struct Options {
-    /// Where the broker takes clients
-    #[arg(long, value_name = "HOST:PORT")]
-    connect: String,
+    /// A running broker, instead of one of its own: where it takes clients
+    #[arg(long, value_name = "HOST:PORT", requires = "pid")]
+    connect: Option<String>,
     /// Its process, whose memory is read
-    #[arg(long, value_name = "PID")]
-    pid: u32,
-    /// Idle connections
-    #[arg(long, default_value_t = 10_000)]
-    connections: usize,
-    /// Attackers of each kind
+    #[arg(long, value_name = "PID", requires = "connect")]
+    pid: Option<u32>,
+    /// Memory of the control group that its own broker runs in: a number of bytes, or of KiB, MiB, GiB with K, M, G
+    #[arg(long, value_name = "SIZE", value_parser = size, conflicts_with = "connect")]
+    memory: Option<u64>,
+    /// Attackers of each kind; 0: no attacks
     #[arg(long, default_value_t = 100)]
     attackers: usize,
-    /// How long each kind of attack goes on, in seconds
+    /// How long each kind of attack goes on, in seconds, and how long is measured before it
     #[arg(long, default_value_t = 10)]
     seconds: u64,
+    /// Only attacks whose names contain this
+    #[arg(long, value_name = "WORDS", default_value = "")]
+    only: String,
+    /// Idle connections, all made at once; 0: none
+    #[arg(long, default_value_t = 0)]
+    idle: usize,
+    /// Clients that are served by one of two brokers when that is killed and started again; 0: none. Nothing else is done then
+    #[arg(long, default_value_t = 0, conflicts_with = "connect")]
+    reconnect: usize,
 }
 
 #[tokio::main]
-async fn main() -> Result<()> {
+async fn main() -> Result<ExitCode> {
+    // What a client logs while its broker is away belongs to the trial.
+    tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+        .with_writer(std::io::stderr)
+        .init();
+    raise_open_files();
     let options = Options::parse();
-    idle_connections(&options).await?;
-    let client = Client::connect([options.connect.as_str()]).await?;
-    client.declare("siege").await?;
-    let producer = client.producer().to_queue("siege").start().await?;
+    let kept = tokio::select! {
+        kept = run(&options) => kept?,
+        interrupted = tokio::signal::ctrl_c() => {
+            interrupted?;
+            anyhow::bail!("interrupted");
+        }
+    };
+    println!("{}", if kept { "Within bounds." } else { "BEYOND BOUNDS." });
+    Ok(if kept { ExitCode::SUCCESS } else { ExitCode::from(BEYOND) })
+}
+
+async fn run(options: &Options) -> Result<bool> {
     let time = Duration::from_secs(options.seconds);
-    report(&options, "nobody", &measure(&producer, time).await?)?;
-    for attack in attacks::ALL {
-        let attackers = attack.begin(&options.connect, options.attackers);
-        let felt = measure(&producer, time).await;
-        attackers.end().await;
-        report(&options, attack.name(), &felt?)?;
-        client.purge("siege").await?;
+    if options.reconnect > 0 {
+        return reconnect::run(options.reconnect, time).await;
     }
-    client.close().await?;
-    Ok(())
+    let mut besieged = match (&options.connect, options.pid) {
+        (Some(address), Some(pid)) => Besieged::running(address, pid),
+        _ => Besieged::start(options.memory, options.idle).await?,
+    };
+    let mut kept = true;
+    if options.idle > 0 {
+        kept &= crowd::run(&besieged, options.idle, time).await?;
+    }
+    if options.attackers > 0 {
+        kept &= assault::run(&mut besieged, options.attackers, time, &options.only).await?;
+    }
+    besieged.end().await?;
+    Ok(kept)
 }
 
-/// What a connection that says nothing but its hello costs.
-async fn idle_connections(options: &Options) -> Result<()> {
-    let before = resident_bytes(options.pid)?;
-    let began = Instant::now();
-    let mut connections = Vec::with_capacity(options.connections);
-    for number in 0..options.connections {
-        let connected = Wire::connect(&options.connect).await;
-        connections.push(connected.with_context(|| format!("connection {number}"))?);
-    }
-    let after = resident_bytes(options.pid)?;
-    let each = after.saturating_sub(before) / (options.connections.max(1) as u64);
-    let took_ms = began.elapsed().as_millis();
-    println!(
-        "{}",
-        json!({ "idle_connections": options.connections, "took_ms": took_ms, "resident_bytes_before": before, "resident_bytes_after": after, "bytes_each": each })
-    );
-    Ok(())
-}
-
-/// Publishes one message after another, each confirmed before the next.
-async fn measure(producer: &Producer, time: Duration) -> Result<Histogram<u64>> {
-    let mut felt = Histogram::new(3)?;
-    let until = Instant::now() + time;
-    while Instant::now() < until {
-        let sent = Instant::now();
-        producer.send("a message of an honest client").await?.await?;
-        felt.record(u64::try_from(sent.elapsed().as_micros())?)?;
-    }
-    Ok(felt)
-}
-
-fn report(options: &Options, attack: &str, felt: &Histogram<u64>) -> Result<()> {
-    println!(
-        "{}",
-        json!({
-            "attack": attack,
-            "attackers": options.attackers,
-            "confirms": felt.len(),
-            "confirm_p50_us": felt.value_at_quantile(0.5),
-            "confirm_p99_us": felt.value_at_quantile(0.99),
-            "resident_bytes": resident_bytes(options.pid)?,
+fn size(text: &str) -> Result<u64, String> {
+    let (digits, unit) = match text.strip_suffix(['K', 'M', 'G']) {
+        Some(digits) => (digits, text.as_bytes()[text.len() - 1]),
+        None => (text, b' '),
+    };
+    let number: u64 = digits.parse().map_err(|_| "a number, perhaps with K, M or G".to_owned())?;
+    Ok(number
+        << match unit {
+            b'K' => 10,
+            b'M' => 20,
+            b'G' => 30,
+            _ => 0,
         })
-    );
-    Ok(())
 }
 
-fn resident_bytes(pid: u32) -> Result<u64> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))
-        .with_context(|| format!("process {pid}"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
-    let kib: u64 = line.trim().trim_end_matches("kB").trim().parse()?;
-    Ok(kib * 1024)
+/// Thousands of connections take as many descriptors.
+fn raise_open_files() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
 }
