@@ -458,7 +458,7 @@ mod tests {
     fn nothing_is_permitted_by_default_and_each_request_by_what_it_needs() {
         let requests = requests();
         let kinds: HashSet<_> = requests.iter().map(std::mem::discriminant).collect();
-        assert_eq!(kinds.len(), 31, "one of each: add what is missing, and count it");
+        assert_eq!(kinds.len(), 36, "one of each: add what is missing, and count it");
         for request in requests {
             let by = |tags: &[UserTag], patterns| {
                 access(user(tags, patterns)).rights().check(&request).is_ok()

@@ -325,7 +325,8 @@ mod tests {
             format: FORMAT,
             virtual_host: "/".into(),
             exchanges: [("e".into(), "direct".into())].into(),
-            queues: [("q".into(), Options { replicas: 3, min_isr: 2, class: Class::Vital })].into(),
+            queues: [("q".into(), Options { replicas: 3, min_isr: 2, class: Class::Standard })]
+                .into(),
             bindings: [bound].into(),
             settings: [("heartbeat".into(), "20s".into())].into(),
             users: None,
@@ -367,7 +368,7 @@ mod tests {
         let words = refusal(&plan(&wanted, &there).differences);
         for part in [
             "exchange e is fanout here and direct in the backup",
-            "queue q has replicas 3, min_isr 1 here and replicas 3, min_isr 2 in the backup",
+            "queue q has replicas 3, min_isr 1, class vital here and replicas 3, min_isr 2, class standard in the backup",
             "heartbeat is set to 30s for the cluster here and to 20s in the backup",
         ] {
             assert!(words.contains(part), "{words}");
