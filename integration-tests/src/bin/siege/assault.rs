@@ -13,7 +13,8 @@ const MIB: f64 = 1024.0 * 1024.0;
 /// What one attack did.
 struct Seen {
     attack: Attack,
-    before: Felt,
+    /// Without the attack: before it and after it.
+    without: Felt,
     meanwhile: Felt,
     /// Bytes before, the most, and after.
     memory: [u64; 3],
@@ -43,7 +44,8 @@ pub async fn run(
         let (came, thrown_out) = at_work.end().await?;
         let memory = [memory_before, watch.peak(), besieged.memory()?];
         honest.purge().await?;
-        let seen = Seen { attack, before, meanwhile, memory, came, thrown_out };
+        let without = before.and(&honest.feels(time).await?)?;
+        let seen = Seen { attack, without, meanwhile, memory, came, thrown_out };
         kept &= seen.print(limit);
     }
     if let Some(refused) = besieged.metric("bellwether_client_connections_refused_total").await? {
@@ -69,14 +71,14 @@ fn print_head(attackers: usize, time: Duration, limit: Option<u64>) {
         println!("The broker's memory limit: {:.0} MiB.", limit as f64 / MIB);
     }
     println!(
-        "{:<28} {:>10} {:>7} {:>7} {:>14} {:>10} {:>14} {:>10} {:>7} {:>7} {:>7}",
+        "{:<28} {:>10} {:>7} {:>7} {:>15} {:>10} {:>15} {:>10} {:>7} {:>7} {:>7}",
         "attack",
         "MiB before",
         "most",
         "after",
-        "p50 ms before",
+        "p50 ms without",
         "meanwhile",
-        "p99 ms before",
+        "p99 ms without",
         "meanwhile",
         "ratio",
         "came",
@@ -87,16 +89,16 @@ fn print_head(attackers: usize, time: Duration, limit: Option<u64>) {
 impl Seen {
     fn print(&self, limit: Option<u64>) -> bool {
         let [before, most, after] = self.memory.map(|bytes| bytes as f64 / MIB);
-        let close = self.meanwhile.is_close_to(&self.before);
+        let close = self.meanwhile.is_close_to(&self.without);
         let small = limit.is_none_or(|limit| self.memory[1] <= limit);
         println!(
-            "{:<28} {before:>10.1} {most:>7.1} {after:>7.1} {:>14.2} {:>10.2} {:>14.2} {:>10.2} {:>7.2} {:>7} {:>7}{}{}",
+            "{:<28} {before:>10.1} {most:>7.1} {after:>7.1} {:>15.2} {:>10.2} {:>15.2} {:>10.2} {:>7.2} {:>7} {:>7}{}{}",
             self.attack.name(),
-            self.before.p50_ms(),
+            self.without.p50_ms(),
             self.meanwhile.p50_ms(),
-            self.before.p99_ms(),
+            self.without.p99_ms(),
             self.meanwhile.p99_ms(),
-            self.meanwhile.ratio(&self.before),
+            self.meanwhile.ratio(&self.without),
             self.came,
             self.thrown_out,
             if close { "" } else { "  p99 BEYOND 2x" },

@@ -27,8 +27,10 @@ pub async fn run(besieged: &Besieged, connections: usize, time: Duration) -> Res
     let took = began.elapsed();
     let each = besieged.memory()?.saturating_sub(memory_before) / connections.max(1) as u64;
     let there = honest.feels(time).await?;
+    drop(crowd);
+    let before = before.and(&honest.feels(time).await?)?;
     println!(
-        "{connections} connections in {:.1} s: {each} bytes each. Honest p99: {:.2} ms before, {:.2} ms while they came ({:.2}x), {:.2} ms while they were there ({:.2}x).",
+        "{connections} connections in {:.1} s: {each} bytes each. Honest p99: {:.2} ms without them, {:.2} ms while they came ({:.2}x), {:.2} ms while they were there ({:.2}x).",
         took.as_secs_f64(),
         before.p99_ms(),
         coming.p99_ms(),
@@ -36,7 +38,6 @@ pub async fn run(besieged: &Besieged, connections: usize, time: Duration) -> Res
         there.p99_ms(),
         there.ratio(&before),
     );
-    drop(crowd);
     honest.purge().await?;
     honest.leave().await?;
     Ok(each <= BYTES_EACH_MAX && coming.is_close_to(&before) && there.is_close_to(&before))

@@ -83,6 +83,12 @@ async fn feel(producer: &Producer, over: impl Fn() -> bool) -> Result<Felt> {
 }
 
 impl Felt {
+    /// Both together: before and after something, what is felt without it.
+    pub fn and(mut self, other: &Felt) -> Result<Felt> {
+        self.micros.add(&other.micros)?;
+        Ok(self)
+    }
+
     /// Milliseconds, at this share of the confirms.
     fn ms(&self, quantile: f64) -> f64 {
         self.micros.value_at_quantile(quantile) as f64 / 1000.0
