@@ -28,14 +28,6 @@ impl ProducerName {
         };
         ProducerName::new(name).expect("short enough, of the characters of two names")
     }
-
-    /// The name as the client gave it, if a user stands in this one and can be told apart. Logs of earlier versions have that name alone.
-    #[must_use]
-    pub fn without_owner(&self) -> Option<ProducerName> {
-        let (bytes, rest) = self.as_str().strip_prefix('@')?.split_once(':')?;
-        let name = rest.get(bytes.parse().ok()?..)?.strip_prefix('/')?;
-        ProducerName::new(name).ok()
-    }
 }
 
 #[cfg(test)]
@@ -51,8 +43,6 @@ mod tests {
     #[test]
     fn the_user_stands_before_the_name() {
         assert_eq!(owned("billing", "p-1").as_str(), "@7:billing/p-1");
-        assert_eq!(owned("billing", "p-1").without_owner().unwrap().as_str(), "p-1");
-        assert_eq!(owned("é/", "/x").without_owner().unwrap().as_str(), "/x");
     }
 
     #[test]
@@ -60,18 +50,9 @@ mod tests {
         let (long, other) = ("u".repeat(255), format!("{}v", "u".repeat(254)));
         assert_ne!(owned(&long, &long), owned(&other, &long));
         assert_ne!(owned(&long, &long), owned(&long, &other));
-        assert!(owned(&long, &long).without_owner().is_none());
         // To the byte: 1 + 1 + 1 + 1 + 1 + 250 is the most that stays readable.
         assert_eq!(owned("u", &"p".repeat(250)).as_str().len(), 255);
         assert!(owned("u", &"p".repeat(251)).as_str().starts_with("@sha256:"));
-    }
-
-    #[test]
-    fn what_is_no_owned_name_has_no_name_without_owner() {
-        for name in ["p", "@", "@:", "@3:", "@3:abc", "@3:abc/", "@2:abc/x", "@99:abc/x", "@1:é/x"]
-        {
-            assert_eq!(ProducerName::new(name).unwrap().without_owner(), None, "{name}");
-        }
     }
 
     proptest! {

@@ -44,11 +44,6 @@ impl Queue {
             return refused(ErrorCode::InvalidOption, message.to_owned());
         };
         let known = self.last_of(producer);
-        // What is new by the client's word needs no earlier version's memory to be told from a retry.
-        let known = match resent || chained {
-            true => known.or_else(|| self.last_before_users(producer)),
-            false => known,
-        };
         let last = known.unwrap_or_default();
         if last_sent <= last.0 {
             return Admission::Duplicate;
@@ -69,12 +64,6 @@ impl Queue {
         }
         // Fits: it is less than `count`.
         Admission::Append { skip: (last.0 + 1).saturating_sub(first.0) as u32 }
-    }
-
-    /// What is known of a user's producer from the time when logs had its name alone, without the user. It goes on from there, so that
-    /// what was sent to an earlier version is not stored again by this one.
-    fn last_before_users(&self, producer: &ProducerName) -> Option<Seq> {
-        self.last_of(&producer.without_owner()?)
     }
 
     /// The highest number of a producer in the log, committed or not.

@@ -261,18 +261,17 @@ impl LocalQueue {
         self.take_held_attaches(tools);
     }
 
-    /// The leadership stays here after all.
+    /// The leadership stays here after all; or it goes for good, and who waits with a publish is told to go elsewhere.
     pub fn take_held(&mut self, tools: &mut Tools) {
+        let Some(leader) = &mut self.leader else { return };
+        for publish in std::mem::take(&mut leader.held_publishes) {
+            self.publish(tools, publish);
+        }
         let Some(leader) = self.leader.as_mut().filter(|leader| !leader.deleting) else { return };
         if self.replica.leads().is_none() {
             return;
         }
-        let publishes = std::mem::take(&mut leader.held_publishes);
-        let settles = std::mem::take(&mut leader.held_settles);
-        for publish in publishes {
-            self.publish(tools, publish);
-        }
-        for held in settles {
+        for held in std::mem::take(&mut leader.held_settles) {
             match held {
                 HeldSettle::Settle(settle) => self.settle(tools, settle),
                 HeldSettle::Detach(consumer) => self.detach(tools, consumer),
