@@ -73,8 +73,17 @@ impl StateKeeper for Silent {
 struct World {
     shard: Shard,
     told: Arc<Told>,
-    _thread: JournalThread,
+    thread: Option<JournalThread>,
     _folder: tempfile::TempDir,
+}
+
+impl Drop for World {
+    /// Before its folder goes: it would go on making files there.
+    fn drop(&mut self) {
+        if let Some(thread) = self.thread.take() {
+            thread.stop();
+        }
+    }
 }
 
 impl World {
@@ -122,7 +131,7 @@ impl World {
         };
         shard.take(ShardInput::CoordinatorConnected(true));
         shard.take(ShardInput::Life(Some(life(1))));
-        World { shard, told, _thread: thread, _folder: folder }
+        World { shard, told, thread: Some(thread), _folder: folder }
     }
 
     fn reads(&mut self, state: QueueState, version: i32) {
