@@ -3,9 +3,11 @@
 //! [`Publisher`] is the pure part, one for each connection: credit, the fan-out of a frame to its queues, the order per
 //! producer and queue through failovers, and what is confirmed when. A frame's run of messages stays one unit for each queue.
 
+mod confirms;
 mod credit;
 mod gates;
 mod lane;
+mod lanes;
 mod publisher;
 mod routes;
 mod send;

@@ -10,12 +10,10 @@ use bellwether_protocol::names::ProducerName;
 
 use super::credit::{Credit, Grant};
 use super::gates::Leaders;
-use super::lane::{Answer, Broken, Dispatch, Lane, Part};
-use super::{LANES_MAX, PublishLimits};
+use super::lane::{Answer, Broken, Dispatch, Part};
+use super::lanes::Lanes;
+use super::{PublishLimits, confirms};
 use crate::traces::Parent;
-
-/// Bits of a token that count attempts; those above name the lane.
-const TOKEN_COUNTER_BITS: u32 = 40;
 
 /// A producer attached on this connection.
 #[derive(Debug)]
@@ -31,6 +29,16 @@ struct Producer {
     leaving: bool,
     /// It was told that it gets no more credit for now.
     told_withheld: bool,
+}
+
+impl Producer {
+    /// Its order is broken here, wherever it may be broken already.
+    fn breaks(&mut self, broken: Broken) {
+        self.broken = Some(match self.broken.take() {
+            Some(before) => before.and(broken),
+            None => broken,
+        });
+    }
 }
 
 /// A frame that is not answered yet.
@@ -88,14 +96,7 @@ pub struct Publisher {
     entries: HashMap<u64, Entry>,
     bytes_open: u64,
     next_entry: u64,
-    lanes: Vec<Option<Lane>>,
-    lane_of: HashMap<(ProducerHandle, QueueId), usize>,
-    free: Vec<usize>,
-    attempts: u64,
-    /// Lanes that may have something to send.
-    ready: Vec<usize>,
-    /// Lanes that wait for a leader, or for time to pass.
-    held: Vec<usize>,
+    lanes: Lanes,
     answers: Vec<Answer>,
     /// Answers that have to wait for others.
     deferred: Vec<Answer>,
@@ -113,12 +114,7 @@ impl Publisher {
             entries: HashMap::new(),
             bytes_open: 0,
             next_entry: 0,
-            lanes: Vec::new(),
-            lane_of: HashMap::new(),
-            free: Vec::new(),
-            attempts: 0,
-            ready: Vec::new(),
-            held: Vec::new(),
+            lanes: Lanes::default(),
             answers: Vec::new(),
             deferred: Vec::new(),
             frames: Vec::new(),
@@ -277,11 +273,7 @@ impl Publisher {
         // What follows must not be stored before this has been sent again: a queue that had stored higher numbers would take
         // the retry for a duplicate. (An error that the breach itself caused moves nothing.)
         if producer.name.is_some() && error.code != ErrorCode::OutOfSequence {
-            let broken = Broken::at(entry.range.first, id);
-            producer.broken = Some(match producer.broken.take() {
-                Some(before) => before.and(broken),
-                None => broken,
-            });
+            producer.breaks(Broken::at(entry.range.first, id));
         }
         entry.failure = Some(error);
         self.finish(now, id);
@@ -289,69 +281,20 @@ impl Publisher {
 
     fn fan_out(&mut self, now: Instant, id: u64, frame: Publish, queues: &[QueueId]) {
         self.entries.get_mut(&id).expect("the caller made it").waiting = queues.len();
+        let producer = frame.producer;
         for queue in queues {
-            let lane = self.lane(frame.producer, *queue);
             let address = (frame.exchange.clone(), frame.routing_key.clone());
             let part =
                 Part::new(id, frame.first, frame.resent, address, frame.messages.clone(), now);
-            let answer = self.lanes[lane].as_mut().expect("it was looked up").push(part);
+            let pair = (producer, *queue);
+            if self.lanes.are_too_many_for(&pair) {
+                self.forget_idle_lanes();
+            }
+            let name = &self.producers.get(&producer).expect("it has an open frame").name;
+            let answer = self.lanes.push(pair, name, part);
             self.answers.extend(answer);
-            self.list(lane);
         }
         self.settle_answers(now);
-    }
-
-    fn lane(&mut self, producer: ProducerHandle, queue: QueueId) -> usize {
-        if let Some(lane) = self.lane_of.get(&(producer, queue)) {
-            return *lane;
-        }
-        if self.lane_of.len() >= LANES_MAX {
-            self.forget_idle_lanes();
-        }
-        let name = self.producers.get(&producer).expect("the caller found it").name.clone();
-        let lane = Some(Lane::new(queue, name));
-        let at = match self.free.pop() {
-            Some(at) => {
-                self.lanes[at] = lane;
-                at
-            }
-            None => {
-                self.lanes.push(lane);
-                self.lanes.len() - 1
-            }
-        };
-        self.lane_of.insert((producer, queue), at);
-        at
-    }
-
-    /// Idle lanes go. That a lane was broken is then remembered by its producer, for all its lanes.
-    fn forget_idle_lanes(&mut self) {
-        let Publisher { lanes, lane_of, free, producers, .. } = self;
-        lane_of.retain(|(handle, _), at| {
-            let lane = lanes[*at].as_mut().expect("lanes in the map exist");
-            if !lane.is_idle() || lane.listed {
-                return true;
-            }
-            if let (Some(broken), Some(producer)) = (lane.broken.take(), producers.get_mut(handle))
-            {
-                producer.broken = Some(match producer.broken.take() {
-                    Some(before) => before.and(broken),
-                    None => broken,
-                });
-            }
-            lanes[*at] = None;
-            free.push(*at);
-            false
-        });
-    }
-
-    fn list(&mut self, at: usize) {
-        if let Some(lane) = self.lanes[at].as_mut()
-            && !lane.listed
-        {
-            lane.listed = true;
-            self.ready.push(at);
-        }
     }
 
     /// What the leaders say.
@@ -361,80 +304,45 @@ impl Publisher {
         outcomes: impl IntoIterator<Item = (u64, Result<(), ErrorBody>)>,
     ) {
         for (token, result) in outcomes {
-            let at = (token >> TOKEN_COUNTER_BITS) as usize;
-            let Some(lane) = self.lanes.get_mut(at).and_then(Option::as_mut) else { continue };
-            lane.outcome(token, result, now, &mut self.answers);
-            if lane.is_held() {
-                self.list(at);
-            }
+            self.lanes.outcome(now, token, result, &mut self.answers);
         }
         self.settle_answers(now);
     }
 
     /// An attempt could not be handed over. `pause`: not before some time has passed; otherwise as soon as there is room.
     pub fn undelivered(&mut self, now: Instant, token: u64, pause: bool) {
-        let at = (token >> TOKEN_COUNTER_BITS) as usize;
-        if let Some(lane) = self.lanes.get_mut(at).and_then(Option::as_mut) {
-            lane.undelivered(token, now, pause);
-            self.list(at);
-        }
+        self.lanes.undelivered(now, token, pause);
     }
 
     /// The catalog has changed: leaders may have.
     pub fn look_again(&mut self) {
-        for at in 0..self.lanes.len() {
-            if let Some(lane) = self.lanes[at].as_mut()
-                && !lane.is_idle()
-            {
-                lane.look_again();
-                self.list(at);
-            }
-        }
+        self.lanes.look_again();
     }
 
     /// Time has passed.
     pub fn tick(&mut self) {
-        for at in 0..self.lanes.len() {
-            if self.lanes[at].as_ref().is_some_and(|lane| !lane.is_idle()) {
-                self.list(at);
-            }
-        }
+        self.lanes.tick();
     }
 
     /// When [`Publisher::tick`] is wanted.
     #[must_use]
     pub fn wake_at(&self) -> Option<Instant> {
-        let lane =
-            |at: &usize| self.lanes.get(*at).and_then(Option::as_ref).and_then(Lane::wake_at);
-        self.held.iter().filter_map(lane).min()
+        self.lanes.wake_at()
     }
 
     /// What to hand to leaders now, in order for each of them.
     pub fn dispatch(&mut self, now: Instant, leaders: &dyn Leaders, out: &mut Vec<Dispatch>) {
-        for at in std::mem::take(&mut self.ready) {
-            let Some(lane) = self.lanes[at].as_mut() else { continue };
-            lane.listed = false;
-            if lane.is_idle() {
-                continue;
-            }
-            let attempts = &mut self.attempts;
-            let token = || {
-                *attempts += 1;
-                ((at as u64) << TOKEN_COUNTER_BITS) | (*attempts & ((1 << TOKEN_COUNTER_BITS) - 1))
-            };
-            lane.dispatch(now, leaders.leader(lane.queue), token, out, &mut self.answers);
-            if lane.is_held() && !lane.held {
-                lane.held = true;
-                self.held.push(at);
+        self.lanes.dispatch(now, leaders, out, &mut self.answers);
+        self.settle_answers(now);
+    }
+
+    /// Idle lanes go. That a lane was broken is then remembered by its producer, for all its lanes.
+    fn forget_idle_lanes(&mut self) {
+        for (handle, broken) in self.lanes.forget_idle() {
+            if let Some(producer) = self.producers.get_mut(&handle) {
+                producer.breaks(broken);
             }
         }
-        let lanes = &mut self.lanes;
-        self.held.retain(|at| {
-            let Some(lane) = lanes[*at].as_mut() else { return false };
-            lane.held = lane.is_held();
-            lane.held
-        });
-        self.settle_answers(now);
     }
 
     /// Counts the answers of queues; a frame is answered with the last of them.
@@ -490,7 +398,7 @@ impl Publisher {
             None => {
                 self.tally.confirmed_messages += count;
                 self.tally.confirmed_after = Some(now.saturating_duration_since(entry.taken_at));
-                confirm(&mut producer.confirmed, entry.range);
+                confirms::gather(&mut producer.confirmed, entry.range);
             }
             Some(mut error) => {
                 if entry.stored_somewhere && error.outcome == Outcome::NotDone {
@@ -518,15 +426,8 @@ impl Publisher {
             return;
         }
         let producer = self.producers.remove(&handle).expect("it was just there");
-        confirm_frame(handle, producer.confirmed, &mut self.frames);
-        let Publisher { lanes, lane_of, free, .. } = self;
-        lane_of.retain(|(owner, _), at| {
-            if *owner == handle {
-                lanes[*at] = None;
-                free.push(*at);
-            }
-            *owner != handle
-        });
+        confirms::frame(handle, producer.confirmed, &mut self.frames);
+        self.lanes.forget_producer(handle);
     }
 
     /// What to tell the client: failures, confirms, and credit as far as it is granted.
@@ -534,7 +435,7 @@ impl Publisher {
         out.append(&mut self.frames);
         for (handle, producer) in &mut self.producers {
             if !producer.confirmed.is_empty() {
-                confirm_frame(*handle, std::mem::take(&mut producer.confirmed), out);
+                confirms::frame(*handle, std::mem::take(&mut producer.confirmed), out);
             }
             let withheld = match grants {
                 Grants::Free => false,
@@ -570,36 +471,6 @@ impl Publisher {
     pub fn tally(&mut self) -> Tally {
         std::mem::take(&mut self.tally)
     }
-}
-
-/// Adds a range; neighbours become one.
-fn confirm(confirmed: &mut Vec<SeqRange>, range: SeqRange) {
-    match confirmed.last_mut() {
-        Some(last) if last.last.0.checked_add(1) == Some(range.first.0) => last.last = range.last,
-        _ => confirmed.push(range),
-    }
-}
-
-fn confirm_frame(
-    producer: ProducerHandle,
-    mut confirmed: Vec<SeqRange>,
-    out: &mut Vec<BrokerFrame>,
-) {
-    if confirmed.is_empty() {
-        return;
-    }
-    confirmed.sort_unstable();
-    let mut ranges: Vec<SeqRange> = Vec::with_capacity(confirmed.len());
-    for range in confirmed {
-        match ranges.last_mut() {
-            // A number sent twice may be confirmed twice.
-            Some(last) if range.first.0 <= last.last.0.saturating_add(1) => {
-                last.last = last.last.max(range.last)
-            }
-            _ => ranges.push(range),
-        }
-    }
-    out.push(BrokerFrame::Confirmed { producer, ranges });
 }
 
 fn no_such_producer(handle: ProducerHandle) -> ErrorBody {
