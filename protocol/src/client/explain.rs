@@ -1,13 +1,10 @@
 //! What operators ask when something is wrong: how a queue is and why, what each copy holds, who led before, what needs a person;
 //! and the order to lead without the in-sync set.
 
-use bytes::BytesMut;
-
 use super::{Drain, QueueSummary};
-use crate::frame::{FrameError, Problem};
 use crate::ids::{BrokerId, BrokerLife, Epoch, Member, Offset};
 use crate::names::{QueueName, VirtualHost};
-use crate::wire::{Reader, Wire, put_uint, wire_struct};
+use crate::wire::{wire_enum, wire_struct};
 
 /// A queue as the coordinator holds it, with all that is needed to see why it is as it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -336,32 +333,4 @@ wire_struct!(Attention {
 wire_struct!(StoppedCopy { virtual_host, queue, why });
 wire_struct!(Troubled { count, first });
 
-impl Wire for CopyRole {
-    fn put(&self, out: &mut BytesMut) {
-        put_uint(
-            out,
-            match self {
-                CopyRole::Waits => 1,
-                CopyRole::Follows => 2,
-                CopyRole::Stands => 3,
-                CopyRole::Leads => 4,
-                CopyRole::Serves => 5,
-                CopyRole::Fetches => 6,
-                CopyRole::Stopped => 7,
-            },
-        );
-    }
-
-    fn take(reader: &mut Reader) -> Result<Self, FrameError> {
-        match u64::take(reader)? {
-            1 => Ok(CopyRole::Waits),
-            2 => Ok(CopyRole::Follows),
-            3 => Ok(CopyRole::Stands),
-            4 => Ok(CopyRole::Leads),
-            5 => Ok(CopyRole::Serves),
-            6 => Ok(CopyRole::Fetches),
-            7 => Ok(CopyRole::Stopped),
-            value => Err(Problem::NoSuch { what: "role of a copy", value }.into()),
-        }
-    }
-}
+wire_enum!(CopyRole "role of a copy" { Waits = 1, Follows = 2, Stands = 3, Leads = 4, Serves = 5, Fetches = 6, Stopped = 7 });

@@ -8,7 +8,7 @@ use super::{Hello, Welcome};
 use crate::frame::{FrameError, Problem};
 use crate::names::{UserName, VirtualHost};
 use crate::scram::Credentials;
-use crate::wire::{Items, Reader, Wire, put_array, put_uint, wire_struct};
+use crate::wire::{Items, Reader, Wire, put_array, put_uint, wire_enum, wire_struct};
 
 /// The password crosses the connection: only over TLS.
 pub const PLAIN: &str = "PLAIN";
@@ -88,25 +88,7 @@ pub struct UserSummary {
 wire_struct!(Permissions { configure, write, read });
 wire_struct!(UserSummary { user, tags, permissions });
 
-impl Wire for UserTag {
-    fn put(&self, out: &mut BytesMut) {
-        put_uint(
-            out,
-            match self {
-                UserTag::Administrator => 1,
-                UserTag::Monitoring => 2,
-            },
-        );
-    }
-
-    fn take(reader: &mut Reader) -> Result<Self, FrameError> {
-        match u64::take(reader)? {
-            1 => Ok(UserTag::Administrator),
-            2 => Ok(UserTag::Monitoring),
-            value => Err(Problem::NoSuch { what: "tag of a user", value }.into()),
-        }
-    }
-}
+wire_enum!(UserTag "tag of a user" { Administrator = 1, Monitoring = 2 });
 
 impl Wire for LoginData {
     fn put(&self, out: &mut BytesMut) {

@@ -8,8 +8,8 @@ use super::{
     ExchangeKind, Moved, PlannedMove, QueueClass, QueueCounts, QueueOptions, QueueSummary, Request,
     Response,
 };
-use crate::frame::{FrameError, Problem};
-use crate::wire::{Items, Reader, Wire, put_struct_variant, put_uint, put_variant, wire_struct};
+use crate::frame::FrameError;
+use crate::wire::{Items, Reader, Wire, put_struct_variant, put_variant, wire_enum, wire_struct};
 
 wire_struct!(QueueOptions { replicas, min_isr, strict; class });
 wire_struct!(QueueSummary { name, id, replicas, in_sync, min_isr, leader, epoch; class });
@@ -432,84 +432,10 @@ impl Wire for Response {
     }
 }
 
-impl Wire for ExchangeKind {
-    fn put(&self, out: &mut BytesMut) {
-        put_uint(
-            out,
-            match self {
-                ExchangeKind::Direct => 1,
-                ExchangeKind::Fanout => 2,
-            },
-        );
-    }
+wire_enum!(ExchangeKind "kind of exchange" { Direct = 1, Fanout = 2 });
 
-    fn take(reader: &mut Reader) -> Result<Self, FrameError> {
-        match u64::take(reader)? {
-            1 => Ok(ExchangeKind::Direct),
-            2 => Ok(ExchangeKind::Fanout),
-            value => Err(Problem::NoSuch { what: "kind of exchange", value }.into()),
-        }
-    }
-}
+wire_enum!(QueueClass "class of queue" { Bulk = 1, Standard = 2, Vital = 3 });
 
-impl Wire for QueueClass {
-    fn put(&self, out: &mut BytesMut) {
-        put_uint(
-            out,
-            match self {
-                QueueClass::Bulk => 1,
-                QueueClass::Standard => 2,
-                QueueClass::Vital => 3,
-            },
-        );
-    }
+wire_enum!(Moved "thing to be moved" { Leadership = 1, Copy = 2 });
 
-    fn take(reader: &mut Reader) -> Result<Self, FrameError> {
-        match u64::take(reader)? {
-            1 => Ok(QueueClass::Bulk),
-            2 => Ok(QueueClass::Standard),
-            3 => Ok(QueueClass::Vital),
-            value => Err(Problem::NoSuch { what: "class of queue", value }.into()),
-        }
-    }
-}
-
-impl Wire for Moved {
-    fn put(&self, out: &mut BytesMut) {
-        put_uint(
-            out,
-            match self {
-                Moved::Leadership => 1,
-                Moved::Copy => 2,
-            },
-        );
-    }
-
-    fn take(reader: &mut Reader) -> Result<Self, FrameError> {
-        match u64::take(reader)? {
-            1 => Ok(Moved::Leadership),
-            2 => Ok(Moved::Copy),
-            value => Err(Problem::NoSuch { what: "thing to be moved", value }.into()),
-        }
-    }
-}
-
-impl Wire for Drain {
-    fn put(&self, out: &mut BytesMut) {
-        put_uint(
-            out,
-            match self {
-                Drain::Leaderships => 1,
-                Drain::Copies => 2,
-            },
-        );
-    }
-
-    fn take(reader: &mut Reader) -> Result<Self, FrameError> {
-        match u64::take(reader)? {
-            1 => Ok(Drain::Leaderships),
-            2 => Ok(Drain::Copies),
-            value => Err(Problem::NoSuch { what: "kind of drain", value }.into()),
-        }
-    }
-}
+wire_enum!(Drain "kind of drain" { Leaderships = 1, Copies = 2 });

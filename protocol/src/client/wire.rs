@@ -8,7 +8,9 @@ use super::{
 };
 use crate::frame::{Frame, FrameError, Limits, Problem, decode_frame, encode_frame};
 use crate::ids::{OffsetRange, RequestId};
-use crate::wire::{Items, Reader, Wire, put_struct_variant, put_uint, put_variant, wire_struct};
+use crate::wire::{
+    Items, Reader, Wire, put_struct_variant, put_uint, put_variant, wire_enum, wire_struct,
+};
 
 /// Most ranges that one settle may name. A client with more sends several.
 pub const SETTLE_RANGES_MAX: usize = 10_000;
@@ -266,24 +268,4 @@ impl Wire for Withheld {
     }
 }
 
-impl Wire for Settlement {
-    fn put(&self, out: &mut BytesMut) {
-        put_uint(
-            out,
-            match self {
-                Settlement::Ack => 1,
-                Settlement::Reject => 2,
-                Settlement::Return => 3,
-            },
-        );
-    }
-
-    fn take(reader: &mut Reader) -> Result<Self, FrameError> {
-        match u64::take(reader)? {
-            1 => Ok(Settlement::Ack),
-            2 => Ok(Settlement::Reject),
-            3 => Ok(Settlement::Return),
-            value => Err(Problem::NoSuch { what: "settlement", value }.into()),
-        }
-    }
-}
+wire_enum!(Settlement "settlement" { Ack = 1, Reject = 2, Return = 3 });

@@ -10,7 +10,7 @@ use crate::error::ErrorBody;
 use crate::frame::{Frame, FrameError, Limits, Problem, decode_frame, encode_frame};
 use crate::ids::{BrokerLife, Member};
 use crate::wire::{
-    Items, Reader, Wire, put_nil, put_struct_variant, put_uint, put_variant, wire_struct,
+    Items, Reader, Wire, put_nil, put_struct_variant, put_variant, wire_enum, wire_struct,
 };
 
 wire_struct!(BrokerLife { broker, incarnation });
@@ -214,25 +214,7 @@ fn check_forward(forward: Forward) -> Result<Forward, FrameError> {
     Ok(forward)
 }
 
-impl Wire for Purpose {
-    fn put(&self, out: &mut BytesMut) {
-        put_uint(
-            out,
-            match self {
-                Purpose::Stream => 1,
-                Purpose::Snapshot => 2,
-            },
-        );
-    }
-
-    fn take(reader: &mut Reader) -> Result<Self, FrameError> {
-        match u64::take(reader)? {
-            1 => Ok(Purpose::Stream),
-            2 => Ok(Purpose::Snapshot),
-            value => Err(Problem::NoSuch { what: "purpose", value }.into()),
-        }
-    }
-}
+wire_enum!(Purpose "purpose" { Stream = 1, Snapshot = 2 });
 
 /// Nil: committed.
 impl Wire for ForwardResult {

@@ -12,7 +12,7 @@ mod walk;
 pub(crate) use items::Items;
 pub(crate) use put::{put_array, put_bin_header, put_map, put_nil, put_str, put_uint};
 pub(crate) use reader::{Head, Reader};
-pub(crate) use values::wire_struct;
+pub(crate) use values::{wire_enum, wire_struct};
 pub(crate) use walk::{Rules, walk};
 
 use bytes::BytesMut;

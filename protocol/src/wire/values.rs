@@ -270,4 +270,24 @@ macro_rules! wire_struct {
         }
     };
 }
-pub(crate) use wire_struct;
+/// Writes each variant of a plain enum as its number; others are refused as no such `$what`.
+macro_rules! wire_enum {
+    ($type:ident $what:literal { $($variant:ident = $value:literal),+ $(,)? }) => {
+        impl $crate::wire::Wire for $type {
+            fn put(&self, out: &mut bytes::BytesMut) {
+                $crate::wire::put_uint(out, match self { $($type::$variant => $value),+ });
+            }
+
+            fn take(
+                reader: &mut $crate::wire::Reader,
+            ) -> Result<Self, $crate::frame::FrameError> {
+                match <u64 as $crate::wire::Wire>::take(reader)? {
+                    $($value => Ok($type::$variant),)+
+                    value => Err($crate::frame::Problem::NoSuch { what: $what, value }.into()),
+                }
+            }
+        }
+    };
+}
+
+pub(crate) use {wire_enum, wire_struct};
