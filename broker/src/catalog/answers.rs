@@ -15,6 +15,9 @@ use super::Catalog;
 /// Queues in one page at most: some hundred bytes each.
 pub const PAGE_MAX: usize = 1_000;
 
+/// Names that are looked at while others wait for the copy: a fraction of a millisecond.
+const LOOK_AT_MAX: usize = 1_000;
+
 impl Catalog {
     /// All exchanges of a virtual host, the default one first.
     #[must_use]
@@ -27,23 +30,51 @@ impl Catalog {
         exchanges
     }
 
-    /// A page of the queues of a virtual host that are `shown`, in order of name.
-    #[must_use]
-    pub fn queues(
+    /// A page of the queues of a virtual host that are `shown`, in order of name. Others wait for the copy between two parts of the
+    /// look at most: who is shown little makes it look at many.
+    pub async fn queues(
         &self,
         host: &VirtualHost,
-        after: Option<&QueueName>,
+        after: Option<QueueName>,
         limit: u32,
         shown: impl Fn(&QueueName) -> bool,
     ) -> Vec<QueueSummary> {
-        let tree = self.shared.tree();
-        let Some(names) = tree.names.get(host) else { return Vec::new() };
-        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let limit = usize::try_from(limit).unwrap_or(PAGE_MAX).clamp(1, PAGE_MAX);
-        let known =
-            |id: &QueueId| tree.queue(*id).map(|(definition, state, _)| summary(definition, state));
-        let range = names.range((from, Bound::Unbounded)).filter(|(name, _)| shown(name));
-        range.filter_map(|(_, id)| known(id)).take(limit).collect()
+        let (mut page, mut after) = (Vec::new(), after);
+        loop {
+            let looked = self.some_queues(host, after.as_ref(), limit, &shown, &mut page);
+            match looked {
+                Some(last) if page.len() < limit => after = Some(last),
+                _ => return page,
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Adds those of the next [`LOOK_AT_MAX`] names, up to `limit`. The last name looked at; none when there are no more.
+    fn some_queues(
+        &self,
+        host: &VirtualHost,
+        after: Option<&QueueName>,
+        limit: usize,
+        shown: &impl Fn(&QueueName) -> bool,
+        page: &mut Vec<QueueSummary>,
+    ) -> Option<QueueName> {
+        let tree = self.shared.tree();
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let names = tree.names.get(host)?.range((from, Bound::Unbounded)).take(LOOK_AT_MAX);
+        let mut last = None;
+        for (name, id) in names {
+            last = Some(name);
+            if !shown(name) {
+                continue;
+            }
+            page.extend(tree.queue(*id).map(|(definition, state, _)| summary(definition, state)));
+            if page.len() == limit {
+                break;
+            }
+        }
+        last.cloned()
     }
 
     /// A page of how the queues of a virtual host were asked for, in order of name.

@@ -209,6 +209,12 @@ impl Surroundings {
         Surroundings::begin(embedded, 1, Vec::new()).await.0
     }
 
+    /// A broker whose copy gets no further as long as nobody runs its watcher, which comes with it.
+    pub async fn that_is_held_up() -> (Surroundings, impl Future<Output = ()> + Send) {
+        let embedded = Embedded::start(EmbeddedConfig::default()).unwrap();
+        Surroundings::begin(embedded, 1, Vec::new()).await
+    }
+
     async fn begin(
         embedded: Embedded,
         broker: u32,

@@ -138,7 +138,11 @@ impl Catalog {
         let path = paths::drained(broker);
         let next = |session: Arc<dyn Coordinator>| {
             let path = path.clone();
-            async move { Ok(step(&path, session.read(&path).await?.as_ref(), drain, retire)) }
+            async move {
+                // Another broker may have been asked for the contrary a moment ago.
+                session.sync().await?;
+                Ok(step(&path, session.read(&path).await?.as_ref(), drain, retire))
+            }
         };
         while let Some(write) = self.reading(deadline, next).await? {
             let done = |session: Arc<dyn Coordinator>| {

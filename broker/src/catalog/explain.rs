@@ -76,10 +76,11 @@ impl Catalog {
     ) -> Result<Vec<ElectionReport>, ErrorBody> {
         let only = queue.map(|name| self.known(host, name)).transpose()?;
         let tree = self.shared.tree();
-        let named = tree.names.get(host).into_iter().flat_map(|names| names.values());
-        let wanted = named.filter(|id| only.is_none_or(|only| only == **id));
-        let mut elections: Vec<(&QueueDefinition, &Election)> = wanted
-            .filter_map(|id| tree.queue(*id))
+        let of_host = tree.names.get(host).filter(|_| only.is_none());
+        let all = of_host.into_iter().flat_map(|names| names.values().copied());
+        let mut elections: Vec<(&QueueDefinition, &Election)> = all
+            .chain(only)
+            .filter_map(|id| tree.queue(id))
             .flat_map(|(definition, state, _)| {
                 state.past.elections.iter().map(move |election| (&**definition, election))
             })

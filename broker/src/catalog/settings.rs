@@ -45,6 +45,8 @@ impl Catalog {
         let next = |session: Arc<dyn Coordinator>| {
             let (key, value) = (key.clone(), value.clone());
             async move {
+                // Another broker may have changed it a moment ago: an old document would be taken for one that says so already.
+                session.sync().await?;
                 let document = session.read(&paths::settings()).await?;
                 Ok(step(document.as_ref(), &key, value))
             }
@@ -129,6 +131,18 @@ mod tests {
         set("log", None).await.unwrap();
         let listed: Vec<_> = world.catalog.cluster_settings().await.unwrap().into_iter().collect();
         assert_eq!(listed, [("heartbeat".to_owned(), "21s".to_owned())]);
+    }
+
+    /// "Done" was said, and the setting stayed.
+    #[tokio::test]
+    async fn what_another_broker_has_just_set_is_taken_back_also_where_its_document_is_not_seen_yet()
+     {
+        let world = Surroundings::new().await;
+        let other = Surroundings::beside(world.embedded.clone(), 2, Vec::new()).await;
+        world.faults().serve_stale();
+        world.catalog.change_setting("log".to_owned(), Some("debug".to_owned())).await.unwrap();
+        other.catalog.change_setting("log".to_owned(), None).await.unwrap();
+        assert_eq!(world.catalog.cluster_settings().await.unwrap(), BTreeMap::new());
     }
 
     #[tokio::test]

@@ -520,14 +520,34 @@ async fn queues_are_listed_in_pages_in_order_of_name() {
     let names = |queues: Vec<bellwether_protocol::client::QueueSummary>| {
         queues.into_iter().map(|queue| queue.name.to_string()).collect::<Vec<_>>()
     };
-    assert_eq!(names(world.catalog.queues(&host(), None, 3, |_| true)), ["a", "b", "c"]);
-    assert_eq!(names(world.catalog.queues(&host(), Some(&queue("c")), 3, |_| true)), ["d"]);
+    let host = host();
+    let page = world.catalog.queues(&host, None, 3, |_| true).await;
+    assert_eq!(names(page), ["a", "b", "c"]);
+    assert_eq!(names(world.catalog.queues(&host, Some(queue("c")), 3, |_| true).await), ["d"]);
     let status = world.catalog.status();
     assert_eq!(
         (status.queues, status.queues_without_leader, status.queues_under_replicated),
         (4, 0, 0)
     );
     assert_eq!(status.brokers[0].leads, 4);
+}
+
+#[tokio::test]
+async fn who_is_shown_few_of_many_queues_gets_whole_pages_of_them() {
+    let world = Surroundings::new().await;
+    for number in 0..1_100 {
+        world.declare(&format!("other-{number:04}")).await;
+    }
+    for name in ["mine-1", "zz-mine-2", "zz-mine-3"] {
+        world.declare(name).await;
+    }
+    let mine = |name: &QueueName| name.as_str().contains("mine");
+    let page = world.catalog.queues(&host(), None, 2, mine).await;
+    let names: Vec<_> = page.iter().map(|queue| queue.name.as_str()).collect();
+    assert_eq!(names, ["mine-1", "zz-mine-2"]);
+    let rest = world.catalog.queues(&host(), Some(queue("zz-mine-2")), 2, mine).await;
+    assert_eq!(rest.len(), 1);
+    assert!(world.catalog.queues(&host(), Some(queue("zz-mine-3")), 2, mine).await.is_empty());
 }
 
 #[tokio::test]

@@ -105,7 +105,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<S> {
             return;
         }
         if self.outbox.has_to_wait() {
-            self.answers_wait = true;
+            self.held_up = true;
             return;
         }
         let Some(lookup) = self.lookups.next() else { return };
@@ -308,7 +308,7 @@ pub(super) async fn carry_out(
         Request::Browse(browse) => super::browse::browse(service, host, browse).await,
         Request::ListQueues { after, limit } => {
             let shown = |name: &QueueName| rights.shows(name.as_str());
-            Ok(Response::Queues(catalog.queues(host, after.as_ref(), limit, shown)))
+            Ok(Response::Queues(catalog.queues(host, after, limit, shown).await))
         }
         Request::DescribeQueue { queue } => {
             let describe = |queue, reply| ShardInput::Describe { queue, reply };

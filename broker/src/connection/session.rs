@@ -96,8 +96,8 @@ pub(super) struct Session<S> {
     settles: Vec<Vec<ConsumerSettle>>,
     pub requests: JoinSet<Finished>,
     pub lookups: Lookups,
-    /// Answers have to be made, or read by the client, before more is read from it.
-    pub answers_wait: bool,
+    /// Nothing more is read for now: see [`Session::has_to_wait`].
+    pub held_up: bool,
     changes: watch::Receiver<u64>,
     bytes_open: u64,
     heard: tokio::time::Instant,
@@ -182,7 +182,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<S> {
             settles: (0..service.shards.shards()).map(|_| Vec::new()).collect(),
             requests: JoinSet::new(),
             lookups: Lookups::default(),
-            answers_wait: false,
+            held_up: false,
             changes: service.catalog.changes(),
             bytes_open: 0,
             heard: tokio::time::Instant::now(),
@@ -268,9 +268,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<S> {
                 return End::Left;
             }
             self.take_news(news).await;
-            if self.answers_wait && !self.has_to_wait() {
+            if self.held_up && !self.has_to_wait() {
                 // What had arrived behind them is still there.
-                self.answers_wait = false;
+                self.held_up = false;
                 if let Err(end) = self.take_frames().await {
                     return end;
                 }
@@ -323,7 +323,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<S> {
         self.heed_users().await.map_err(End::Said)?;
         let filled = self.arrived.len() == self.arrived.capacity();
         let (mut taken, mut turn) = (false, 0);
-        while !self.answers_wait {
+        while !self.held_up {
             match self.codec.decode(&mut self.arrived) {
                 Ok(Some(frame)) => {
                     turn += match frame {
@@ -338,7 +338,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<S> {
                         turn = 0;
                         tokio::task::yield_now().await;
                     }
-                    self.answers_wait = self.has_to_wait();
+                    self.held_up = self.has_to_wait();
                 }
                 Ok(None) => break,
                 Err(CodecError::Frame(error)) => return Err(End::Said(error.into())),
@@ -348,7 +348,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<S> {
         if filled && taken {
             self.grow();
         }
-        match self.answers_wait {
+        match self.held_up {
             // Whole frames may be left, which need no room.
             true => self.intake.count(&self.arrived),
             false => self.intake.look(&self.arrived, taken, self.read_bytes),
@@ -357,10 +357,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<S> {
         Ok(())
     }
 
-    /// Whether answers have to be made, or read by the client, before more is read from it. The writer wakes this when enough is
-    /// written, and so does each look-up that ends.
+    /// Whether answers have to be made, or read by the client, before more is read from it, or publishes routed. The writer wakes this
+    /// when enough is written, and so does each look-up that ends, and the catalog when it has caught up.
     fn has_to_wait(&self) -> bool {
-        self.lookups.are_many() || self.outbox.has_to_wait()
+        self.lookups.are_many() || self.outbox.has_to_wait() || self.has_parked_much()
     }
 
     /// A larger read buffer for a connection that has filled the one it had, with frames and not with a part of one.
@@ -372,7 +372,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<S> {
 
     async fn take(&mut self, frame: ClientFrame) -> Result<(), End> {
         match frame {
-            ClientFrame::Publish(publish) => return self.publish(publish),
+            ClientFrame::Publish(publish) => self.publish(publish),
             ClientFrame::Settle(settle) => self.settle(settle),
             ClientFrame::Request { id, request } => {
                 // A detach must not overtake the settles before it.

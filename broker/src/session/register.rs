@@ -180,8 +180,14 @@ pub(super) async fn register(
             Ok(_) => return Ok(()),
             Err(WriteError::SessionOver) => return Err(RegisterError::SessionOver),
             Err(WriteError::Refused { conflict: Conflict::Exists, .. }) => {}
-            // The controller forgot its store, as that of a retired broker, a moment ago: looked at again.
-            Err(WriteError::Refused { index: 2, .. }) => continue,
+            // The controller forgot its store, as that of a retired broker, a moment ago; or the ensemble was restored from before
+            // stores were written down, and there is no folder for them.
+            Err(error @ WriteError::Refused { index: 2, .. }) => {
+                warn!(%error, "the broker could not write down its store yet");
+                settled(coordinator.make_parents(&paths::all_stores()).await)?;
+                tokio::time::sleep(RETRY).await;
+                continue;
+            }
             Err(error) => {
                 warn!(%error, "the broker could not register yet");
                 tokio::time::sleep(RETRY).await;
@@ -276,5 +282,24 @@ mod tests {
         let refused = join_cluster(&coordinator, Some(OTHER), Some(WANTED)).await.unwrap_err();
         assert!(refused.to_string().contains("its data folder"), "{refused}");
         assert_eq!(join_cluster(&coordinator, None, Some(WANTED)).await.unwrap(), WANTED);
+    }
+
+    /// It asked again and again without a pause or a word, and never registered.
+    #[tokio::test(start_paused = true)]
+    async fn a_tree_without_the_folder_of_stores_gets_one() {
+        let embedded = Embedded::start(EmbeddedConfig::default()).unwrap();
+        let coordinator = embedded.connector(Duration::from_secs(10)).connect().await.unwrap();
+        let cluster = join_cluster(&coordinator, None, Some(WANTED)).await.unwrap();
+        let path = paths::all_stores();
+        let version = Some(coordinator.read(&path).await.unwrap().unwrap().version);
+        coordinator.write(vec![Write::Delete { path, version }]).await.unwrap();
+
+        let life = crate::catalog::doubles::life(1);
+        let record = crate::catalog::doubles::record(life);
+        let store = record.store;
+        let registrant = Registrant { record, cluster };
+        register(&coordinator, &registrant, life).await.unwrap();
+        let document = coordinator.read(&paths::store(life.broker)).await.unwrap().unwrap();
+        assert_eq!(StoreRecord::parse(&document.bytes).unwrap().store, store);
     }
 }

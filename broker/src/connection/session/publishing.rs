@@ -4,30 +4,30 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bellwether_protocol::client::Publish;
-use bellwether_protocol::error::{ErrorBody, ErrorCode};
 use bellwether_protocol::ids::Offset;
 use opentelemetry::KeyValue;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::{CATCH_UP_FOR, End, Finished, Session};
+use super::{CATCH_UP_FOR, Finished, Session};
 use crate::connection::Service;
 use crate::publish::{Grants, Traced};
 use crate::traces::{Parent, Step};
 
-/// Bytes of publishes that wait while the catalog is asked about an exchange or queue it does not know.
-const PARKED_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Bytes of publishes that wait while the catalog is asked about an exchange or queue it does not know, before nothing more is read
+/// from their connection: one question is for all of them.
+const PARKED_BYTES_MAX: usize = 256 * 1024;
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<S> {
     /// Routes a publish. A name that is not known may have been declared on another broker a moment ago: then the
     /// catalog catches up first, and what comes behind waits with it, so that the order stays.
-    pub(super) fn publish(&mut self, publish: Publish) -> Result<(), End> {
+    pub(super) fn publish(&mut self, publish: Publish) {
         if self.parked.is_empty() {
             let version = self.service.catalog.routing_version();
             let Publish { exchange, routing_key, .. } = &publish;
             if let Err(refused) = self.access.may_publish(exchange, routing_key) {
                 self.service.metrics.access_refused.increment();
                 self.publisher.publish(Instant::now(), publish, Err(refused));
-                return Ok(());
+                return;
             }
             let (catalog, host) = (&self.service.catalog, &self.host);
             match self.routes.route(version, exchange, routing_key, || {
@@ -36,18 +36,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<S> {
                 Ok(queues) => {
                     let traced = traced(&self.service, &publish);
                     self.publisher.publish_traced(Instant::now(), publish, Ok(&queues), traced);
-                    return Ok(());
+                    return;
                 }
                 Err(_unknown) => self.ask_catalog(),
             }
         }
         self.parked_bytes += publish.messages.len();
         self.parked.push(publish);
-        if self.parked_bytes > PARKED_BYTES_MAX {
-            let words = "more was published than was granted; wait for PublishCredit";
-            return Err(End::Said(ErrorBody::not_done(ErrorCode::CreditExceeded, words)));
-        }
-        Ok(())
+    }
+
+    /// Whether so much waits for the catalog that nothing more is to be read.
+    pub(super) fn has_parked_much(&self) -> bool {
+        self.parked_bytes >= PARKED_BYTES_MAX
     }
 
     fn ask_catalog(&mut self) {
@@ -149,8 +149,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<S> {
         let too_much = self.publisher.bytes_open() > 0
             && metrics.publish_bytes_in_flight.get() > self.service.publish_bytes_hard_max();
         // Refusals of publishes are answers, too.
-        self.answers_wait = self.answers_wait || self.has_to_wait();
-        if self.intake.pause(too_much || self.answers_wait) {
+        self.held_up = self.held_up || self.has_to_wait();
+        if self.intake.pause(too_much || self.held_up) {
             self.heard = tokio::time::Instant::now();
         }
         self.intake.count_requests(self.open_requests());
@@ -166,7 +166,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<S> {
     }
 
     fn count_bytes(&mut self) {
-        let open = self.publisher.bytes_open();
+        let open = self.publisher.bytes_open() + self.parked_bytes as u64;
         let gauge = &self.service.metrics.publish_bytes_in_flight;
         if open > self.bytes_open {
             gauge.add(open - self.bytes_open);

@@ -5,6 +5,7 @@ use bellwether_protocol::client::{BROWSE_BYTES_MAX, Browse, Browsed};
 use bellwether_queue::Shown;
 
 use super::*;
+use crate::memory::PoolLimits;
 use crate::shard::browse::{BrowseReply, Browsing, Look};
 
 fn browse(messages_max: u32, bytes_max: u32) -> Request {
@@ -71,6 +72,20 @@ async fn what_was_read_is_shown_and_where_to_go_on() {
     assert_eq!(offsets(&browsed), [(3, 5), (7, 10), (10, 15)]);
     assert_eq!((browsed.next, browsed.high_watermark), (Offset(30), Offset(40)));
     assert_eq!((browsed.queue, browsed.epoch), (world.orders, Epoch(1)));
+}
+
+/// Each answer may take a mebibyte: clients that browse and read nothing filled the memory, as nothing was counted before it was made.
+#[tokio::test(start_paused = true)]
+async fn nothing_is_read_for_a_browse_while_answers_have_no_room() {
+    let mut world = World::new().await;
+    world.metrics.memory.limit(PoolLimits::split(100 << 20, 1 << 20, 1 << 20));
+    let full = world.metrics.memory.limit_of(Pool::Answers).unwrap();
+    world.metrics.memory.held(Pool::Answers).add(full);
+    world.ask(browse(100, 10_000)).await;
+    assert!(timeout(Duration::from_secs(5), look(&world)).await.is_err(), "no shard was asked");
+    world.metrics.memory.held(Pool::Answers).subtract(full);
+    world.metrics.memory.answers_read.notify_one();
+    look(&world).await;
 }
 
 #[tokio::test]

@@ -66,7 +66,7 @@ fn hello() -> Hello {
 fn timing() -> Timing {
     Timing {
         heartbeat: Duration::from_secs(30),
-        handshake_timeout: Duration::from_secs(5),
+        handshake_timeout: Duration::from_secs(15),
         ..Timing::default()
     }
 }
@@ -107,6 +107,18 @@ impl World {
     ) -> World {
         let around = Surroundings::new().await;
         let orders = around.declare("orders").await;
+        World::among(around, orders, timing, limits, login_required, origin, socket)
+    }
+
+    fn among<S: AsyncRead + AsyncWrite + Unpin + Send + Sync + 'static>(
+        around: Surroundings,
+        orders: QueueId,
+        timing: Timing,
+        limits: Limits,
+        login_required: bool,
+        origin: Origin,
+        socket: impl FnOnce(DuplexStream) -> S,
+    ) -> World {
         let metrics: Arc<Metrics> = Arc::default();
         let service = Service::new(
             around.catalog.clone(),

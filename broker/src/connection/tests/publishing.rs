@@ -41,6 +41,58 @@ async fn a_publish_to_an_unknown_queue_is_refused_by_name() {
     }
 }
 
+/// All of a client's publishes were kept while the catalog was asked about the first, counted by nobody.
+#[tokio::test(start_paused = true)]
+async fn while_the_catalog_is_asked_about_a_name_little_more_is_read_and_it_is_counted() {
+    const BYTES: usize = 64 * 1024;
+    let (around, _watcher) = Surroundings::that_is_held_up().await;
+    let nowhere = QueueId(uuid::Uuid::from_u128(1));
+    let origin = Origin::default();
+    let mut world =
+        World::among(around, nowhere, timing(), Limits::default(), false, origin, |socket| socket);
+    world.send(ClientFrame::Hello(hello())).await;
+    assert!(matches!(world.next().await, BrokerFrame::Welcome(_)));
+    world.attach_producer().await;
+    let metrics = Arc::clone(&world.metrics);
+    let (reading, mut writing) = tokio::io::split(world.client.into_inner());
+    let publishing = tokio::spawn(async move {
+        for first in 1..=60 {
+            let publish = Publish {
+                producer: PRODUCER,
+                first: Seq(first),
+                resent: false,
+                exchange: ExchangeName::default(),
+                routing_key: RoutingKey::new("nowhere").unwrap(),
+                messages: big(BYTES),
+            };
+            let mut bytes = BytesMut::new();
+            ClientFrame::Publish(publish).encode(&mut bytes);
+            writing.write_all(&bytes).await.unwrap();
+        }
+    });
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let held = metrics.publish_bytes_in_flight.get() as usize;
+    assert!((4 * BYTES..=6 * BYTES).contains(&held), "{held} bytes are kept");
+    assert!(!publishing.is_finished(), "nothing more is read");
+    // The catalog does not catch up: they are refused, and the rest is asked for in turn.
+    let limits = FrameLimits::CLIENT;
+    let mut reading =
+        tokio_util::codec::FramedRead::new(reading, FrameCodec::<BrokerFrame>::new(limits));
+    let mut refused = 0;
+    while refused < 60 {
+        match reading.next().await.unwrap().unwrap() {
+            BrokerFrame::PublishFailed { range, error, .. } => {
+                assert_eq!(error.outcome, Outcome::NotDone);
+                refused += range.last.0 - range.first.0 + 1;
+            }
+            BrokerFrame::PublishCredit { .. } | BrokerFrame::Heartbeat => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    publishing.await.unwrap();
+    assert_eq!(metrics.publish_bytes_in_flight.get(), 0);
+}
+
 #[tokio::test]
 async fn a_publish_to_a_queue_declared_elsewhere_a_moment_ago_finds_it() {
     let mut world = World::new().await;
