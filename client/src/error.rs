@@ -196,6 +196,8 @@ operation_error! {
         InvalidPattern = InvalidOption;
         /// Only administrators may. Not done.
         AccessRefused = AccessRefused;
+        /// No administrator would be left. Not done.
+        LastAdministrator = NotAllowed;
     }
 }
 

@@ -26,13 +26,13 @@ pub(crate) fn deed_of(request: &Request) -> Option<Deed> {
         Request::SetPassword { user, credentials: _ } => {
             deed("change the password of", user.to_string())
         }
-        Request::SetTags { user, tags } => {
+        Request::SetTags { user, tags, force: _ } => {
             let tags: Vec<&str> = tags.iter().copied().map(UserTag::name).collect();
             deed("change the tags of", format!("{user} to {tags:?}"))
         }
         // What it shows is as good as users' keys.
         Request::ListCredentials => deed("read the credentials of all users", String::new()),
-        Request::DeleteUser { user } => deed("delete user", user.to_string()),
+        Request::DeleteUser { user, force: _ } => deed("delete user", user.to_string()),
         Request::SetPermissions { user, virtual_host, permissions: Some(permissions) } => deed(
             "permit",
             format!(
@@ -89,7 +89,8 @@ pub(crate) fn deed_of(request: &Request) -> Option<Deed> {
         | Request::DetachProducer { .. }
         | Request::AttachConsumer { .. }
         | Request::DetachConsumer { .. }
-        | Request::Plan => None,
+        | Request::Plan
+        | Request::Stuck { .. } => None,
     }
 }
 

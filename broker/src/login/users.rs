@@ -120,6 +120,12 @@ impl Users {
         all
     }
 
+    /// Those with the tag, in no order.
+    pub fn administrators(&self) -> impl Iterator<Item = &UserName> {
+        let users = self.by_name.values().filter(|user| user.has(UserTag::Administrator));
+        users.map(|user| &user.name)
+    }
+
     /// All, in order of name.
     #[must_use]
     pub fn list(&self) -> Vec<UserSummary> {

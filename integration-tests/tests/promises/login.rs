@@ -108,7 +108,7 @@ async fn strangers_are_turned_away_and_only_administrators_administrate() {
     assert!(matches!(status, Err(QueryError::Refused { .. })), "{status:?}");
     locked.root.cluster_status().await.unwrap();
     assert!(locked.root.declare("orders").await.is_err(), "administrators have no other right");
-    locked.root.delete_user(&name("bob")).await.unwrap();
+    locked.root.delete_user(&name("bob"), false).await.unwrap();
     let gone = eventually("bob to be gone everywhere", PATIENCE, async || {
         match connect(&locked.cluster, "bob", "bob").await {
             Err(ConnectError::Refused { code: ErrorCode::LoginRefused, .. }) => Ok(()),
