@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bellwether_coordinator::coordinator::{Coordinator, Path, Write};
 use bellwether_coordinator::paths;
@@ -17,7 +18,7 @@ use tokio::time::Instant;
 use super::queues::raced;
 use super::writes::{Decision, REQUEST_FOR};
 use super::{Catalog, Shared};
-use crate::login::{User, Users};
+use crate::login::{User, Users, write_down_changes};
 
 /// What was read of `/users` and `/login`.
 #[derive(Debug)]
@@ -102,6 +103,10 @@ pub(super) fn publish_users(shared: &Shared) {
         }
         Users::new(*version, by_name.clone(), *decoys)
     };
+    // What is read at the start is no change.
+    if shared.complete.load(Ordering::Acquire) {
+        write_down_changes(&shared.users.load(), &entered);
+    }
     shared.users.store(Arc::new(entered));
     shared.tell_changed();
 }

@@ -10,8 +10,8 @@ use bellwether_protocol::error::{ErrorBody, ErrorCode};
 use bellwether_protocol::names::{ExchangeName, QueueName, RoutingKey, UserName, VirtualHost};
 
 use super::User;
-use crate::words::in_shell;
 use super::users::Permitted;
+use crate::words::in_shell;
 
 /// Addresses that a connection remembers to be permitted; beyond it all are decided anew.
 const PERMITTED_MAX: usize = 4_096;
@@ -548,7 +548,8 @@ mod tests {
     fn a_refusal_for_want_of_a_tag_names_the_command_that_gives_it() {
         let refused = access(user(&[], None)).rights().check(&Request::ClusterStatus);
         let words = refused.unwrap_err().message;
-        for part in ["user u", "administrator or monitoring", "`bellwether user tags u monitoring`"] {
+        for part in ["user u", "administrator or monitoring", "`bellwether user tags u monitoring`"]
+        {
             assert!(words.contains(part), "{part}: {words}");
         }
     }

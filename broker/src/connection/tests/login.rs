@@ -389,7 +389,10 @@ async fn only_an_administrator_looks_after_users() {
     let names: Vec<&str> = users.iter().map(|user| user.user.as_str()).collect();
     assert_eq!(names, ["alice", "bob", "root"]);
     assert_eq!(users[1].permissions, [(host(), permissions("", "", "a.*"))]);
-    assert_eq!(world.done(Request::DeleteUser { user: user("bob"), force: false }).await, Response::Done);
+    assert_eq!(
+        world.done(Request::DeleteUser { user: user("bob"), force: false }).await,
+        Response::Done
+    );
     let gone = world.refused(Request::DeleteUser { user: user("bob"), force: false }).await;
     assert_eq!(gone.code, ErrorCode::NoSuchUser);
     assert_eq!(world.refused(attach_consumer("orders")).await.code, ErrorCode::AccessRefused);
@@ -464,8 +467,7 @@ async fn of_two_administrators_one_may_go_and_the_other_then_not() {
 #[tokio::test]
 async fn a_user_without_a_tag_gets_what_lists_and_descriptions_are_made_of() {
     let mut world = World::logged_in().await;
-    let Response::Queues(queues) =
-        world.done(Request::ListQueues { after: None, limit: 10 }).await
+    let Response::Queues(queues) = world.done(Request::ListQueues { after: None, limit: 10 }).await
     else {
         panic!("no queues")
     };
