@@ -125,7 +125,7 @@ fn with_leader(facts: &Facts, leader: BrokerId) -> Explanation {
         ];
         if missing_copies(facts) > 0 {
             advice.push(format!(
-                "It was declared with {} copies and has a place for {all}: start more brokers, and the rest is made.",
+                "It was declared with {} copies and only {all} could be made: start more brokers, and the rest is made by itself.",
                 condition.replicas_wanted
             ));
         }
@@ -153,8 +153,9 @@ fn with_leader(facts: &Facts, leader: BrokerId) -> Explanation {
     Explanation {
         verdict: Verdict::Healthy,
         sentence: format!(
-            "Queue {name} is well: broker {leader} leads it in epoch {}, and all {all} copies are in sync.",
-            condition.queue.epoch
+            "Queue {name} is well: broker {leader} leads it in epoch {}, and {} in sync.",
+            condition.queue.epoch,
+            if all == 1 { "its one copy is".to_owned() } else { format!("all {all} copies are") }
         ),
         missing,
         advice: Vec::new(),
