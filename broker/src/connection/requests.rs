@@ -353,6 +353,10 @@ pub(super) async fn carry_out(
         Request::ClearTaint { queue, epoch } => {
             catalog.clear_taint(host, &queue, epoch, rights.user_name()).await.map(done)
         }
+        Request::ClusterStatus | Request::Attention { .. } if !catalog.is_complete() => {
+            // What it has not read would be told as if it was not there.
+            Err(not_read_yet())
+        }
         Request::Plan | Request::Stuck { .. } if !catalog.is_complete() => Err(not_read_yet()),
         Request::Plan => {
             catalog.planned_moves().await.map(|(moves, more)| Response::Plan { moves, more })
@@ -384,7 +388,7 @@ pub(super) async fn carry_out(
 }
 
 fn not_read_yet() -> ErrorBody {
-    let words = "this broker has just started and has not read the catalog yet; try again";
+    let words = "this broker has just started and has not yet read from the coordinator what there is; try again";
     ErrorBody::not_done(ErrorCode::CoordinatorUnavailable, words)
 }
 

@@ -223,7 +223,7 @@ impl Rights {
         let name = &user.name;
         let tags: Vec<&str> = tags.iter().map(|tag| tag.name()).collect();
         let words = format!(
-            "user {name} may not {to}: that needs the tag {}, which an administrator gives with `bellwether user tags {} {}` (in place of the tags that it has)",
+            "user {name} may not {to}: that needs the tag {}; an administrator gives it with `bellwether user tags {} {}`",
             tags.join(" or "),
             in_shell(name.as_str()),
             tags.last().copied().unwrap_or_default(),

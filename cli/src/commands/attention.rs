@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use bellwether_broker::words::in_shell;
 use bellwether_client::{
     Attention, BrokerAddress, BrokerId, Client, ClusterStatus, ErrorCode, QueryError, Troubled,
 };
@@ -141,7 +142,7 @@ fn unheard(answers: &[Answered]) -> Vec<String> {
                 lines.push(format!("Live, but broker {broker} does not tell how it is: {why}."));
             }
             Err(Unheard::Silent(why)) => {
-                lines.push(format!("Live, but silent: broker {broker} ({why})."));
+                lines.push(format!("Live, but not heard: broker {broker} ({why})."));
             }
         }
     }
@@ -170,7 +171,10 @@ fn queues(what: &str, troubled: &Troubled, ask: &str) -> Option<String> {
 }
 
 fn full(host: &VirtualHost, name: &str) -> String {
-    if host.as_str() == "/" { name.to_owned() } else { format!("{host}:{name}") }
+    match host.as_str() {
+        "/" => in_shell(name),
+        host => format!("{}:{}", in_shell(host), in_shell(name)),
+    }
 }
 
 fn list(named: Vec<String>, count: u64) -> String {
@@ -307,7 +311,7 @@ mod tests {
             "under-replicated: 7 (d, …)",
             "12 queues need 3 copies each",
             "Not live: broker 3.",
-            "Live, but silent: broker 2 (h:2 did not answer within 3.0s).",
+            "Live, but not heard: broker 2 (h:2 did not answer within 3.0s).",
             "Broker 1 has a disk that is nearly full",
         ];
         assert_eq!(lines.len(), expected.len(), "{lines:#?}");

@@ -315,7 +315,7 @@ async fn wait_until_moved(
         tokio::select! {
             () = signals.next() => {
                 bar.finish_and_clear();
-                eprintln!("The drain of broker {broker} goes on without this command; `cluster drain {broker} --undo` ends it.");
+                eprintln!("The drain of broker {broker} goes on without this command; `bellwether cluster drain {broker} --undo` takes it back.");
                 return Err(Failure::Interrupted);
             }
             () = tokio::time::sleep(LOOK) => {}
@@ -361,7 +361,7 @@ fn say_stuck(json: bool, broker: u32, words: &str, stuck: &[String]) -> Result<(
     }
     print_line(words)?;
     if !stuck.is_empty() {
-        print_line("But as things stand, some of it cannot be done:")?;
+        print_line("But as things stand, some of it cannot go:")?;
     }
     stuck.iter().try_for_each(|line| print_line(&format!("  - {line}")))
 }

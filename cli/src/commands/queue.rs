@@ -1,8 +1,8 @@
 //! `bellwether queue`: where messages wait.
 
 use bellwether_client::{
-    Binding, Client, Described, ExchangeName, QueueClass, QueueName, QueueOptions, QueueSummary,
-    RoutingKey, TaintNote,
+    Binding, Client, Described, ExchangeName, QueueClass, QueueCounts, QueueName, QueueOptions,
+    QueueSummary, RoutingKey, TaintNote,
 };
 use clap::{Args, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
@@ -254,6 +254,11 @@ fn list(queues: &[QueueSummary], json: bool) -> Result<(), Failure> {
     print_table(&rows)
 }
 
+/// Bytes of what waits. Leaders do not count them, and say 0 then: of messages that are there it would not be true.
+fn bytes(counts: &QueueCounts) -> Option<u64> {
+    (counts.bytes > 0 || counts.ready + counts.delivered == 0).then_some(counts.bytes)
+}
+
 fn describe(
     described: &Described,
     bindings: &[Binding],
@@ -266,7 +271,7 @@ fn describe(
         value["counts"] = json!({
             "enqueued": counts.enqueued, "ready": counts.ready, "delivered": counts.delivered,
             "settled": counts.settled, "purged": counts.purged, "consumers": counts.consumers,
-            "bytes": counts.bytes, "high_watermark": counts.high_watermark.0, "log_end": counts.log_end.0,
+            "bytes": bytes(counts), "high_watermark": counts.high_watermark.0, "log_end": counts.log_end.0,
         });
         let bound = bindings.iter().map(|binding| {
             json!({ "exchange": binding.exchange.as_str(), "routing_key": binding.routing_key.as_str() })
@@ -293,7 +298,7 @@ fn describe(
         ("purged", grouped(counts.purged)),
         ("enqueued", grouped(counts.enqueued)),
         ("consumers", grouped(u64::from(counts.consumers))),
-        ("bytes", grouped(counts.bytes)),
+        ("bytes", bytes(counts).map_or_else(|| "not counted".to_owned(), grouped)),
         ("high watermark", counts.high_watermark.to_string()),
         ("log end", counts.log_end.to_string()),
     ] {

@@ -72,6 +72,13 @@ pub async fn wait_until_even(client: &Client, json: bool) -> Result<(), Failure>
             told.tell(client, &status, &words, &bar).await?;
         } else if even_since.get_or_insert_with(Instant::now).elapsed() >= EVEN_FOR {
             bar.finish_and_clear();
+            let stuck = stuck::lines(&stuck::ask(client, None).await?, &status, None);
+            if !stuck.is_empty() {
+                return Err(Failure::NotDone(format!(
+                    "what can be moved is spread evenly, but some of it nobody can take:\n  - {}",
+                    stuck.join("\n  - ")
+                )));
+            }
             let words = "copies and leaderships are spread evenly";
             return match json {
                 true => print_json(&json!({ "message": words })),

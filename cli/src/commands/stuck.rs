@@ -91,8 +91,8 @@ fn remedy(stuck: &Stuck, status: &ClusterStatus, supposed: Option<BrokerId>) -> 
 
 fn named(first: &[(VirtualHost, bellwether_client::QueueName)], count: u64) -> String {
     let names = first.iter().map(|(host, name)| match host.as_str() {
-        "/" => name.to_string(),
-        host => format!("{host}:{name}"),
+        "/" => in_shell(name.as_str()),
+        host => format!("{}:{}", in_shell(host), in_shell(name.as_str())),
     });
     let names: Vec<String> = names.collect();
     let rest = if (names.len() as u64) < count { ", …" } else { "" };
@@ -134,7 +134,7 @@ impl Told {
         let lines = lines(&ask(client, self.suppose).await?, status, None);
         if !lines.is_empty() {
             bar.suspend(|| {
-                eprintln!("Waiting: {left} left, of which some cannot be done as things stand.");
+                eprintln!("Waiting: {left} left, and some cannot go as things stand:");
                 lines.iter().for_each(|line| eprintln!("  - {line}"));
             });
         }

@@ -252,7 +252,8 @@ impl Change {
                 in_shell(name.as_str())
             ),
             Change::Add(_, given) => format!(
-                "user {name} is added, with the tags {}; what it may do with queues and exchanges is said by `bellwether user permit {}`",
+                "user {name} is added, with the {} {}; what it may do with queues and exchanges is said by `bellwether user permit {}`",
+                if given.len() == 1 { "tag" } else { "tags" },
                 tags(given),
                 in_shell(name.as_str())
             ),
@@ -434,7 +435,8 @@ async fn session(args: &UserArgs) -> Result<Option<Arc<dyn Coordinator>>, Failur
 async fn within<T>(args: &UserArgs, done: impl Future<Output = T>) -> Result<T, String> {
     let patience = args.client.timeout;
     let done = tokio::time::timeout(patience.0, done).await;
-    done.map_err(|_| format!("the ensemble did not answer within {patience}"))
+    let ensemble = args.zookeeper.as_deref().unwrap_or_default();
+    done.map_err(|_| format!("the ensemble {ensemble} did not answer within {patience}"))
 }
 
 /// It ends by itself a little later otherwise.

@@ -35,7 +35,7 @@ pub enum UserChange {
 /// Why a user was not changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UserError {
-    #[error("there is no user {0}; add it first")]
+    #[error("there is no user {0}; `bellwether user list` shows those that there are")]
     NoSuchUser(UserName),
     /// Nobody could log in and make another.
     #[error(
