@@ -45,7 +45,7 @@ impl LoginArgs {
         let Some(user) = &self.user else {
             return match self.password_file {
                 Some(_) => Err(Failure::usage(
-                    "--password-file is of the user who logs in, and needs --user NAME; the password of a user to be made is given by --new-password-file",
+                    "--password-file needs --user NAME, for it is of the user who logs in; the password of a user to be made is given by --new-password-file",
                 )),
                 None => Ok(None),
             };

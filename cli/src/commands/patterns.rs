@@ -13,7 +13,8 @@ pub fn not_a_regular_expression(pattern: &str) -> Option<String> {
                 "{pattern:?} is read as a regular expression over whole names, in which * repeats the letter before it; for anything that begins so write {meant:?}"
             ));
         }
-        before = Some(letter);
+        // What follows a backslash is no letter of a name.
+        before = if before == Some('\\') { None } else { Some(letter) };
     }
     None
 }
