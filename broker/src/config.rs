@@ -371,9 +371,14 @@ fn lasting(
     }
     Err(InvalidSetting {
         key,
-        given: format!("{given:?}"),
-        allowed: format!("allowed is {least:?} to {most:?}"),
+        given: shown(given),
+        allowed: format!("allowed is {} to {}", shown(least), shown(most)),
     })
+}
+
+/// As people write it; nothing at all has no unit that fits.
+fn shown(time: Duration) -> String {
+    if time.is_zero() { "0s".to_owned() } else { format!("{time:?}") }
 }
 
 #[cfg(test)]

@@ -25,5 +25,6 @@ mod stall;
 pub mod tls;
 pub mod traces;
 mod watch;
+pub mod words;
 
 pub use run::{BrokerError, run};

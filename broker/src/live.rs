@@ -34,7 +34,8 @@ pub struct Live {
 
 /// The layer of configuration that lies in the coordinator, for whoever knows the other layers.
 pub trait ClusterSettings: Send + Sync {
-    /// Whether a setting may be given this value for the whole cluster, or taken back.
+    /// Whether a setting may be given this value for the whole cluster, or be taken back, if it is not set at all: what is set may
+    /// always be taken back.
     ///
     /// # Errors
     /// Why not, and what is allowed, in words.

@@ -207,6 +207,8 @@ metrics! {
     Gauge tls_client_certificate_expires "bellwether_tls_client_certificate_expires_timestamp_seconds" "When the certificate of the port for clients expires, in seconds since 1970; 0 without TLS.";
     Gauge tls_peer_certificate_expires "bellwether_tls_peer_certificate_expires_timestamp_seconds" "When the certificate of the port for brokers expires, in seconds since 1970; 0 without TLS.";
     Gauge peer_tls_optional "bellwether_peer_tls_optional" "1 while brokers are taken that do not speak TLS, although this one has a certificate (peer-tls accept).";
+    Gauge client_tls_optional "bellwether_client_tls_optional" "1 while clients are taken that do not speak TLS, although their port has a certificate (tls accept).";
+    Counter client_connections_plain "bellwether_client_connections_plain_total" "Client connections taken without TLS on a port that speaks it (tls accept).";
     Gauge tls_reload_failed "bellwether_tls_reload_failed" "1 while new certificate files are no good and the old certificate is still in use.";
     Counter logins "bellwether_logins_total" "Client connections that logged in.";
     Counter logins_failed "bellwether_logins_failed_total" "Logins refused: wrong password, unknown user, or not looked at after too many failures.";

@@ -212,7 +212,7 @@ pub async fn run(
     )
     .with_settings(live.settings.clone())
     .tracing_to(traces)
-    .with_tls(listeners.tls.client())
+    .with_tls(listeners.tls.client(), listeners.tls.takes_plain_clients())
     .with_login(config.login_required);
     let server = connection::serve(listeners.client, service, live.config.clone(), stop.clone());
     let serving = tracker.spawn(server);

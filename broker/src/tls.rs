@@ -44,6 +44,7 @@ pub struct Tls {
     client: Option<Arc<ClientTls>>,
     peer: Option<Arc<PeerTls>>,
     plain_peers: bool,
+    plain_clients: bool,
     cluster: Option<ClusterId>,
     asked: Arc<Notify>,
 }
@@ -111,6 +112,18 @@ impl Tls {
         self.plain_peers && self.peer.is_some()
     }
 
+    /// Until all clients speak TLS: takes those that do not, too. Does nothing without [`Tls::with_client`].
+    #[must_use]
+    pub fn with_plain_clients(self) -> Tls {
+        Tls { plain_clients: true, ..self }
+    }
+
+    /// Whether clients are taken that do not speak TLS, although their port does.
+    #[must_use]
+    pub fn takes_plain_clients(&self) -> bool {
+        self.plain_clients && self.client.is_some()
+    }
+
     /// For the port of clients.
     #[must_use]
     pub fn client(&self) -> Option<Arc<ClientTls>> {
@@ -157,15 +170,16 @@ fn unfit(material: &Material, why: String) -> TlsError {
     TlsError::BadCertificate { path: material.files.certificate.clone(), why }
 }
 
-/// How often it is said again that brokers without TLS are taken: a change-over takes hours at most, and is easily forgotten.
+/// How often it is said again that somebody without TLS is taken: a change-over takes hours at most, and is easily forgotten.
 const WARN_OF_PLAIN_EVERY: Duration = Duration::from_secs(3600);
 
-/// Says for as long as it is so that brokers without TLS are taken.
-async fn warn_of_plain_peers(stop: CancellationToken) {
+const WARN_OF_PLAIN_PEERS: &str = "--peer-tls accept: connections with brokers that do not speak TLS are neither encrypted nor proved to be a broker's. Once all brokers run with their certificates, restart each with --peer-tls require";
+const WARN_OF_PLAIN_CLIENTS: &str = "--tls accept: connections of clients that do not speak TLS can be read and changed on the way. Once bellwether_client_connections_plain_total stays where it is, restart each broker with --tls require";
+
+/// Says it for as long as whoever does not speak TLS is taken.
+async fn warn_of_plain(words: &'static str, stop: CancellationToken) {
     loop {
-        warn!(
-            "--peer-tls accept: connections with brokers that do not speak TLS are neither encrypted nor proved to be a broker's. Once all brokers run with their certificates, restart each with --peer-tls require"
-        );
+        warn!("{words}");
         tokio::select! {
             () = tokio::time::sleep(WARN_OF_PLAIN_EVERY) => {}
             () = stop.cancelled() => return,
@@ -202,7 +216,11 @@ pub(crate) async fn follow(tls: Tls, metrics: Arc<Metrics>, stop: CancellationTo
     }
     metrics.peer_tls_optional.set(u64::from(tls.takes_plain_peers()));
     if tls.takes_plain_peers() {
-        tokio::spawn(warn_of_plain_peers(stop.clone()));
+        tokio::spawn(warn_of_plain(WARN_OF_PLAIN_PEERS, stop.clone()));
+    }
+    metrics.client_tls_optional.set(u64::from(tls.takes_plain_clients()));
+    if tls.takes_plain_clients() {
+        tokio::spawn(warn_of_plain(WARN_OF_PLAIN_CLIENTS, stop.clone()));
     }
     let mut at_once = false;
     loop {

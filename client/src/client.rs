@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use bellwether_protocol::client::{
     Attention, Binding, ClusterStatus, Drain, ElectionReport, ExchangeKind, PlannedMove,
     QueueCondition, QueueCounts, QueueOptions, QueueSummary, Recover, ReplicaStatus, Request,
-    Response,
+    Response, Stuck,
 };
 use bellwether_protocol::error::BrokerAddress;
 use bellwether_protocol::ids::{BrokerId, ClusterId, Epoch, Offset};
@@ -399,6 +399,22 @@ impl Client {
     pub async fn plan(&self) -> Result<(Vec<PlannedMove>, bool), QueryError> {
         match self.ask(Request::Plan).await? {
             Response::Plan { moves, more } => Ok((moves, more)),
+            other => Err(unexpected(&other).into()),
+        }
+    }
+
+    /// Queues with copies or leaderships that nobody can take, up to `limit` by name of each kind; `suppose`: as it would be if this
+    /// were to be moved away from that broker.
+    ///
+    /// # Errors
+    /// [`QueryError`].
+    pub async fn stuck(
+        &self,
+        suppose: Option<(BrokerId, Drain)>,
+        limit: u32,
+    ) -> Result<Stuck, QueryError> {
+        match self.ask(Request::Stuck { suppose, limit }).await? {
+            Response::Stuck(stuck) => Ok(stuck),
             other => Err(unexpected(&other).into()),
         }
     }

@@ -196,6 +196,8 @@ operation_error! {
         InvalidPattern = InvalidOption;
         /// Only administrators may. Not done.
         AccessRefused = AccessRefused;
+        /// No administrator would be left. Not done.
+        LastAdministrator = NotAllowed;
     }
 }
 
@@ -379,7 +381,7 @@ impl PublishError {
 
 /// Some messages sent before a flush were not confirmed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{failed} messages were not confirmed; the first: {first}")]
+#[error("{} not confirmed; the first: {first}", if *failed == 1 { "1 message was".to_owned() } else { format!("{failed} messages were") })]
 pub struct FlushError {
     /// How many since the last flush.
     pub failed: u64,

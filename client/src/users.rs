@@ -35,24 +35,30 @@ impl Client {
         self.done(Request::SetPassword { user, credentials }).await
     }
 
-    /// Deletes a user. Its connections end.
+    /// Deletes a user. Its connections end. `force`: also the last administrator.
     ///
     /// # Errors
     /// [`UserError`].
-    pub async fn delete_user(&self, user: &UserName) -> Result<(), UserError> {
+    pub async fn delete_user(&self, user: &UserName, force: bool) -> Result<(), UserError> {
         // Asked again after a lost answer it would be "no such user".
-        match self.ask_once(Request::DeleteUser { user: user.clone() }).await? {
+        match self.ask_once(Request::DeleteUser { user: user.clone(), force }).await? {
             Response::Done => Ok(()),
             other => Err(unexpected(&other).into()),
         }
     }
 
-    /// Gives a user other tags, in place of those it had. Holds for connections that are open, too.
+    /// Gives a user other tags, in place of those it had. Holds for connections that are open, too. `force`: also when no
+    /// administrator is left then.
     ///
     /// # Errors
     /// [`UserError`].
-    pub async fn set_tags(&self, user: &UserName, tags: Vec<UserTag>) -> Result<(), UserError> {
-        self.done(Request::SetTags { user: user.clone(), tags }).await
+    pub async fn set_tags(
+        &self,
+        user: &UserName,
+        tags: Vec<UserTag>,
+        force: bool,
+    ) -> Result<(), UserError> {
+        self.done(Request::SetTags { user: user.clone(), tags, force }).await
     }
 
     /// What the passwords of all users are checked against, in order of name: for a backup. Whoever has it can guess passwords

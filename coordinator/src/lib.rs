@@ -9,6 +9,7 @@ pub mod paths;
 pub mod placement;
 pub mod records;
 mod session;
+pub mod stuck;
 pub mod tombstone;
 pub mod users;
 pub mod zookeeper;

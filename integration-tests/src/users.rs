@@ -5,6 +5,20 @@ use tokio::process::Command;
 
 use crate::binary;
 
+/// Runs `bellwether` as somebody who logs in at these brokers: whether it was done, and what it said.
+pub async fn run_as(
+    (user, password): (&str, &str),
+    brokers: &[String],
+    arguments: &[&str],
+) -> Result<(bool, String)> {
+    let mut command = Command::new(binary::bellwether()?);
+    command.args(arguments).args(["--user", user, "--connect", &brokers.join(",")]);
+    command.env_remove("BELLWETHER_BIN").env("BELLWETHER_PASSWORD", password).kill_on_drop(true);
+    let output = command.stdin(std::process::Stdio::null()).output().await?;
+    let said = [output.stdout, output.stderr].concat();
+    Ok((output.status.success(), String::from_utf8_lossy(&said).into_owned()))
+}
+
 /// Runs `bellwether user` with these arguments; gives what it says. A password goes in by standard input.
 pub async fn user(arguments: &[&str], password: Option<&str>) -> Result<String> {
     let mut command = Command::new(binary::bellwether()?);

@@ -183,5 +183,6 @@ pub(super) fn summary(definition: &QueueDefinition, state: &QueueState) -> Queue
         leader: state.leader.map(|life| life.broker),
         epoch: state.epoch,
         class: definition.class,
+        tainted: state.past.open_taint().is_some(),
     }
 }

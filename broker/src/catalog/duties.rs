@@ -1,7 +1,7 @@
 //! What the catalog does for the controller: shows it the cluster as a picture to plan from, and keeps what operators want
 //! of brokers.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use bellwether_coordinator::balance::{
@@ -10,12 +10,14 @@ use bellwether_coordinator::balance::{
 use bellwether_coordinator::coordinator::{Coordinator, Document, Path, Version, Write};
 use bellwether_coordinator::paths;
 use bellwether_coordinator::records::{DrainRecord, UnknownFields};
-use bellwether_protocol::client::{Drain, Moved, PlannedMove};
+use bellwether_coordinator::stuck::{What, stuck, takers};
+use bellwether_protocol::client::{Drain, Moved, PlannedMove, Stuck, StuckQueues, Troubled};
 use bellwether_protocol::error::{ErrorBody, ErrorCode};
 use bellwether_protocol::ids::{BrokerId, BrokerLife, QueueId};
 use tokio::time::Instant;
 
 use super::Catalog;
+use super::answers::PAGE_MAX;
 use super::queues::{create, raced};
 use super::tree::Tree;
 use super::writes::{Decision, REQUEST_FOR};
@@ -108,6 +110,37 @@ impl Catalog {
         })
     }
 
+    /// Queues with copies or leaderships that nobody can take; `suppose`: as it would be with this to be moved away from a broker.
+    /// Brokers that are away are waited for.
+    pub async fn stuck(
+        &self,
+        suppose: Option<(BrokerId, Drain)>,
+        limit: u32,
+    ) -> Result<Stuck, ErrorBody> {
+        let catalog = self.clone();
+        // It walks over all queues, with the names of those that it finds.
+        let judged = tokio::task::spawn_blocking(move || {
+            let limit = usize::try_from(limit).unwrap_or(PAGE_MAX).min(PAGE_MAX);
+            let tree = catalog.shared.tree();
+            let mut brokers = broker_views(&tree, |_| false);
+            for view in &mut brokers {
+                match suppose {
+                    Some((broker, Drain::Copies)) if view.broker == broker => {
+                        view.standing = Standing::Leaves;
+                    }
+                    Some((broker, Drain::Leaderships)) if view.broker == broker => {
+                        view.standing = Standing::LeadsNothing;
+                    }
+                    _ => {}
+                }
+            }
+            stuck_queues(&tree, &brokers, limit)
+        });
+        judged.await.map_err(|error| {
+            ErrorBody::not_done(ErrorCode::Internal, format!("looking broke off: {error}"))
+        })
+    }
+
     /// Writes down what an operator wants of a broker; `retire`: it goes for good.
     ///
     /// # Errors
@@ -125,10 +158,11 @@ impl Catalog {
                 && !tree.absent().contains(&broker)
                 && !tree.waited_for().iter().any(|(waited, _)| *waited == broker)
             {
-                let live: Vec<String> =
-                    tree.brokers.keys().map(|life| life.broker.to_string()).collect();
+                let mut live: Vec<u32> = tree.brokers.keys().map(|life| life.broker.0).collect();
+                live.sort_unstable();
+                let live: Vec<String> = live.iter().map(ToString::to_string).collect();
                 let words = format!(
-                    "there is no broker {broker}: none is live, and no queue counts on it; live are {}",
+                    "there is no broker {broker}: none of that number is live, and no queue counts on one; live are {}",
                     live.join(", ")
                 );
                 return Err(ErrorBody::not_done(ErrorCode::InvalidOption, words));
@@ -165,6 +199,28 @@ impl Catalog {
         self.enter(vec![path], deadline).await;
         Ok(())
     }
+}
+
+/// What is stuck, by kind and by the copies that were asked for.
+fn stuck_queues(tree: &Tree, brokers: &[BrokerView], limit: usize) -> Stuck {
+    let mut kinds: BTreeMap<(What, u8), Troubled> = BTreeMap::new();
+    for one in stuck(brokers, &queue_views(tree)) {
+        let Some((definition, ..)) = tree.queue(one.queue) else { continue };
+        let troubled = kinds.entry((one.what, one.copies)).or_default();
+        troubled.count += 1;
+        if troubled.first.len() < limit {
+            troubled.first.push((definition.virtual_host.clone(), definition.name.clone()));
+        }
+    }
+    let queues = kinds.into_iter().map(|((what, copies), queues)| {
+        let (what, missing) = match what {
+            What::LeavingCopy => (Moved::Copy, false),
+            What::MissingCopy => (Moved::Copy, true),
+            What::Leadership => (Moved::Leadership, false),
+        };
+        StuckQueues { what, missing, copies, queues }
+    });
+    Stuck { takers: takers(brokers).into_iter().collect(), queues: queues.collect() }
 }
 
 /// Every broker that is live or that queues count on.

@@ -221,7 +221,9 @@ pub(super) fn create(path: &Path, bytes: bytes::Bytes) -> Write {
 }
 
 pub(super) fn no_such_queue(host: &VirtualHost, name: &QueueName) -> ErrorBody {
-    let words = format!("there is no queue {name} in virtual host {host}; declare it first");
+    let words = format!(
+        "there is no queue {name} in virtual host {host}; `bellwether queue list` shows those that there are"
+    );
     ErrorBody::not_done(ErrorCode::NoSuchQueue, words)
 }
 

@@ -6,7 +6,7 @@ use bellwether_coordinator::coordinator::{Connector, Version, Write};
 use bellwether_coordinator::paths;
 use bellwether_coordinator::records::QueueState;
 use bellwether_protocol::client::QueueClass;
-use bellwether_protocol::client::{Binding, Drain, ExchangeKind, QueueOptions, Response};
+use bellwether_protocol::client::{Binding, Drain, ExchangeKind, Moved, QueueOptions, Response};
 use bellwether_protocol::error::{ErrorCode, Outcome};
 use bellwether_protocol::ids::{BrokerId, Epoch};
 use bellwether_protocol::names::{ExchangeName, RoutingKey};
@@ -598,4 +598,47 @@ async fn an_exchange_routes_nothing_before_all_of_its_bindings_are_read() {
 
     world.catalog.shared.complete.store(true, Ordering::Release);
     assert_eq!(world.catalog.route(&host(), &copies, &key("")).unwrap(), []);
+}
+
+/// A drain whose copies had nowhere to go waited for ever, and said that all was well.
+#[tokio::test]
+async fn what_nobody_can_take_is_named_before_and_after_it_is_asked_for() {
+    let one = Surroundings::new().await;
+    one.declare("orders").await;
+    let two = Surroundings::beside(one.embedded.clone(), 2, Vec::new()).await;
+    let both = |catalog: &Catalog| catalog.live() == 2;
+    one.until("both are known", both).await;
+    two.until("both are known", both).await;
+    let named = async |world: &Surroundings, suppose| {
+        let stuck = world.catalog.stuck(suppose, 10).await.unwrap();
+        let queues = stuck.queues.iter().map(|one| {
+            let first: Vec<_> = one.queues.first.iter().map(|(_, name)| name.as_str()).collect();
+            (one.what, one.missing, one.copies, first.join(","))
+        });
+        (stuck.takers.iter().map(|broker| broker.0).collect::<Vec<_>>(), queues.collect::<Vec<_>>())
+    };
+    assert_eq!(named(&one, None).await, (vec![1, 2], vec![]));
+    // Broker 2 takes the copy, but no broker that holds one takes the leadership alone.
+    let drained = Some((BrokerId(1), Drain::Copies));
+    assert_eq!(named(&one, drained).await, (vec![2], vec![]));
+    let resigned = Some((BrokerId(1), Drain::Leaderships));
+    let stuck = (Moved::Leadership, false, 1, "orders".to_owned());
+    assert_eq!(named(&one, resigned).await, (vec![2], vec![stuck]));
+
+    two.catalog
+        .declare_queue(&host(), &queue("wide"), QueueOptions { replicas: 3, ..options(3) })
+        .await
+        .unwrap();
+    one.until("the queue is known", |catalog| {
+        catalog.queue_named(&host(), &queue("wide")).is_some()
+    })
+    .await;
+    let missing = (Moved::Copy, true, 3, "wide".to_owned());
+    assert_eq!(named(&one, None).await, (vec![1, 2], vec![missing]));
+    // What was only supposed is what is, once it was asked for.
+    one.catalog.drain(BrokerId(2), Some(Drain::Copies), false).await.unwrap();
+    let leaving = (Moved::Copy, false, 3, "wide".to_owned());
+    let now = named(&one, None).await;
+    assert_eq!(now, (vec![1], vec![leaving]));
+    assert_eq!(named(&one, Some((BrokerId(2), Drain::Copies))).await, now);
 }

@@ -367,7 +367,9 @@ fn kind_name(kind: ExchangeKind) -> &'static str {
 }
 
 fn no_such_exchange(host: &VirtualHost, name: &ExchangeName) -> ErrorBody {
-    let words = format!("there is no exchange {name} in virtual host {host}; declare it first");
+    let words = format!(
+        "there is no exchange {name} in virtual host {host}; `bellwether exchange list` shows those that there are"
+    );
     ErrorBody::not_done(ErrorCode::NoSuchExchange, words)
 }
 

@@ -2,11 +2,13 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use bellwether_coordinator::coordinator::{Coordinator, Path};
+use bellwether_coordinator::coordinator::{Coordinator, Path, Write};
 use bellwether_coordinator::paths;
 use bellwether_coordinator::records::RecordError;
 use bellwether_coordinator::users::{LoginRecord, UserChange, UserError, UserRecord};
+use bellwether_protocol::client::UserTag;
 use bellwether_protocol::error::{ErrorBody, ErrorCode};
 use bellwether_protocol::names::UserName;
 use bellwether_protocol::scram::{ITERATIONS, RANDOM_BYTES};
@@ -16,7 +18,7 @@ use tokio::time::Instant;
 use super::queues::raced;
 use super::writes::{Decision, REQUEST_FOR};
 use super::{Catalog, Shared};
-use crate::login::{User, Users};
+use crate::login::{User, Users, write_down_changes};
 
 /// What was read of `/users` and `/login`.
 #[derive(Debug)]
@@ -101,6 +103,10 @@ pub(super) fn publish_users(shared: &Shared) {
         }
         Users::new(*version, by_name.clone(), *decoys)
     };
+    // What is read at the start is no change.
+    if shared.complete.load(Ordering::Acquire) {
+        write_down_changes(&shared.users.load(), &entered);
+    }
     shared.users.store(Arc::new(entered));
     shared.tell_changed();
 }
@@ -126,11 +132,16 @@ impl Catalog {
         self.shared.users.load().version
     }
 
-    /// Changes a user, for an administrator.
+    /// Changes a user, for an administrator. `keep_administrator`: not when no administrator is left then.
     ///
     /// # Errors
     /// The change is not possible, or the coordinator is away.
-    pub async fn change_user(&self, user: &UserName, change: &UserChange) -> Result<(), ErrorBody> {
+    pub async fn change_user(
+        &self,
+        user: &UserName,
+        change: &UserChange,
+        keep_administrator: bool,
+    ) -> Result<(), ErrorBody> {
         change.check().map_err(refused)?;
         if let UserChange::Add { credentials, .. } | UserChange::SetPassword(credentials) = change
             && !credentials.are_like_all()
@@ -146,14 +157,16 @@ impl Catalog {
             let path = path.clone();
             async move {
                 session.sync().await?;
-                Ok(change.step(user, session.read(&path).await?.as_ref()))
+                let present = session.read(&path).await?;
+                let ends = keep_administrator && change.ends_administrator(present.as_ref());
+                Ok(change.step(user, present.as_ref()).map(|write| (write, ends)))
             }
         };
         let mut sent = false;
         loop {
-            let write = match self.reading(deadline, next).await? {
-                Ok(Some(write)) => write,
-                Ok(None) => break,
+            let (write, ends_administrator) = match self.reading(deadline, next).await? {
+                Ok((Some(write), ends)) => (write, ends),
+                Ok((None, _)) => break,
                 // A delete that went through leaves nothing to delete.
                 Err(UserError::NoSuchUser(_)) if sent && *change == UserChange::Delete => break,
                 Err(error) => return Err(refused(error)),
@@ -165,12 +178,17 @@ impl Catalog {
                         *change == UserChange::Delete && matches!(error, UserError::NoSuchUser(_))
                     };
                     Ok(match next.await? {
-                        Ok(step) => step.is_none(),
+                        Ok((step, _)) => step.is_none(),
                         Err(error) => gone(&error),
                     })
                 }
             };
-            match self.decide(vec![write], deadline, done).await? {
+            let mut writes = vec![write];
+            if ends_administrator {
+                // In the same write, so that two of them do not make each other the last.
+                writes.push(self.another_administrator(user, deadline).await?);
+            }
+            match self.decide(writes, deadline, done).await? {
                 Decision::Done => break,
                 Decision::Refused { .. } => self.make_folders(std::slice::from_ref(&path)).await?,
             }
@@ -183,6 +201,29 @@ impl Catalog {
         self.enter(vec![path], deadline).await;
         Ok(())
     }
+
+    /// A condition on there being an administrator besides `user`: of those that this broker knows, the first that still is one.
+    async fn another_administrator(
+        &self,
+        user: &UserName,
+        deadline: Instant,
+    ) -> Result<Write, ErrorBody> {
+        let mut known: Vec<UserName> = self.users()?.administrators().cloned().collect();
+        known.sort_unstable();
+        for other in known.iter().filter(|other| *other != user) {
+            let path = paths::user(other);
+            let read = |session: Arc<dyn Coordinator>| {
+                let path = path.clone();
+                async move { session.read(&path).await }
+            };
+            let Some(document) = self.reading(deadline, read).await? else { continue };
+            let record = UserRecord::parse(&document.bytes).ok();
+            if record.is_some_and(|record| record.tags.contains(&UserTag::Administrator)) {
+                return Ok(Write::Check { path, version: document.version });
+            }
+        }
+        Err(refused(UserError::LastAdministrator(user.clone())))
+    }
 }
 
 fn refused(error: UserError) -> ErrorBody {
@@ -190,6 +231,7 @@ fn refused(error: UserError) -> ErrorBody {
         UserError::NoSuchUser(_) => ErrorCode::NoSuchUser,
         UserError::Exists(_) => ErrorCode::UserExists,
         UserError::Pattern(_) | UserError::Invalid(_) => ErrorCode::InvalidOption,
+        UserError::LastAdministrator(_) => ErrorCode::NotAllowed,
         UserError::Unreadable(_) => ErrorCode::Internal,
     };
     ErrorBody::not_done(code, error.to_string())

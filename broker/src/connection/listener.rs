@@ -71,7 +71,10 @@ pub async fn serve(
                     warn!(%from, times, reason = reason.message, "clients were turned away");
                 }
                 let secure = service.tls.is_some();
-                refuse(&connections, &refusals, turn_away(socket, reason, secure));
+                // Which of the two it speaks is not known: what one can read tells the other that it is not spoken here, for good.
+                if !service.plain_too {
+                    refuse(&connections, &refusals, turn_away(socket, reason, secure));
+                }
                 continue;
             }
         };

@@ -90,8 +90,10 @@ pub struct Service {
     settings: Arc<dyn ClusterSettings>,
     /// Spans of traced messages, if any are wanted.
     pub traces: Option<Traces>,
-    /// TLS, where clients have to speak it.
+    /// TLS, where clients speak it.
     pub tls: Option<Arc<ClientTls>>,
+    /// And whether those that do not are taken, too.
+    plain_too: bool,
     pub login: Arc<Login>,
     frame_room: FrameRoom,
     lookups: Arc<LookupTurns>,
@@ -122,6 +124,7 @@ impl Service {
             settings: Arc::new(NoClusterSettings),
             traces: None,
             tls: None,
+            plain_too: false,
             login: Arc::new(Login::new(false)),
             frame_room,
             lookups: Arc::default(),
@@ -153,10 +156,10 @@ impl Service {
         Service { traces, ..self }
     }
 
-    /// The same for clients that have to speak TLS.
+    /// The same for clients that speak TLS; `plain_too`: and for those that do not.
     #[must_use]
-    pub fn with_tls(self, tls: Option<Arc<ClientTls>>) -> Service {
-        Service { tls, ..self }
+    pub fn with_tls(self, tls: Option<Arc<ClientTls>>, plain_too: bool) -> Service {
+        Service { tls, plain_too, ..self }
     }
 
     /// Says whether who does not log in is turned away; else they may do everything.

@@ -337,10 +337,13 @@ pub(super) async fn carry_out(
             Ok(Response::Settings(settings.into_iter().collect()))
         }
         Request::ChangeSetting { key, value } => {
-            service
-                .settings
-                .judge(&key, value.as_deref())
-                .map_err(|why| ErrorBody::not_done(ErrorCode::SettingRefused, why))?;
+            if let Err(why) = service.settings.judge(&key, value.as_deref()) {
+                // Whatever is set can be taken back, also what only a later version knows.
+                let set = value.is_none() && catalog.cluster_settings().await?.contains_key(&key);
+                if !set {
+                    return Err(ErrorBody::not_done(ErrorCode::SettingRefused, why));
+                }
+            }
             catalog.change_setting(key, value).await.map(done)
         }
         Request::Drain { broker, drain } => catalog.drain(broker, drain, false).await.map(done),
@@ -350,9 +353,16 @@ pub(super) async fn carry_out(
         Request::ClearTaint { queue, epoch } => {
             catalog.clear_taint(host, &queue, epoch, rights.user_name()).await.map(done)
         }
-        Request::Plan if !catalog.is_complete() => Err(not_read_yet()),
+        Request::ClusterStatus | Request::Attention { .. } if !catalog.is_complete() => {
+            // What it has not read would be told as if it was not there.
+            Err(not_read_yet())
+        }
+        Request::Plan | Request::Stuck { .. } if !catalog.is_complete() => Err(not_read_yet()),
         Request::Plan => {
             catalog.planned_moves().await.map(|(moves, more)| Response::Plan { moves, more })
+        }
+        Request::Stuck { suppose, limit } => {
+            catalog.stuck(suppose, limit).await.map(Response::Stuck)
         }
         Request::AddUser { .. }
         | Request::SetPassword { .. }
@@ -378,20 +388,27 @@ pub(super) async fn carry_out(
 }
 
 fn not_read_yet() -> ErrorBody {
-    let words = "this broker has just started and has not read the catalog yet; try again";
+    let words = "this broker has just started and has not yet read from the coordinator what there is; try again";
     ErrorBody::not_done(ErrorCode::CoordinatorUnavailable, words)
 }
 
 /// Administrators only: that was looked at before.
 async fn about_users(service: &Service, request: Request) -> Result<Response, ErrorBody> {
     let catalog = &service.catalog;
+    let mut keep_administrator = true;
     let (user, change) = match request {
         Request::AddUser { user, credentials, tags } => {
             (user, UserChange::Add { credentials, tags: tags.into_iter().collect() })
         }
         Request::SetPassword { user, credentials } => (user, UserChange::SetPassword(credentials)),
-        Request::DeleteUser { user } => (user, UserChange::Delete),
-        Request::SetTags { user, tags } => (user, UserChange::SetTags(tags.into_iter().collect())),
+        Request::DeleteUser { user, force } => {
+            keep_administrator = !force;
+            (user, UserChange::Delete)
+        }
+        Request::SetTags { user, tags, force } => {
+            keep_administrator = !force;
+            (user, UserChange::SetTags(tags.into_iter().collect()))
+        }
         Request::ListCredentials => {
             return Ok(Response::Credentials(catalog.users()?.all_credentials()));
         }
@@ -400,7 +417,7 @@ async fn about_users(service: &Service, request: Request) -> Result<Response, Er
         }
         _ => return Ok(Response::Users(catalog.users()?.list())),
     };
-    catalog.change_user(&user, &change).await.map(|()| Response::Done)
+    catalog.change_user(&user, &change, keep_administrator).await.map(|()| Response::Done)
 }
 
 pub(super) fn late(queue: &QueueName, outcome: Outcome) -> ErrorBody {

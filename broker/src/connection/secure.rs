@@ -55,6 +55,12 @@ pub(super) async fn serve_socket(
             return serve_arrived(stream, arrival, service, shutdown).await;
         }
         Ok(Err(Unsecured::Gone)) => ("it went away in the TLS handshake".to_owned(), None),
+        Ok(Err(Unsecured::Plain(socket))) if service.plain_too => {
+            service.metrics.client_connections_plain.increment();
+            debug!(%from, "a client is taken without TLS");
+            let arrival = Arrival { origin: Origin::plain(from), until, admitted: Some(admitted) };
+            return serve_arrived(socket, arrival, service, shutdown).await;
+        }
         Ok(Err(Unsecured::Plain(mut socket))) => {
             let error = tls_expected();
             if let Err(error) = send(&mut socket, &BrokerFrame::Goodbye(error.clone())).await {

@@ -120,6 +120,8 @@ enum End {
     Left,
     /// The client is told why.
     Said(ErrorBody),
+    /// The user who logged in is none any more, or another.
+    LoggedOut(ErrorBody),
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<S> {
@@ -201,11 +203,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<S> {
 
     async fn run(mut self, shutdown: CancellationToken) {
         let end = self.read(&shutdown).await;
-        self.requests.shutdown().await;
-        self.leave().await;
+        if matches!(end, End::LoggedOut(_)) {
+            // Nothing is delivered to it any more; but what it asked for while it might is answered: else who deletes their
+            // own user, or changes its password, would never hear that it is done.
+            self.leave().await;
+            let answered = async { while self.requests.join_next().await.is_some() {} };
+            if timeout(LINGER, answered).await.is_err() {
+                tracing::debug!("requests of a user who is gone stay unanswered");
+            }
+            self.requests.shutdown().await;
+        } else {
+            self.requests.shutdown().await;
+            self.leave().await;
+        }
         let reason = match end {
             End::Left => None,
-            End::Said(error) => {
+            End::Said(error) | End::LoggedOut(error) => {
                 let certificate = self.certificate.as_ref().map(|named| named.name.as_str());
                 tracing::debug!(reason = %error.message, certificate, "a client connection was closed");
                 Some(error)
@@ -248,7 +261,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<S> {
                     }
                     self.publisher.look_again();
                     if let Err(error) = self.heed_users().await {
-                        return End::Said(error);
+                        return End::LoggedOut(error);
                     }
                 }
                 () = sleep_until(wake) => {
@@ -320,7 +333,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<S> {
 
     async fn take_frames(&mut self) -> Result<(), End> {
         // Once a turn: what was revoked is not done any more, however much this client sends.
-        self.heed_users().await.map_err(End::Said)?;
+        self.heed_users().await.map_err(End::LoggedOut)?;
         let filled = self.arrived.len() == self.arrived.capacity();
         let (mut taken, mut turn) = (false, 0);
         while !self.held_up {

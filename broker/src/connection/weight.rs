@@ -30,6 +30,10 @@ fn answer(response: &Response) -> usize {
         Response::Bindings(list) => list.len() * ENTRY,
         Response::Definitions(list) => list.len() * ENTRY,
         Response::Plan { moves, .. } => moves.len() * ENTRY,
+        Response::Stuck(stuck) => {
+            let queues = stuck.queues.iter().map(|one| 1 + one.queues.first.len()).sum::<usize>();
+            queues * ENTRY + size_of_val(stuck.takers.as_slice())
+        }
         Response::Cluster(cluster) => (cluster.brokers.len() + cluster.absent.len()) * ENTRY,
         Response::Settings(list) => {
             list.iter().map(|(key, value)| ENTRY + key.len() + value.len()).sum()

@@ -11,6 +11,7 @@ use bellwether_protocol::names::{ExchangeName, QueueName, RoutingKey, UserName, 
 
 use super::User;
 use super::users::Permitted;
+use crate::words::in_shell;
 
 /// Addresses that a connection remembers to be permitted; beyond it all are decided anew.
 const PERMITTED_MAX: usize = 4_096;
@@ -128,12 +129,19 @@ impl Rights {
             }
             Request::ClusterStatus
             | Request::Plan
+            | Request::Stuck { .. }
             | Request::Elections { queue: None, .. }
-            | Request::Attention { .. }
-            | Request::ListDefinitions { .. }
-            | Request::ListSettings => {
+            | Request::Attention { .. } => {
                 self.must_be(&[UserTag::Administrator, UserTag::Monitoring], "look at the cluster")
             }
+            Request::ListDefinitions { .. } => self.must_be(
+                &[UserTag::Administrator, UserTag::Monitoring],
+                "read all definitions of a virtual host, as a backup does",
+            ),
+            Request::ListSettings => self.must_be(
+                &[UserTag::Administrator, UserTag::Monitoring],
+                "look at the settings of the cluster",
+            ),
             Request::Drain { .. } | Request::Retire { .. } => {
                 self.must_be(&[UserTag::Administrator], "drain brokers")
             }
@@ -212,11 +220,13 @@ impl Rights {
         if tags.iter().any(|tag| user.has(*tag)) {
             return Ok(());
         }
+        let name = &user.name;
         let tags: Vec<&str> = tags.iter().map(|tag| tag.name()).collect();
         let words = format!(
-            "user {} may not {to}: it needs the tag {}, which is given when a user is added",
-            user.name,
+            "user {name} may not {to}: that needs the tag {}; an administrator gives it with `bellwether user tags {} {}`",
             tags.join(" or "),
+            in_shell(name.as_str()),
+            tags.last().copied().unwrap_or_default(),
         );
         Err(ErrorBody::not_done(ErrorCode::AccessRefused, words))
     }
@@ -367,6 +377,7 @@ mod tests {
             | Request::SetPermissions { .. } => Administrator,
             Request::ClusterStatus
             | Request::Plan
+            | Request::Stuck { .. }
             | Request::ListDefinitions { .. }
             | Request::ListSettings
             | Request::ReplicaStatus { count: true, .. }
@@ -424,7 +435,7 @@ mod tests {
             Request::Attention { limit: 1 },
             Request::AddUser { user: u(), credentials: credentials.clone(), tags: Vec::new() },
             Request::SetPassword { user: u(), credentials },
-            Request::DeleteUser { user: u() },
+            Request::DeleteUser { user: u(), force: false },
             Request::ListUsers,
             Request::SetPermissions {
                 user: u(),
@@ -442,6 +453,7 @@ mod tests {
             },
             Request::DetachConsumer { consumer },
             Request::Plan,
+            Request::Stuck { suppose: None, limit: 1 },
             Request::Browse(Browse {
                 queue: q(),
                 from: Offset(0),
@@ -450,7 +462,7 @@ mod tests {
                 bytes_max: 1,
             }),
             Request::ListCredentials,
-            Request::SetTags { user: u(), tags: Vec::new() },
+            Request::SetTags { user: u(), tags: Vec::new(), force: false },
         ]
     }
 
@@ -458,7 +470,7 @@ mod tests {
     fn nothing_is_permitted_by_default_and_each_request_by_what_it_needs() {
         let requests = requests();
         let kinds: HashSet<_> = requests.iter().map(std::mem::discriminant).collect();
-        assert_eq!(kinds.len(), 36, "one of each: add what is missing, and count it");
+        assert_eq!(kinds.len(), 37, "one of each: add what is missing, and count it");
         for request in requests {
             let by = |tags: &[UserTag], patterns| {
                 access(user(tags, patterns)).rights().check(&request).is_ok()
@@ -528,6 +540,16 @@ mod tests {
             access(user(&[], Some(["", "a.*", ""]))).may_publish(&exchange(""), &key("b"));
         let words = refused.unwrap_err().message;
         for part in ["user u", "write", "queue b", "virtual host /", "\"a.*\"", "user permit"] {
+            assert!(words.contains(part), "{part}: {words}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_for_want_of_a_tag_names_the_command_that_gives_it() {
+        let refused = access(user(&[], None)).rights().check(&Request::ClusterStatus);
+        let words = refused.unwrap_err().message;
+        for part in ["user u", "administrator or monitoring", "`bellwether user tags u monitoring`"]
+        {
             assert!(words.contains(part), "{part}: {words}");
         }
     }

@@ -2,11 +2,13 @@
 //! the target `audit`.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use bellwether_protocol::client::{Drain, Request, Response, UserTag};
 use bellwether_protocol::error::{ErrorBody, Outcome};
+use bellwether_protocol::names::UserName;
 
-use super::Rights;
+use super::{Rights, Users};
 
 /// Something worth a line: what is done, and with what. Never keys or passwords.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,13 +28,13 @@ pub(crate) fn deed_of(request: &Request) -> Option<Deed> {
         Request::SetPassword { user, credentials: _ } => {
             deed("change the password of", user.to_string())
         }
-        Request::SetTags { user, tags } => {
+        Request::SetTags { user, tags, force: _ } => {
             let tags: Vec<&str> = tags.iter().copied().map(UserTag::name).collect();
             deed("change the tags of", format!("{user} to {tags:?}"))
         }
         // What it shows is as good as users' keys.
         Request::ListCredentials => deed("read the credentials of all users", String::new()),
-        Request::DeleteUser { user } => deed("delete user", user.to_string()),
+        Request::DeleteUser { user, force: _ } => deed("delete user", user.to_string()),
         Request::SetPermissions { user, virtual_host, permissions: Some(permissions) } => deed(
             "permit",
             format!(
@@ -89,7 +91,8 @@ pub(crate) fn deed_of(request: &Request) -> Option<Deed> {
         | Request::DetachProducer { .. }
         | Request::AttachConsumer { .. }
         | Request::DetachConsumer { .. }
-        | Request::Plan => None,
+        | Request::Plan
+        | Request::Stuck { .. } => None,
     }
 }
 
@@ -109,9 +112,45 @@ impl Deed {
     }
 }
 
+/// Writes down what became of users, whoever changed them: also who writes to the ensemble itself, and asks no broker, leaves a line
+/// on each.
+pub(crate) fn write_down_changes(before: &Users, now: &Users) {
+    for (user, what) in changes(before, now) {
+        tracing::info!(target: "audit", %user, what, "a user was changed in the coordinator");
+    }
+}
+
+fn changes(before: &Users, now: &Users) -> Vec<(UserName, String)> {
+    let mut names: Vec<&UserName> = before.names().chain(now.names()).collect();
+    names.sort_unstable();
+    names.dedup();
+    let change = |name: &UserName| match (before.get(name), now.get(name)) {
+        (Some(before), Some(now)) if Arc::ptr_eq(before, now) => None,
+        (None, None) => None,
+        (None, Some(_)) => Some("there is one of that name now".to_owned()),
+        (Some(_), None) => Some("it is gone, or cannot be read".to_owned()),
+        (Some(before), Some(now)) => {
+            let (before, now) = (&before.record, &now.record);
+            let parts = [
+                (before.credentials != now.credentials, "password"),
+                (before.tags != now.tags, "tags"),
+                (before.permissions != now.permissions, "permissions"),
+            ];
+            let parts: Vec<&str> =
+                parts.into_iter().filter(|(other, _)| *other).map(|(_, part)| part).collect();
+            (!parts.is_empty()).then(|| format!("it has other {}", parts.join(", ")))
+        }
+    };
+    let changed = names.into_iter().filter_map(|name| Some((name.clone(), change(name)?)));
+    changed.collect()
+}
+
 #[cfg(test)]
 mod tests {
-    use bellwether_protocol::names::{QueueName, UserName};
+    use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+    use bellwether_coordinator::users::UserRecord;
+    use bellwether_protocol::names::QueueName;
     use bellwether_protocol::scram::Credentials;
 
     use super::*;
@@ -135,5 +174,39 @@ mod tests {
         let queue = QueueName::new("q").unwrap();
         assert!(deed_of(&Request::PurgeQueue { queue: queue.clone() }).is_some());
         assert_eq!(deed_of(&Request::DescribeQueue { queue }), None);
+    }
+
+    #[test]
+    fn what_became_of_users_is_told_whoever_did_it() {
+        let user = |name: &str, tags: &[UserTag], password: &[u8]| {
+            let record = UserRecord {
+                credentials: Credentials::decoy(password, name),
+                tags: tags.iter().copied().collect::<BTreeSet<_>>(),
+                permissions: BTreeMap::new(),
+                later: Default::default(),
+                unknown: Default::default(),
+            };
+            let name = UserName::new(name).unwrap();
+            Arc::new(crate::login::User::new(name, record))
+        };
+        let users = |all: &[&Arc<crate::login::User>]| {
+            let by_name = all.iter().map(|user| (user.name.clone(), Arc::clone(user)));
+            Users::new(1, by_name.collect::<HashMap<_, _>>(), [0; 32])
+        };
+        let (ann, bob) = (user("ann", &[], b"a"), user("bob", &[], b"b"));
+        let cat = user("cat", &[], b"c");
+        let bob_now = user("bob", &[UserTag::Administrator], b"other");
+        let told = changes(&users(&[&ann, &bob]), &users(&[&bob_now, &cat]));
+        let told: Vec<(&str, &str)> =
+            told.iter().map(|(name, what)| (name.as_str(), what.as_str())).collect();
+        assert_eq!(
+            told,
+            [
+                ("ann", "it is gone, or cannot be read"),
+                ("bob", "it has other password, tags"),
+                ("cat", "there is one of that name now"),
+            ]
+        );
+        assert_eq!(changes(&users(&[&ann, &bob]), &users(&[&ann, &bob])), []);
     }
 }

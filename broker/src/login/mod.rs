@@ -18,7 +18,7 @@ use bellwether_tls::CertificateIdentity;
 use tokio::sync::Semaphore;
 
 pub use access::{Access, Rights};
-pub(crate) use audit::deed_of;
+pub(crate) use audit::{deed_of, write_down_changes};
 pub use users::{User, Users};
 
 use crate::seldom::SharedSeldom;

@@ -120,6 +120,17 @@ impl Users {
         all
     }
 
+    /// The names of all, in no order.
+    pub fn names(&self) -> impl Iterator<Item = &UserName> {
+        self.by_name.keys()
+    }
+
+    /// Those with the tag, in no order.
+    pub fn administrators(&self) -> impl Iterator<Item = &UserName> {
+        let users = self.by_name.values().filter(|user| user.has(UserTag::Administrator));
+        users.map(|user| &user.name)
+    }
+
     /// All, in order of name.
     #[must_use]
     pub fn list(&self) -> Vec<UserSummary> {

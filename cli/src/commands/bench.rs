@@ -14,7 +14,7 @@ use super::ClientArgs;
 use super::confirms::{
     Confirms, Outcomes, histogram, micros, percentiles_json, percentiles_text, rate, rounded,
 };
-use super::table::{grouped, print_json, print_line};
+use super::table::{counted, grouped, print_json, print_line};
 use crate::outcome::Failure;
 use crate::progress;
 use crate::values::ByteSize;
@@ -169,8 +169,8 @@ fn report(measured: &Measured, args: &BenchArgs) -> Result<(), Failure> {
         }));
     }
     print_line(&format!(
-        "{} messages of {} confirmed, received and acknowledged in {:.2} s: {} a second",
-        grouped(outcomes.confirmed),
+        "{} of {} confirmed, received and acknowledged in {:.2} s: {} a second",
+        counted(outcomes.confirmed, "message", "messages"),
         args.size,
         took.as_secs_f64(),
         grouped(per_second.round() as u64),

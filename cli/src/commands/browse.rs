@@ -7,7 +7,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::consume::{header_json, hex};
-use super::table::{print_line, print_table, table};
+use super::table::{grouped, print_line, print_table, table};
 use crate::outcome::Failure;
 
 /// Longest part of a body that is shown in the table, in characters.
@@ -16,6 +16,7 @@ const SHOWN_CHARACTERS: usize = 60;
 /// Flags of `queue browse`.
 #[derive(Args, Debug)]
 pub struct BrowseArgs {
+    /// The queue's name
     pub name: QueueName,
     /// Begin at this offset
     #[arg(long, value_name = "OFFSET", default_value_t = 0)]
@@ -54,9 +55,29 @@ pub async fn run(client: &Client, args: &BrowseArgs, json: bool) -> Result<(), F
         return Ok(());
     }
     if left == args.limit as usize {
-        return print_line(&format!("nothing waits in queue {}", args.name));
+        let counts = client.describe(&args.name).await?.counts;
+        return print_line(&nothing(&args.name, args.from, counts.high_watermark.0, counts.ready));
     }
     print_table(&rows)
+}
+
+/// Why there is nothing to show from an offset on.
+fn nothing(queue: &QueueName, from: u64, end: u64, ready: u64) -> String {
+    match (from, ready) {
+        (0, _) => format!("nothing waits in queue {queue}"),
+        (_, 0) => format!("nothing waits in queue {queue}, which ends at offset {end}"),
+        (from, _) if from >= end => format!(
+            "nothing waits in queue {queue} from offset {from} on: it ends at offset {end}, before that {} ready",
+            if ready == 1 {
+                "1 message is".to_owned()
+            } else {
+                format!("{} messages are", grouped(ready))
+            }
+        ),
+        (from, _) => format!(
+            "nothing waits in queue {queue} from offset {from} on, though it ends at offset {end}: what is there is settled"
+        ),
+    }
 }
 
 /// A line for each, so that there may be many.
@@ -107,6 +128,21 @@ fn shown(body: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn beyond_the_end_of_a_queue_it_is_said_where_that_is() {
+        let queue = QueueName::new("orders").unwrap();
+        assert_eq!(nothing(&queue, 0, 0, 0), "nothing waits in queue orders");
+        assert_eq!(
+            nothing(&queue, 900, 120, 7),
+            "nothing waits in queue orders from offset 900 on: it ends at offset 120, before that 7 messages are ready"
+        );
+        assert_eq!(
+            nothing(&queue, 900, 120, 0),
+            "nothing waits in queue orders, which ends at offset 120"
+        );
+        assert!(nothing(&queue, 100, 120, 7).contains("what is there is settled"));
+    }
 
     #[test]
     fn a_body_is_shown_in_one_line_that_does_nothing_to_the_terminal() {

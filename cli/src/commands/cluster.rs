@@ -6,8 +6,9 @@ use bellwether_client::{BrokerId, Client, ClusterStatus, Drain};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::table::{grouped, print_json, print_line, print_table, table};
-use super::{ClientArgs, attention};
+use super::explain::words::brokers;
+use super::table::{counted, grouped, print_json, print_line, print_table, table};
+use super::{ClientArgs, attention, stuck};
 use crate::outcome::Failure;
 use crate::progress;
 use crate::signals::Signals;
@@ -15,7 +16,7 @@ use crate::signals::Signals;
 /// How often it is looked how far a broker is drained.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// When nothing has moved for so long, it says so.
+/// When nothing has moved for so long, and nothing is known to stand in the way, it says so.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Flags of `cluster`.
@@ -29,12 +30,12 @@ pub struct ClusterArgs {
 
 #[derive(Subcommand, Debug)]
 enum ClusterCommand {
-    /// Show the brokers, what they lead and hold, and how the queues are
+    /// Show what needs a person, worst first; then the brokers, what they lead and hold, and how the queues are
     Status,
     /// Move the leaderships away from a broker, before work on it; with --replicas the copies, too
     Drain {
-        /// The broker's number
-        #[arg(value_name = "ID")]
+        /// The broker's number, as `cluster status` shows it
+        #[arg(value_name = "ID", value_parser = broker_number)]
         broker: u32,
         /// Move its copies to other brokers, too
         #[arg(long)]
@@ -47,8 +48,8 @@ enum ClusterCommand {
     },
     /// Move everything away from a broker that goes for good, live or not
     Retire {
-        /// The broker's number
-        #[arg(value_name = "ID")]
+        /// The broker's number, as `cluster status` shows it
+        #[arg(value_name = "ID", value_parser = broker_number)]
         broker: u32,
         #[command(flatten)]
         how: DrainHow,
@@ -58,7 +59,7 @@ enum ClusterCommand {
         #[command(flatten)]
         how: DrainHow,
     },
-    /// Settings of all brokers, changed while they run
+    /// Show and change settings of all brokers while they run
     Config {
         #[command(subcommand)]
         command: ConfigCommand,
@@ -76,16 +77,22 @@ enum ConfigCommand {
     },
     /// Take that back
     Unset {
-        /// The setting's name
+        /// The setting's name, as in a configuration file
         key: String,
     },
     /// Show what is set for the whole cluster
     List,
 }
 
+fn broker_number(text: &str) -> Result<u32, String> {
+    text.parse().map_err(|_| {
+        "brokers have numbers, such as 2; `bellwether cluster status` lists them".to_owned()
+    })
+}
+
 #[derive(Args, Clone, Copy, Debug)]
 struct DrainHow {
-    /// Only say what would be moved
+    /// Only say what would be moved, and what of it nobody could take
     #[arg(long)]
     dry_run: bool,
     /// Do not wait until it is moved
@@ -101,15 +108,13 @@ pub async fn run(args: ClusterArgs) -> Result<(), Failure> {
         ClusterCommand::Status => {
             let status = client.cluster_status().await?;
             let answers = attention::ask(&client, &status, attention::NAMED_MAX).await;
-            let view = attention::View::new(&status, &answers);
+            let stuck = stuck::lines(&stuck::ask(&client, None).await?, &status, None);
+            let view = attention::View::new(&status, &answers, stuck);
             if json { print_json(&as_json(&status, &view)) } else { print(&status, &view) }
         }
         ClusterCommand::Config { command } => configure(&client, json, command).await,
         ClusterCommand::Drain { broker, undo: true, how, .. } => {
-            if !how.dry_run {
-                client.drain(BrokerId(broker), None).await?;
-            }
-            say(json, broker, &format!("broker {broker} leads and holds its share again"))
+            undo(&client, json, broker, how.dry_run).await
         }
         ClusterCommand::Drain { broker, replicas, how, .. } => {
             let wanted = if replicas { Wanted::Copies } else { Wanted::Leaderships };
@@ -137,7 +142,13 @@ async fn configure(client: &Client, json: bool, command: ConfigCommand) -> Resul
             )
         }
         ConfigCommand::Unset { key } => {
+            let was = client.settings().await?.into_iter().any(|(one, _)| one == key);
             client.change_setting(&key, None).await?;
+            if !was && !json {
+                return print_line(&format!(
+                    "{key} was not set for the whole cluster: nothing is changed"
+                ));
+            }
             settled(json, &key, None, "every broker goes by its own configuration")
         }
         ConfigCommand::List => {
@@ -204,10 +215,6 @@ impl Left {
     }
 }
 
-pub(super) fn counted(number: u64, one: &str, many: &str) -> String {
-    format!("{} {}", grouped(number), if number == 1 { one } else { many })
-}
-
 /// What an operator wants of a broker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Wanted {
@@ -229,25 +236,28 @@ async fn empty(
     };
     let status = client.cluster_status().await?;
     let Some(before) = Left::of(&status, broker, drain) else {
-        return Err(Failure::NotDone(format!(
-            "there is no broker {broker}: none is live, and no queue counts on it"
-        )));
+        return Err(Failure::NotDone(no_broker(&status, broker)));
     };
-    // One that only leads nothing can take a copy.
-    let holders = status
-        .brokers
-        .iter()
-        .filter(|one| one.address.broker.0 != broker && one.drain != Some(Drain::Copies));
-    if before.copies > 0 && holders.count() == 0 {
+    let suppose = (BrokerId(broker), drain);
+    let stuck = stuck::lines(
+        &stuck::ask(client, Some(suppose)).await?,
+        &status,
+        how.dry_run.then_some(BrokerId(broker)),
+    );
+    let others = |one: &&bellwether_client::BrokerStatus| {
+        one.address.broker.0 != broker && one.drain.is_none()
+    };
+    if before.copies > 0 && status.brokers.iter().filter(others).count() == 0 {
         return Err(Failure::NotDone(format!(
-            "there is no other broker that could take the copies of broker {broker}: start one first"
+            "there is no other broker that could take the copies of broker {broker}: one that is live and drained of nothing. Start one first"
         )));
     }
     if how.dry_run {
-        return say(
+        return say_stuck(
             json,
             broker,
             &format!("would move {} away from broker {broker}", before.words(drain)),
+            &stuck,
         );
     }
     match wanted {
@@ -255,13 +265,14 @@ async fn empty(
         Wanted::Leaderships | Wanted::Copies => client.drain(BrokerId(broker), Some(drain)).await?,
     }
     if how.no_wait {
-        return say(
+        return say_stuck(
             json,
             broker,
             &format!(
-                "moving {} away from broker {broker}; `cluster status` shows how far it is",
+                "moving {} away from broker {broker}; `bellwether cluster status` shows how far it is",
                 before.words(drain)
             ),
+            &stuck,
         );
     }
     wait_until_moved(client, broker, drain, before).await?;
@@ -269,7 +280,7 @@ async fn empty(
         Wanted::Leaderships => {
             format!("work on it, and then say `bellwether cluster drain {broker} --undo`")
         }
-        Wanted::Copies => "it can be stopped for good; say `cluster retire` when it does not come back with this disk".to_owned(),
+        Wanted::Copies => "it can be stopped for good; say `bellwether cluster retire` of it when it does not come back with this disk".to_owned(),
         Wanted::Retired => "it can be stopped for good".to_owned(),
     };
     say(json, broker, &format!("{} moved away from broker {broker}: {next}", before.words(drain)))
@@ -284,6 +295,7 @@ async fn wait_until_moved(
     let bar = progress::bar(&progress::board(), "moved", Some(before.all()));
     let mut signals = Signals::catch()?;
     let mut moved = (before.all(), Instant::now());
+    let mut told = stuck::Told::new(Some((BrokerId(broker), drain)));
     loop {
         let status = client.cluster_status().await?;
         let left = Left::of(&status, broker, drain).map_or(0, Left::all);
@@ -292,21 +304,66 @@ async fn wait_until_moved(
             bar.finish_and_clear();
             return Ok(());
         }
+        let words = counted(left, "copy or leadership is", "copies and leaderships are");
+        told.tell(client, &status, &words, &bar).await?;
         if left < moved.0 {
             moved = (left, Instant::now());
         } else if moved.1.elapsed() > PATIENCE {
-            bar.suspend(|| eprintln!("Nothing has moved for a while: {} are left. Where every other broker has a copy already, or is drained, none can take one: start another broker, or take the drain back with --undo.", grouped(left)));
+            bar.suspend(|| eprintln!("Nothing has moved for {} s: {words} left. `bellwether cluster status` says what is wrong, `bellwether cluster drain {broker} --undo` takes the drain back.", PATIENCE.as_secs()));
             moved.1 = Instant::now();
         }
         tokio::select! {
             () = signals.next() => {
                 bar.finish_and_clear();
-                eprintln!("The drain of broker {broker} goes on without this command; `cluster drain {broker} --undo` ends it.");
+                eprintln!("The drain of broker {broker} goes on without this command; `bellwether cluster drain {broker} --undo` takes it back.");
                 return Err(Failure::Interrupted);
             }
             () = tokio::time::sleep(LOOK) => {}
         }
     }
+}
+
+/// Takes a drain back, if there is one.
+async fn undo(client: &Client, json: bool, broker: u32, dry_run: bool) -> Result<(), Failure> {
+    let status = client.cluster_status().await?;
+    let live = status.brokers.iter().find(|one| one.address.broker.0 == broker);
+    let absent = status.absent.iter().find(|one| one.broker.0 == broker);
+    let drain = match (live, absent) {
+        (Some(live), _) => live.drain,
+        (None, Some(absent)) => absent.drain,
+        (None, None) => return Err(Failure::NotDone(no_broker(&status, broker))),
+    };
+    if !dry_run {
+        // Also where none is known: the broker that answers may not have heard of it yet.
+        client.drain(BrokerId(broker), None).await?;
+    }
+    let words = match (drain, dry_run) {
+        (None, _) => format!("broker {broker} was not drained: there is nothing to take back"),
+        (Some(_), true) => format!("would take the drain of broker {broker} back"),
+        (Some(_), false) => format!("broker {broker} leads and holds its share again"),
+    };
+    say(json, broker, &words)
+}
+
+fn no_broker(status: &ClusterStatus, broker: u32) -> String {
+    let mut live: Vec<BrokerId> = status.brokers.iter().map(|one| one.address.broker).collect();
+    live.sort_unstable();
+    format!(
+        "there is no broker {broker}: none of that number is live, and no queue counts on one; live: {}",
+        brokers(&live)
+    )
+}
+
+/// With what of it nobody can take.
+fn say_stuck(json: bool, broker: u32, words: &str, stuck: &[String]) -> Result<(), Failure> {
+    if json {
+        return print_json(&json!({ "broker": broker, "message": words, "stuck": stuck }));
+    }
+    print_line(words)?;
+    if !stuck.is_empty() {
+        print_line("But as things stand, some of it cannot go:")?;
+    }
+    stuck.iter().try_for_each(|line| print_line(&format!("  - {line}")))
 }
 
 fn say(json: bool, broker: u32, words: &str) -> Result<(), Failure> {

@@ -109,7 +109,7 @@ impl Outcomes {
             (failed, 0) => format!("{failed} messages were not stored; the first: {first}"),
             (0, unknown) => format!("{unknown} messages are perhaps stored; the first: {first}"),
             (failed, unknown) => format!(
-                "{failed} messages were not stored and {unknown} are perhaps stored; the first: {first}"
+                "{failed} of the messages were not stored, {unknown} perhaps; the first: {first}"
             ),
         };
         Err(if self.unknown > 0 { Failure::Unknown(words) } else { Failure::NotDone(words) })

@@ -21,19 +21,21 @@ pub struct ExchangeArgs {
 enum ExchangeCommand {
     /// Make an exchange; done also when it exists with the same kind
     Declare {
+        /// The exchange's name
         name: ExchangeName,
-        /// How it routes: to the queues bound by exactly the routing key, or to all that are bound
+        /// How it routes: direct, to the queues bound by exactly the routing key; fanout, to all that are bound
         #[arg(long, value_name = "KIND", default_value = "direct")]
         kind: Kind,
     },
     /// Delete an exchange and the bindings that start at it
     Delete {
+        /// The exchange's name
         name: ExchangeName,
         /// Only when nothing is bound to it
         #[arg(long)]
         if_unused: bool,
     },
-    /// List the exchanges
+    /// List the exchanges that the user may do something with
     List,
 }
 

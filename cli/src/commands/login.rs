@@ -44,7 +44,9 @@ impl LoginArgs {
         }
         let Some(user) = &self.user else {
             return match self.password_file {
-                Some(_) => Err(Failure::usage("--password-file needs --user NAME")),
+                Some(_) => Err(Failure::usage(
+                    "--password-file needs --user NAME, for it is of the user who logs in; the password of a user to be made is given by --new-password-file",
+                )),
                 None => Ok(None),
             };
         };
@@ -87,8 +89,12 @@ fn ask(prompt: &str) -> Result<String, Failure> {
 
 /// The first line, without its end.
 fn read(file: &Path) -> Result<String, Failure> {
+    let shown = match file == Path::new("-") {
+        true => "standard input".to_owned(),
+        false => file.display().to_string(),
+    };
     let cannot = |error: std::io::Error| {
-        Failure::usage(format!("cannot read a password from {}: {error}", file.display()))
+        Failure::usage(format!("cannot read a password from {shown}: {error}"))
     };
     let mut text = String::new();
     let read = match file == Path::new("-") {
@@ -99,10 +105,7 @@ fn read(file: &Path) -> Result<String, Failure> {
     read.map_err(cannot)?;
     match text.lines().next() {
         Some(line) if !line.is_empty() => Ok(line.to_owned()),
-        _ => Err(Failure::usage(format!(
-            "there is no password in the first line of {}",
-            file.display()
-        ))),
+        _ => Err(Failure::usage(format!("there is no password in the first line of {shown}"))),
     }
 }
 

@@ -12,10 +12,12 @@ pub mod elections;
 pub mod exchange;
 pub mod explain;
 pub mod login;
+mod patterns;
 pub mod publish;
 pub mod queue;
 mod rebalance;
 pub mod recover;
+mod stuck;
 pub mod table;
 mod tls;
 pub mod user;
@@ -97,18 +99,35 @@ macro_rules! failures {
 failures!(
     BindError,
     ConsumeError,
-    DrainError,
-    DeclareError,
     DeleteError,
+    DrainError,
     FlushError,
     ProducerError,
     PublishError,
     PurgeError,
     QueryError,
     RecoverError,
-    SettingError,
-    SettleError,
-    UserError
+    SettleError
+);
+
+/// The same for operations that broker and command line judge alike: what can be asked of no cluster is bad usage, whoever finds it.
+macro_rules! judged_failures {
+    ($($error:ident $($bad:ident)|+;)*) => {$(
+        impl From<$error> for Failure {
+            fn from(error: $error) -> Failure {
+                match (&error, error.outcome()) {
+                    $(($error::$bad { .. }, _) => Failure::usage(error),)+
+                    (_, Outcome::NotDone) => Failure::not_done(error),
+                    (_, Outcome::Unknown) => Failure::Unknown(error.to_string()),
+                }
+            }
+        }
+    )*};
+}
+judged_failures!(
+    DeclareError InvalidOption | InvalidName;
+    SettingError Unsuitable;
+    UserError InvalidPattern | InvalidName;
 );
 
 impl From<ConnectError> for Failure {

@@ -14,7 +14,7 @@ use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncReadExt as _, BufReader
 
 use super::ClientArgs;
 use super::confirms::{Confirms, Outcomes, percentiles_json, percentiles_text, rate, rounded};
-use super::table::{grouped, print_json, print_line};
+use super::table::{counted, grouped, print_json, print_line};
 use crate::outcome::Failure;
 use crate::progress;
 use crate::signals::Signals;
@@ -30,7 +30,7 @@ const LINE_BYTES_MAX: u64 = MESSAGE_BYTES_MAX as u64 + 2;
     after_help = "Without messages and without --count, every line of standard input is a message."
 )]
 pub struct PublishArgs {
-    /// Messages
+    /// The messages' bodies
     #[arg(value_name = "MESSAGE", conflicts_with = "count")]
     messages: Vec<String>,
     /// To this queue, through the default exchange
@@ -42,7 +42,7 @@ pub struct PublishArgs {
     /// With this routing key
     #[arg(long, value_name = "KEY", default_value = "")]
     key: RoutingKey,
-    /// Make up so many messages
+    /// Make up so many messages, for trials
     #[arg(long, value_name = "N")]
     count: Option<u64>,
     /// How large the made-up messages are
@@ -85,7 +85,11 @@ pub async fn run(args: PublishArgs) -> Result<(), Failure> {
     let outcomes = publish(&producer, &mut source, headers.as_ref(), args.rate, bar.clone()).await;
     bar.finish_and_clear();
     let (outcomes, ended) = outcomes?;
-    report(&outcomes, started.elapsed(), args.client.json)?;
+    // What was confirmed beside a failure is worth a line; that nothing was is in its words.
+    let failed = ended.is_err() || outcomes.first_failure.is_some();
+    if args.client.json || outcomes.confirmed > 0 || !failed {
+        report(&outcomes, started.elapsed(), args.client.json)?;
+    }
     outcomes.verdict()?;
     ended
 }
@@ -262,8 +266,8 @@ fn report(outcomes: &Outcomes, took: Duration, json: bool) -> Result<(), Failure
         }));
     }
     print_line(&format!(
-        "{} messages confirmed in {}: {} a second",
-        grouped(outcomes.confirmed),
+        "{} confirmed in {}: {} a second",
+        counted(outcomes.confirmed, "message", "messages"),
         Span(Duration::from_millis(u64::try_from(took.as_millis()).unwrap_or(u64::MAX))),
         grouped(per_second.round() as u64),
     ))?;

@@ -1,19 +1,17 @@
 //! `bellwether queue`: where messages wait.
 
-use std::collections::HashSet;
-
 use bellwether_client::{
-    Binding, Client, Described, ExchangeName, QueueClass, QueueName, QueueOptions, QueueSummary,
-    RoutingKey, TaintNote,
+    Binding, Client, Described, ExchangeName, QueueClass, QueueCounts, QueueName, QueueOptions,
+    QueueSummary, RoutingKey, TaintNote,
 };
 use clap::{Args, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::ClientArgs;
 use super::browse::{self, BrowseArgs};
 use super::explain::{self, cleared_json, words::time};
 use super::table::{grouped, listed, print_json, print_line, print_table, table};
-use super::{ClientArgs, attention};
 use crate::outcome::Failure;
 
 /// Flags of `queue`.
@@ -31,6 +29,7 @@ enum QueueCommand {
     Declare(DeclareArgs),
     /// Delete a queue, its messages and its bindings
     Delete {
+        /// The queue's name
         name: QueueName,
         /// Only when it has no consumers
         #[arg(long)]
@@ -39,16 +38,25 @@ enum QueueCommand {
         #[arg(long)]
         if_empty: bool,
     },
-    /// Remove the messages that wait in a queue
-    Purge { name: QueueName },
+    /// Remove the messages that wait in a queue; those that consumers hold stay
+    Purge {
+        /// The queue's name
+        name: QueueName,
+    },
     /// Show messages that wait in a queue, without taking them
     Browse(BrowseArgs),
-    /// List the queues
+    /// List the queues that the user may do something with: who leads, and who has an in-sync copy
     List,
     /// Show a queue: its replicas, its counts and its bindings
-    Describe { name: QueueName },
+    Describe {
+        /// The queue's name
+        name: QueueName,
+    },
     /// Say how a queue is and why: who leads or why nobody does, what is missing, what to do
-    Explain { name: QueueName },
+    Explain {
+        /// The queue's name
+        name: QueueName,
+    },
     /// Bind a queue to an exchange
     Bind(BindArgs),
     /// Remove a binding
@@ -57,8 +65,9 @@ enum QueueCommand {
 
 #[derive(Args, Debug)]
 struct DeclareArgs {
+    /// The queue's name
     name: QueueName,
-    /// Copies wanted
+    /// Copies wanted, each on a broker of its own: 1 to 7
     #[arg(long, value_name = "N", default_value_t = QueueOptions::default().replicas, value_parser = clap::value_parser!(u8).range(1..=7))]
     replicas: u8,
     /// Fewest in-sync copies for a confirm [default: a majority of the replicas]
@@ -76,12 +85,12 @@ struct DeclareArgs {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Class {
-    /// Below disk-free-warn
+    /// Refused below disk-free-warn
     Bulk,
-    /// Below disk-free-min
+    /// Refused below disk-free-min
     #[default]
     Standard,
-    /// Below half of disk-free-min
+    /// Refused below half of disk-free-min
     Vital,
 }
 
@@ -107,7 +116,9 @@ impl From<Class> for QueueClass {
 
 #[derive(Args, Debug)]
 struct BindArgs {
+    /// The queue's name
     queue: QueueName,
+    /// The exchange's name
     exchange: ExchangeName,
     /// The routing key; a fanout exchange needs none
     #[arg(long, value_name = "KEY", default_value = "")]
@@ -130,13 +141,16 @@ pub async fn run(args: QueueArgs) -> Result<(), Failure> {
         }
         QueueCommand::Purge { name } => {
             let purged = client.purge(&name).await?;
-            let words = format!("{} messages were removed from queue {name}", grouped(purged));
+            let words = match purged {
+                1 => format!("1 message was removed from queue {name}"),
+                many => format!("{} messages were removed from queue {name}", grouped(many)),
+            };
             said(json, &json!({ "queue": name.as_str(), "purged": purged }), &words)
         }
         QueueCommand::Browse(args) => browse::run(&client, &args, json).await,
         QueueCommand::List => {
             let queues = client.queues().await?;
-            list(&queues, &tainted(&client).await?, json)
+            list(&queues, json)
         }
         QueueCommand::Describe { name } => {
             let described = client.describe(&name).await?;
@@ -216,33 +230,18 @@ fn summary_json(queue: &QueueSummary) -> Value {
     })
 }
 
-/// Queues of which the list says that a leader was forced on them. More of them is a case for `cluster status`.
-const TAINTED_MAX: u32 = 1_000;
-
-/// Those on which a leader was forced, as any broker that answers knows them.
-async fn tainted(client: &Client) -> Result<HashSet<QueueName>, Failure> {
-    let status = client.cluster_status().await?;
-    let heard = attention::first(client, &status, TAINTED_MAX).await;
-    let tainted = heard.map(|attention| attention.tainted.first).unwrap_or_default();
-    Ok(tainted
-        .into_iter()
-        .filter(|(host, _)| host == client.virtual_host())
-        .map(|(_, name)| name)
-        .collect())
-}
-
-fn list(queues: &[QueueSummary], tainted: &HashSet<QueueName>, json: bool) -> Result<(), Failure> {
+fn list(queues: &[QueueSummary], json: bool) -> Result<(), Failure> {
     if json {
         let with_taint = |queue: &QueueSummary| {
             let mut value = summary_json(queue);
-            value["tainted"] = tainted.contains(&queue.name).into();
+            value["tainted"] = queue.tainted.into();
             value
         };
         return print_json(&queues.iter().map(with_taint).collect());
     }
     let mut rows = table(&["queue", "leader", "in sync", "replicas", "min-isr", "epoch"]);
     for queue in queues {
-        let mark = if tainted.contains(&queue.name) { " (tainted)" } else { "" };
+        let mark = if queue.tainted { " (tainted)" } else { "" };
         rows.add_row([
             format!("{}{mark}", queue.name),
             listed(queue.leader),
@@ -253,6 +252,11 @@ fn list(queues: &[QueueSummary], tainted: &HashSet<QueueName>, json: bool) -> Re
         ]);
     }
     print_table(&rows)
+}
+
+/// Bytes of what waits. Leaders do not count them, and say 0 then: of messages that are there it would not be true.
+fn bytes(counts: &QueueCounts) -> Option<u64> {
+    (counts.bytes > 0 || counts.ready + counts.delivered == 0).then_some(counts.bytes)
 }
 
 fn describe(
@@ -267,7 +271,7 @@ fn describe(
         value["counts"] = json!({
             "enqueued": counts.enqueued, "ready": counts.ready, "delivered": counts.delivered,
             "settled": counts.settled, "purged": counts.purged, "consumers": counts.consumers,
-            "bytes": counts.bytes, "high_watermark": counts.high_watermark.0, "log_end": counts.log_end.0,
+            "bytes": bytes(counts), "high_watermark": counts.high_watermark.0, "log_end": counts.log_end.0,
         });
         let bound = bindings.iter().map(|binding| {
             json!({ "exchange": binding.exchange.as_str(), "routing_key": binding.routing_key.as_str() })
@@ -294,7 +298,7 @@ fn describe(
         ("purged", grouped(counts.purged)),
         ("enqueued", grouped(counts.enqueued)),
         ("consumers", grouped(u64::from(counts.consumers))),
-        ("bytes", grouped(counts.bytes)),
+        ("bytes", bytes(counts).map_or_else(|| "not counted".to_owned(), grouped)),
         ("high watermark", counts.high_watermark.to_string()),
         ("log end", counts.log_end.to_string()),
     ] {

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use bellwether_client::{Client, Moved, PlannedMove};
 use serde_json::json;
 
-use super::cluster::counted;
-use super::table::{print_json, print_line, print_table, table};
+use super::stuck;
+use super::table::{counted, print_json, print_line, print_table, table};
 use crate::outcome::Failure;
 use crate::progress;
 use crate::signals::Signals;
@@ -19,9 +19,21 @@ const EVEN_FOR: Duration = Duration::from_secs(1);
 /// Shows what is to be moved, and moves nothing that would not be moved anyway.
 pub async fn show(client: &Client, json: bool) -> Result<(), Failure> {
     let (moves, more) = client.plan().await?;
+    let status = client.cluster_status().await?;
+    let stuck = stuck::lines(&stuck::ask(client, None).await?, &status, None);
     if json {
         let moves: Vec<_> = moves.iter().map(as_json).collect();
-        return print_json(&json!({ "moves": moves, "more": more }));
+        return print_json(&json!({ "moves": moves, "more": more, "stuck": stuck }));
+    }
+    if !stuck.is_empty() {
+        print_line("What should be elsewhere, and nobody can take:")?;
+        for line in &stuck {
+            print_line(&format!("  - {line}"))?;
+        }
+        if moves.is_empty() {
+            return print_line("\nNothing else is to be moved");
+        }
+        print_line("")?;
     }
     if moves.is_empty() {
         return print_line("Copies and leaderships are spread evenly: nothing is to be moved");
@@ -45,6 +57,7 @@ pub async fn wait_until_even(client: &Client, json: bool) -> Result<(), Failure>
     let mut signals = Signals::catch()?;
     let mut even_since = None;
     let mut most = 0;
+    let mut told = stuck::Told::new(None);
     loop {
         let (moves, _) = client.plan().await?;
         let status = client.cluster_status().await?;
@@ -54,8 +67,18 @@ pub async fn wait_until_even(client: &Client, json: bool) -> Result<(), Failure>
         bar.set_position(most - left);
         if left > 0 {
             even_since = None;
+            let words =
+                if left == 1 { "1 move is".to_owned() } else { format!("{left} moves are") };
+            told.tell(client, &status, &words, &bar).await?;
         } else if even_since.get_or_insert_with(Instant::now).elapsed() >= EVEN_FOR {
             bar.finish_and_clear();
+            let stuck = stuck::lines(&stuck::ask(client, None).await?, &status, None);
+            if !stuck.is_empty() {
+                return Err(Failure::NotDone(format!(
+                    "what can be moved is spread evenly, but some of it nobody can take:\n  - {}",
+                    stuck.join("\n  - ")
+                )));
+            }
             let words = "copies and leaderships are spread evenly";
             return match json {
                 true => print_json(&json!({ "message": words })),

@@ -49,6 +49,11 @@ pub fn listed<T: std::fmt::Display>(values: impl IntoIterator<Item = T>) -> Stri
     if listed.is_empty() { "-".to_owned() } else { listed.join(",") }
 }
 
+/// So many of something: `1 queue`, `2 queues`.
+pub fn counted(number: u64, one: &str, many: &str) -> String {
+    format!("{} {}", grouped(number), if number == 1 { one } else { many })
+}
+
 /// `number` with its thousands set apart.
 pub fn grouped(number: u64) -> String {
     let digits = number.to_string();
@@ -71,6 +76,12 @@ mod tests {
         for (number, text) in [(0, "0"), (999, "999"), (1000, "1,000"), (1_234_567, "1,234,567")] {
             assert_eq!(grouped(number), text);
         }
+    }
+
+    #[test]
+    fn one_is_not_many() {
+        let queues = [0, 1, 2_000].map(|number| counted(number, "queue", "queues"));
+        assert_eq!(queues, ["0 queues", "1 queue", "2,000 queues"]);
     }
 
     #[test]

@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bellwether_client::{Client, Permissions, UserName, UserSummary, UserTag};
+use bellwether_broker::words::in_shell;
+use bellwether_client::{Client, Permissions, UserName, UserSummary, UserTag, VirtualHost};
 use bellwether_coordinator::coordinator::{Connector as _, Coordinator, ReadError};
 use bellwether_coordinator::paths;
-use bellwether_coordinator::users::{ApplyError, UserChange, UserRecord, apply};
+use bellwether_coordinator::users::{ApplyError, UserChange, UserError, UserRecord, apply};
 use bellwether_coordinator::zookeeper::{ZooKeeperConfig, ZooKeeperConnector};
 use bellwether_protocol::scram::Credentials;
 use clap::{Args, Subcommand, ValueEnum};
@@ -16,6 +17,7 @@ use serde_json::json;
 
 use super::ClientArgs;
 use super::login::new_password;
+use super::patterns;
 use super::table::{listed, print_json, print_line, print_table, table};
 use crate::outcome::Failure;
 use crate::serve::coordination::digest;
@@ -29,7 +31,8 @@ const SESSION_TIMEOUT: Duration = Duration::from_secs(10);
 pub struct UserArgs {
     #[command(subcommand)]
     command: UserCommand,
-    /// Write to this ensemble instead of asking a broker: h1:2181,h2:2181/chroot. For the first administrator
+    /// Write to this ensemble instead of asking a broker: h1:2181,h2:2181/chroot. For the first administrator; nobody logs in,
+    /// and brokers write down what was changed but not by whom
     #[arg(long, global = true, value_name = "ENSEMBLE")]
     zookeeper: Option<String>,
     /// Digest credentials for ZooKeeper, user:password, as the brokers have them. Better in the environment
@@ -51,6 +54,7 @@ pub struct UserArgs {
 enum UserCommand {
     /// Make a user, who may do nothing yet; the password is asked for
     Add {
+        /// The new user's name
         name: UserName,
         /// What the user may do besides what its permissions say; may be given more than once
         #[arg(long = "tag", value_name = "TAG")]
@@ -60,42 +64,64 @@ enum UserCommand {
     },
     /// Give a user another password; connections by the old one end
     Passwd {
+        /// The user's name
         name: UserName,
         #[command(flatten)]
         password: NewPassword,
     },
     /// Say which tags a user has, in place of those it had; none: it has none any more
     Tags {
+        /// The user's name
         name: UserName,
         /// What the user may do besides what its permissions say
         #[arg(value_name = "TAG")]
         tags: Vec<Tag>,
+        /// The same, as `user add` takes it; may be given more than once
+        #[arg(long = "tag", value_name = "TAG")]
+        more: Vec<Tag>,
+        /// Also when no administrator is left then
+        #[arg(long)]
+        force: bool,
     },
     /// Delete a user; its connections end
-    Delete { name: UserName },
+    Delete {
+        /// The user's name
+        name: UserName,
+        /// Also the last administrator
+        #[arg(long)]
+        force: bool,
+    },
     /// List the users and what they may do
     List,
     /// Say what a user may do in the virtual host (--vhost), in place of what it could before
+    #[command(
+        after_help = "A PATTERN is a regular expression over whole names: orders is just that, orders.* all that begin with it, .* everything. What is not given permits nothing."
+    )]
     Permit {
+        /// The user's name
         name: UserName,
-        /// Queues and exchanges it may declare and delete: a regular expression over whole names
-        #[arg(long, value_name = "PATTERN", default_value = "")]
+        /// Queues and exchanges it may declare and delete
+        #[arg(long, value_name = "PATTERN", default_value = "", hide_default_value = true)]
         configure: String,
         /// Exchanges it may publish to; queues it may publish to by name, or bind
-        #[arg(long, value_name = "PATTERN", default_value = "")]
+        #[arg(long, value_name = "PATTERN", default_value = "", hide_default_value = true)]
         write: String,
-        /// Queues it may consume and purge; exchanges it may bind queues to
-        #[arg(long, value_name = "PATTERN", default_value = "")]
+        /// Queues it may consume, browse and purge; exchanges it may bind queues to
+        #[arg(long, value_name = "PATTERN", default_value = "", hide_default_value = true)]
         read: String,
     },
     /// Take all of a user's permissions in the virtual host (--vhost) away
-    Deny { name: UserName },
+    Deny {
+        /// The user's name
+        name: UserName,
+    },
 }
 
 /// Where a new password comes from.
 #[derive(Args, Debug)]
 struct NewPassword {
-    /// File with the new password in its first line; - is standard input [default: asked on the terminal]
+    /// File with the new password in its first line; - is standard input [default: asked on the terminal, or else standard
+    /// input]. Not --password-file, which is of who logs in
     #[arg(long, value_name = "FILE")]
     new_password_file: Option<PathBuf>,
 }
@@ -121,43 +147,88 @@ impl From<Tag> for UserTag {
 /// Carries a command out.
 pub async fn run(args: UserArgs) -> Result<(), Failure> {
     let json = args.client.json;
-    let (name, words, change) = match args.command {
-        UserCommand::List => return list(&users(&args).await?, json),
-        UserCommand::Add { ref name, ref tags, ref password } => {
-            let password = new_password(name, password.new_password_file.as_deref())?;
-            let tags: Vec<UserTag> = tags.iter().copied().map(UserTag::from).collect();
-            let words = "is added; permit it something with `bellwether user permit`";
-            (name, words, Change::Add(password, tags))
-        }
-        UserCommand::Passwd { ref name, ref password } => {
-            let password = new_password(name, password.new_password_file.as_deref())?;
-            (name, "has another password", Change::Password(password))
-        }
-        UserCommand::Tags { ref name, ref tags } => {
-            let words = match tags.is_empty() {
-                true => "has no tags any more",
-                false => "has these tags now",
-            };
-            (name, words, Change::Tags(tags.iter().copied().map(UserTag::from).collect()))
-        }
-        UserCommand::Delete { ref name } => (name, "is deleted", Change::Delete),
-        UserCommand::Permit { ref name, ref configure, ref write, ref read } => {
-            let of = |pattern: &String| pattern.clone();
-            let permissions =
-                Permissions { configure: of(configure), write: of(write), read: of(read) };
-            (name, "has these permissions now", Change::Permissions(Some(permissions)))
-        }
-        UserCommand::Deny { ref name } => {
-            (name, "has no permission in this virtual host any more", Change::Permissions(None))
-        }
+    let Some((name, change)) = wanted(&args)? else {
+        return list(&users(&args).await?, json);
     };
+    let words = change.words(name, &args.client.vhost);
+    for pattern in change.patterns() {
+        if let Some(warning) = patterns::not_a_regular_expression(pattern) {
+            eprintln!("warning: {warning}");
+        }
+    }
+    let value = change.as_json(name, &args.client.vhost);
+    let itself = change.cuts_off() && args.client.login.user.as_ref() == Some(name);
     match session(&args).await? {
         Some(session) => write(&args, &session, name, change).await?,
         None => ask(&args.client.client().await?, &args, name, change).await?,
     }
-    match json {
-        true => print_json(&json!({ "user": name.as_str(), "done": true })),
-        false => print_line(&format!("user {name} {words}")),
+    if json {
+        return print_json(&value);
+    }
+    print_line(&words)?;
+    if args.zookeeper.is_some() {
+        eprintln!(
+            "Written at the ensemble itself: the brokers' audit lines say what was changed of user {name}, and not by whom."
+        );
+    }
+    if itself && args.zookeeper.is_none() {
+        print_line("This command was logged in as that user: its connections have ended")?;
+    }
+    Ok(())
+}
+
+/// Who is to be changed, and how; nothing for a list.
+fn wanted(args: &UserArgs) -> Result<Option<(&UserName, Change)>, Failure> {
+    let tags_of = |tags: &[Tag]| tags.iter().copied().map(UserTag::from).collect::<Vec<_>>();
+    Ok(Some(match &args.command {
+        UserCommand::List => return Ok(None),
+        UserCommand::Add { name, tags, password } => {
+            let password = password.take(args, name)?;
+            (name, Change::Add(password, tags_of(tags)))
+        }
+        UserCommand::Passwd { name, password } => {
+            (name, Change::Password(password.take(args, name)?))
+        }
+        UserCommand::Tags { name, tags, more, force } => {
+            let mut all = tags_of(tags);
+            all.extend(tags_of(more));
+            all.sort_unstable();
+            all.dedup();
+            (name, Change::Tags(all, *force))
+        }
+        UserCommand::Delete { name, force } => (name, Change::Delete(*force)),
+        UserCommand::Permit { name, configure, write, read } => {
+            let of = |pattern: &String| pattern.clone();
+            let permissions =
+                Permissions { configure: of(configure), write: of(write), read: of(read) };
+            (name, Change::Permissions(Some(permissions)))
+        }
+        UserCommand::Deny { name } => (name, Change::Permissions(None)),
+    }))
+}
+
+impl NewPassword {
+    /// The password, from where it was said to be.
+    fn take(
+        &self,
+        args: &UserArgs,
+        user: &UserName,
+    ) -> Result<bellwether_client::Password, Failure> {
+        let login = args.client.login.password_file.as_ref();
+        // The variable is for whoever logs in, and may be there for other commands; the flag was meant for this one.
+        let given = login.filter(|file| {
+            std::env::var_os("BELLWETHER_PASSWORD_FILE").is_none_or(|set| set != file.as_os_str())
+        });
+        if self.new_password_file.is_none()
+            && (args.zookeeper.is_some() || args.client.login.user.is_none())
+            && let Some(file) = given
+        {
+            return Err(Failure::usage(format!(
+                "--password-file is of the user who logs in, and nobody does here: for the new password of {user} give --new-password-file {}",
+                in_shell(&file.display().to_string())
+            )));
+        }
+        new_password(user, self.new_password_file.as_deref())
     }
 }
 
@@ -165,9 +236,81 @@ pub async fn run(args: UserArgs) -> Result<(), Failure> {
 enum Change {
     Add(bellwether_client::Password, Vec<UserTag>),
     Password(bellwether_client::Password),
-    Tags(Vec<UserTag>),
-    Delete,
+    /// And whether no administrator may be left.
+    Tags(Vec<UserTag>, bool),
+    Delete(bool),
     Permissions(Option<Permissions>),
+}
+
+impl Change {
+    /// What holds when it is done.
+    fn words(&self, name: &UserName, host: &VirtualHost) -> String {
+        let tags = |tags: &[UserTag]| listed(tags.iter().map(|tag| tag.name()));
+        match self {
+            Change::Add(_, given) if given.is_empty() => format!(
+                "user {name} is added, and may do nothing yet: permit it something with `bellwether user permit {}`",
+                in_shell(name.as_str())
+            ),
+            Change::Add(_, given) => format!(
+                "user {name} is added, with the {} {}; what it may do with queues and exchanges is said by `bellwether user permit {}`",
+                if given.len() == 1 { "tag" } else { "tags" },
+                tags(given),
+                in_shell(name.as_str())
+            ),
+            Change::Password(_) => format!("user {name} has another password"),
+            Change::Tags(given, _) if given.is_empty() => {
+                format!("user {name} has no tags any more")
+            }
+            Change::Tags(given, _) => format!("user {name} has these tags now: {}", tags(given)),
+            Change::Delete(_) => format!("user {name} is deleted"),
+            Change::Permissions(Some(Permissions { configure, write, read })) => {
+                let may = |what: &str, pattern: &str| match pattern {
+                    "" => format!("{what} nothing"),
+                    pattern => format!("{what} {pattern:?}"),
+                };
+                format!(
+                    "user {name} may in virtual host {host} from now on, and no more: {}, {}, {}",
+                    may("configure", configure),
+                    may("write", write),
+                    may("read", read)
+                )
+            }
+            Change::Permissions(None) => {
+                format!("user {name} has no permission in virtual host {host} any more")
+            }
+        }
+    }
+
+    fn as_json(&self, name: &UserName, host: &VirtualHost) -> serde_json::Value {
+        let mut value = json!({ "user": name.as_str(), "done": true });
+        match self {
+            Change::Add(_, tags) | Change::Tags(tags, _) => {
+                value["tags"] = tags.iter().map(|tag| tag.name()).collect();
+            }
+            Change::Permissions(permissions) => {
+                value["vhost"] = host.as_str().into();
+                value["permissions"] = permissions.as_ref().map(|may| {
+                    json!({ "configure": may.configure, "write": may.write, "read": may.read })
+                }).into();
+            }
+            Change::Password(_) | Change::Delete(_) => {}
+        }
+        value
+    }
+
+    fn patterns(&self) -> Vec<&str> {
+        match self {
+            Change::Permissions(Some(Permissions { configure, write, read })) => {
+                vec![configure, write, read]
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// Whether the user's connections end.
+    fn cuts_off(&self) -> bool {
+        matches!(self, Change::Password(_) | Change::Delete(_))
+    }
 }
 
 async fn ask(
@@ -179,8 +322,8 @@ async fn ask(
     match change {
         Change::Add(password, tags) => client.add_user(name, &password, tags).await?,
         Change::Password(password) => client.set_password(name, &password).await?,
-        Change::Tags(tags) => client.set_tags(name, tags).await?,
-        Change::Delete => client.delete_user(name).await?,
+        Change::Tags(tags, force) => client.set_tags(name, tags, force).await?,
+        Change::Delete(force) => client.delete_user(name, force).await?,
         Change::Permissions(permissions) => {
             client.set_permissions(name, &args.client.vhost, permissions).await?;
         }
@@ -195,25 +338,50 @@ async fn write(
     change: Change,
 ) -> Result<(), Failure> {
     let derive = |password| Credentials::derive(&password, rand::random());
-    let change = match change {
+    let (change, force) = match change {
         Change::Add(password, tags) => {
-            UserChange::Add { credentials: derive(password), tags: tags.into_iter().collect() }
+            let (credentials, tags) = (derive(password), tags.into_iter().collect());
+            (UserChange::Add { credentials, tags }, true)
         }
-        Change::Password(password) => UserChange::SetPassword(derive(password)),
-        Change::Tags(tags) => UserChange::SetTags(tags.into_iter().collect()),
-        Change::Delete => UserChange::Delete,
+        Change::Password(password) => (UserChange::SetPassword(derive(password)), true),
+        Change::Tags(tags, force) => (UserChange::SetTags(tags.into_iter().collect()), force),
+        Change::Delete(force) => (UserChange::Delete, force),
         Change::Permissions(permissions) => {
-            UserChange::SetPermissions(args.client.vhost.clone(), permissions)
+            (UserChange::SetPermissions(args.client.vhost.clone(), permissions), true)
         }
     };
+    if !force {
+        let users = within(args, read_users(&**session)).await.map_err(Failure::NotDone)?;
+        if ends_last_administrator(&users.map_err(Failure::not_done)?, name, &change) {
+            close(session).await;
+            return Err(Failure::not_done(UserError::LastAdministrator(name.clone())));
+        }
+    }
     let applied = within(args, apply(&**session, name, &change)).await.map_err(Failure::Unknown)?;
     close(session).await;
     applied.map_err(|error| match error {
         ApplyError::Undecided(_) => Failure::Unknown(error.to_string()),
+        ApplyError::User(UserError::Pattern(_)) => Failure::usage(error),
         ApplyError::User(_) | ApplyError::Read(_) | ApplyError::Refused(_) => {
             Failure::not_done(error)
         }
     })
+}
+
+/// Whether nobody could administrate through a broker any more.
+fn ends_last_administrator(users: &[UserSummary], name: &UserName, change: &UserChange) -> bool {
+    let stays = match change {
+        UserChange::Delete => false,
+        UserChange::SetTags(tags) => tags.contains(&UserTag::Administrator),
+        UserChange::Add { .. } | UserChange::SetPassword(_) | UserChange::SetPermissions(..) => {
+            true
+        }
+    };
+    let mut administrators =
+        users.iter().filter(|user| user.tags.contains(&UserTag::Administrator));
+    !stays
+        && administrators.next().is_some_and(|one| one.user == *name)
+        && administrators.next().is_none()
 }
 
 async fn users(args: &UserArgs) -> Result<Vec<UserSummary>, Failure> {
@@ -267,7 +435,8 @@ async fn session(args: &UserArgs) -> Result<Option<Arc<dyn Coordinator>>, Failur
 async fn within<T>(args: &UserArgs, done: impl Future<Output = T>) -> Result<T, String> {
     let patience = args.client.timeout;
     let done = tokio::time::timeout(patience.0, done).await;
-    done.map_err(|_| format!("the ensemble did not answer within {patience}"))
+    let ensemble = args.zookeeper.as_deref().unwrap_or_default();
+    done.map_err(|_| format!("the ensemble {ensemble} did not answer within {patience}"))
 }
 
 /// It ends by itself a little later otherwise.
@@ -302,4 +471,53 @@ fn list(users: &[UserSummary], json: bool) -> Result<(), Failure> {
         }
     }
     print_table(&rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn user(name: &str) -> UserName {
+        UserName::new(name).unwrap()
+    }
+
+    fn summary(name: &str, tags: &[UserTag]) -> UserSummary {
+        UserSummary { user: user(name), tags: tags.to_vec(), permissions: Vec::new() }
+    }
+
+    #[test]
+    fn what_a_user_may_do_from_now_on_is_said_as_a_whole() {
+        let host = VirtualHost::default();
+        let may = |configure: &str, write: &str, read: &str| {
+            let of = |pattern: &str| pattern.to_owned();
+            let all = Permissions { configure: of(configure), write: of(write), read: of(read) };
+            Change::Permissions(Some(all))
+        };
+        assert_eq!(
+            may("", "orders.*", ".*").words(&user("bob"), &host),
+            "user bob may in virtual host / from now on, and no more: configure nothing, write \"orders.*\", read \".*\""
+        );
+        let json = may("", "a", "b").as_json(&user("bob"), &host);
+        assert_eq!(json["permissions"]["write"], "a");
+        let added = Change::Add(bellwether_client::Password::new("x").unwrap(), Vec::new());
+        let words = added.words(&user("bill ing"), &host);
+        assert!(words.ends_with("`bellwether user permit 'bill ing'`"), "{words}");
+    }
+
+    #[test]
+    fn only_the_last_of_the_administrators_is_kept() {
+        let root = summary("root", &[UserTag::Administrator]);
+        let eye = summary("eye", &[UserTag::Monitoring]);
+        let alone = [root.clone(), eye.clone()];
+        let ends = |users: &[UserSummary], name: &str, change: &UserChange| {
+            ends_last_administrator(users, &user(name), change)
+        };
+        let untag = UserChange::SetTags([UserTag::Monitoring].into());
+        assert!(ends(&alone, "root", &UserChange::Delete) && ends(&alone, "root", &untag));
+        assert!(!ends(&alone, "eye", &UserChange::Delete));
+        let keeps = UserChange::SetTags(UserTag::ALL.into_iter().collect());
+        assert!(!ends(&alone, "root", &keeps));
+        let two = [root, summary("second", &[UserTag::Administrator]), eye];
+        assert!(!ends(&two, "root", &UserChange::Delete));
+    }
 }

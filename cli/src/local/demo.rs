@@ -15,7 +15,7 @@ use super::score::{STAMP_BYTES, Score};
 use super::tally::Count;
 use super::{LocalArgs, LocalCluster, with_cluster};
 use crate::commands::confirms::{Confirms, Outcomes};
-use crate::commands::table::{grouped, listed, print_json};
+use crate::commands::table::{counted, grouped, listed, print_json};
 use crate::outcome::Failure;
 use crate::progress;
 use crate::values::ByteSize;
@@ -49,7 +49,10 @@ pub struct DemoArgs {
 /// Runs the demonstration. Done only if nothing was lost.
 pub async fn run(args: DemoArgs) -> Result<(), Failure> {
     let stage = Stage { board: progress::board(), json: args.json };
-    stage.say(&format!("Starting {} brokers, each a process of its own …", args.brokers))?;
+    stage.say(&format!(
+        "Starting {}, each a process of its own …",
+        counted(u64::from(args.brokers), "broker", "brokers")
+    ))?;
     let began = Instant::now();
     with_cluster(args.brokers, &args.local, async |cluster| {
         stage.say(&format!("They are ready after {:.1} s.", began.elapsed().as_secs_f64()))?;
@@ -93,8 +96,8 @@ async fn perform(
     let confirmed_bar = progress::bar(&stage.board, "confirmed", Some(total));
     let received_bar = progress::bar(&stage.board, "received", Some(total));
     stage.say(&format!(
-        "Publishing and consuming {} messages of {} …",
-        grouped(total),
+        "Publishing and consuming {} of {} …",
+        counted(total, "message", "messages"),
         args.size
     ))?;
     let consuming = start_consumer(&addresses, &score, received_bar.clone()).await?;

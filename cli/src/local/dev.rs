@@ -3,6 +3,7 @@
 use std::io::Write as _;
 use std::path::Path;
 
+use bellwether_broker::words::in_shell;
 use clap::Args;
 
 use super::{LocalArgs, LocalCluster, with_cluster};
@@ -14,7 +15,7 @@ pub const BASE_PORT: u16 = 7400;
 /// Flags of `dev`.
 #[derive(Args, Debug)]
 pub struct DevArgs {
-    /// How many brokers
+    /// How many brokers, 1 to 9
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=9))]
     pub brokers: u16,
     #[command(flatten)]
@@ -24,10 +25,22 @@ pub struct DevArgs {
 /// Runs a cluster until it is told to stop.
 pub async fn run(args: DevArgs) -> Result<(), Failure> {
     let mut local = args.local;
-    if local.base_port.is_none() && ports_are_free(BASE_PORT, 3 * args.brokers) {
-        local.base_port = Some(BASE_PORT);
+    let last_port = BASE_PORT + 3 * args.brokers - 1;
+    let mut elsewhere = None;
+    match local.base_port {
+        Some(_) => {}
+        None => match taken_port(BASE_PORT, last_port) {
+            None => local.base_port = Some(BASE_PORT),
+            Some(taken) => elsewhere = Some(not_the_usual_ports(taken, last_port)),
+        },
     }
-    eprintln!("Starting {} brokers …", args.brokers);
+    if let Some(words) = &elsewhere {
+        eprintln!("{words}");
+    }
+    match args.brokers {
+        1 => eprintln!("Starting 1 broker …"),
+        many => eprintln!("Starting {many} brokers …"),
+    }
     let kept = local.data.clone();
     let ended = with_cluster(args.brokers, &local, async |cluster| {
         introduce(cluster, kept.as_deref())?;
@@ -43,9 +56,16 @@ pub async fn run(args: DevArgs) -> Result<(), Failure> {
     }
 }
 
-/// Whether `count` ports from `base` on can be bound now.
-fn ports_are_free(base: u16, count: u16) -> bool {
-    (base..base + count).all(|port| std::net::TcpListener::bind(("127.0.0.1", port)).is_ok())
+/// The first port of these that cannot be bound now.
+fn taken_port(first: u16, last: u16) -> Option<u16> {
+    (first..=last).find(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_err())
+}
+
+/// Commands that are not told otherwise would speak with another cluster, or with none.
+fn not_the_usual_ports(taken: u16, last: u16) -> String {
+    format!(
+        "Port {taken} is in use, perhaps by another `bellwether dev`: this cluster takes free ports instead of {BASE_PORT} to {last}. Commands find it only with the BELLWETHER_CONNECT that is shown below; without it they go to {BASE_PORT} and the next. --base-port PORT chooses others."
+    )
 }
 
 /// Starts again what ends, as a service manager would: so one can kill a broker and watch it come back.
@@ -83,7 +103,10 @@ fn introduce(cluster: &LocalCluster, kept: Option<&Path>) -> Result<(), Failure>
         {
             String::new()
         }
-        addresses => format!("  export BELLWETHER_CONNECT={}\n", addresses.join(",")),
+        addresses => format!(
+            "  export BELLWETHER_CONNECT={}   # not the usual ports: without it commands do not find this cluster\n",
+            addresses.join(",")
+        ),
     };
     writeln!(
         out,
@@ -110,5 +133,27 @@ fn binary() -> String {
     let (Ok(binary), Ok(here)) = (std::env::current_exe(), std::env::current_dir()) else {
         return "bellwether".to_owned();
     };
-    binary.strip_prefix(&here).unwrap_or(&binary).display().to_string()
+    in_shell(&binary.strip_prefix(&here).unwrap_or(&binary).display().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_that_is_taken_is_named_with_what_to_do() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        assert_eq!(taken_port(port, port), Some(port));
+        let words = not_the_usual_ports(7401, 7408);
+        for part in [
+            "Port 7401 is in use",
+            "another `bellwether dev`",
+            "7400 to 7408",
+            "BELLWETHER_CONNECT",
+            "--base-port",
+        ] {
+            assert!(words.contains(part), "{words}");
+        }
+    }
 }

@@ -26,7 +26,8 @@ const SESSION_TIMEOUT: Duration = Duration::from_secs(2);
 /// What `dev` and `demo` can both be told.
 #[derive(Args, Clone, Debug)]
 pub struct LocalArgs {
-    /// Use ports from here on: N for clients, then N between brokers, then N for metrics; 0: any free ones
+    /// Use ports from here on: one a broker for clients, then as many between brokers, then as many for metrics; 0: any free
+    /// ones [default: `dev`: 7400 if all are free; `demo`: any]
     #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(0..=65_500))]
     pub base_port: Option<u16>,
     /// Keep the data here; without it, it lies in a temporary folder and is removed at the end

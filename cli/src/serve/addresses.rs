@@ -113,7 +113,7 @@ impl Door<'_> {
             Open::Admin { insecure: false } => Err(AddressError::AdminOpen { given }),
             Open::Clients { insecure: false } if tls => Err(AddressError::NoLogin { flag, given }),
             Open::Clients { insecure: false } => {
-                let certificate = "--tls-cert FILE, --tls-key FILE";
+                let certificate = "--tls-cert FILE, --tls-key FILE, and not --tls accept";
                 Err(AddressError::NoTls { flag, given, certificate })
             }
             Open::Brokers { insecure: false, .. } => {
@@ -181,7 +181,8 @@ fn resolve(flag: &'static str, given: &str) -> Result<SocketAddr, AddressError> 
 /// Checks all addresses, then binds them.
 pub async fn bind(settings: &Settings, tls: Tls) -> Result<(Listeners, Addresses), AddressError> {
     let certificates = settings.tls.client_certificates();
-    let login = settings.login.is_required(&settings.network, settings.tls.tls_cert.is_some());
+    let secure = tls.client().is_some() && !tls.takes_plain_clients();
+    let login = settings.is_login_required();
     let settings = &settings.network;
     let insecure = settings.insecure;
     let known = login || certificates == ClientCertificates::Required;
@@ -190,7 +191,7 @@ pub async fn bind(settings: &Settings, tls: Tls) -> Result<(Listeners, Addresses
         listen: &settings.listen,
         advertise_flag: "--advertise",
         advertise: settings.advertise.as_deref(),
-        guard: Guard { tls: tls.client().is_some(), known, open: Open::Clients { insecure } },
+        guard: Guard { tls: secure, known, open: Open::Clients { insecure } },
     };
     let peer = Door {
         flag: "--peer-listen",
@@ -203,7 +204,7 @@ pub async fn bind(settings: &Settings, tls: Tls) -> Result<(Listeners, Addresses
             // For the time of a change-over the operator says twice that it may be plain: --peer-tls accept, and --insecure.
             open: Open::Brokers {
                 insecure,
-                clients_guarded: (known || tls.client().is_some()) && !tls.takes_plain_peers(),
+                clients_guarded: (known || secure) && !tls.takes_plain_peers(),
             },
         },
     };

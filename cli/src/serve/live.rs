@@ -12,6 +12,7 @@ use bellwether_protocol::ids::BrokerId;
 use clap::{Args as _, FromArgMatches as _};
 use tokio::sync::watch;
 use tracing::{error, info, warn};
+use tracing_subscriber::EnvFilter;
 
 use super::layers;
 use super::logs::{self, LogDial};
@@ -84,7 +85,7 @@ impl Retuner {
             (one.take)(&mut next, &wanted);
         }
         next.check().map_err(|error| error.to_string())?;
-        let filter = logs::filter(serve.settings.log.as_deref())?;
+        let filter = log_filter(serve.settings.log.as_deref())?;
 
         let outcome = told(&state.values, &values);
         if state.values.get(LOG) != values.get(LOG) {
@@ -106,9 +107,8 @@ impl Retuner {
 
 impl ClusterSettings for Retuner {
     fn judge(&self, key: &str, value: Option<&str>) -> Result<(), String> {
-        // Whatever is there can be taken back, also what only a later version knows.
-        let Some(value) = value else { return Ok(()) };
         may_be_set(key)?;
+        let Some(value) = value else { return Ok(()) };
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let mut cluster = known(&state.cluster);
         drop(state);
@@ -149,7 +149,8 @@ fn known(cluster: &BTreeMap<String, String>) -> BTreeMap<String, String> {
 pub fn may_be_set(key: &str) -> Result<(), String> {
     let keys = layers::keys();
     if !keys.iter().any(|known| known == key) {
-        return Err(format!("unknown key {key:?}{}", layers::suggestion(key, &keys)));
+        let changeable: Vec<String> = keys.into_iter().filter(|key| is_changeable(key)).collect();
+        return Err(format!("unknown key {key:?}{}", layers::suggestion(key, &changeable)));
     }
     if !is_changeable(key) {
         return Err(format!(
@@ -164,11 +165,41 @@ fn workable(cluster: &BTreeMap<String, String>) -> Result<(), String> {
     let flags = cluster.iter().map(|(key, value)| OsString::from(format!("--{key}={value}")));
     let line = std::iter::once(OsString::from("serve")).chain(flags);
     let command = Settings::augment_args(clap::Command::new("serve"));
-    let matches = command.try_get_matches_from(line).map_err(|error| args::words_of(&error))?;
-    let settings = Settings::from_arg_matches(&matches).map_err(|error| args::words_of(&error))?;
+    let matches = command.try_get_matches_from(line).map_err(|error| as_setting(&error))?;
+    let settings = Settings::from_arg_matches(&matches).map_err(|error| as_setting(&error))?;
     let nowhere = Addresses { client: String::new(), peer: String::new() };
     settings.broker(BrokerId(0), nowhere).check().map_err(|error| error.to_string())?;
-    logs::filter(settings.log.as_deref()).map(drop)
+    log_filter(settings.log.as_deref()).map(drop)
+}
+
+fn log_filter(given: Option<&str>) -> Result<EnvFilter, String> {
+    logs::filter(given).map_err(|why| format!("{LOG} = {why}"))
+}
+
+/// What is wrong with the value of a setting, in the words of whoever set it: there was no flag.
+fn as_setting(error: &clap::Error) -> String {
+    use clap::error::{ContextKind, ContextValue};
+    let text = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => Some(text.as_str()),
+        _ => None,
+    };
+    let (Some(flag), Some(value)) =
+        (text(ContextKind::InvalidArg), text(ContextKind::InvalidValue))
+    else {
+        return args::words_of(error);
+    };
+    let key = flag.trim_start_matches("--").split([' ', '=']).next().unwrap_or(flag);
+    let why = match (error.get(ContextKind::ValidValue), std::error::Error::source(error)) {
+        (Some(ContextValue::Strings(allowed)), _) if !allowed.is_empty() => {
+            format!("allowed are {}", allowed.join(", "))
+        }
+        (_, Some(source)) => source.to_string(),
+        (_, None) => "it is no value for this setting".to_owned(),
+    };
+    match value {
+        "" => format!("{key} needs a value: {why}"),
+        value => format!("{key} = {value}: {why}"),
+    }
 }
 
 /// What is different in `now`, in words.
@@ -263,7 +294,7 @@ mod tests {
             ("heartbeat = \"12s\"\nprefetch-max = 0", "prefetch-max = 0: allowed is 1 to 1000000"),
             ("heartbeat = \"12s\"\nprefech-max = 5", "did you mean \"prefetch-max\"?"),
             ("heartbeat = \"12s\"\nprefetch-max = \"many\"", "b.toml: invalid value 'many'"),
-            ("heartbeat = \"12s\"\nlog = \"a=b=c\"", "--log a=b=c"),
+            ("heartbeat = \"12s\"\nlog = \"a=b=c\"", "log = a=b=c"),
             ("heartbeat = ", "is not TOML"),
         ] {
             let said = broker.write(file).retuner.reload().unwrap_err();
@@ -311,15 +342,24 @@ mod tests {
             ("hartbeat", "20s", "did you mean \"heartbeat\"?"),
             ("data", "x", "cannot change while brokers run"),
             ("promise", "100ms", "cannot change while brokers run"),
-            ("heartbeat", "soon", "is no length of time"),
+            ("heartbeat", "soon", "heartbeat = soon: \"soon\" is no length of time"),
+            ("heartbeat", "", "is no length of time"),
+            ("leader-settle", "0s", "leader-settle = 0s: allowed is 100ms to 86400s"),
             // Judged although a flag of this very broker stands above it.
             ("heartbeat", "1ms", "allowed is 100ms to 600s"),
             ("log", "a=b=c", "give a level"),
         ] {
             let said = judge(key, value).unwrap_err();
             assert!(said.contains(why), "{said}");
+            assert!(!said.contains("--"), "no flag was given: {said}");
         }
-        broker.retuner.judge("wibble", None).unwrap();
+        // Nothing is taken back that there is not.
+        broker.retuner.judge("heartbeat", None).unwrap();
+        let said = broker.retuner.judge("hartbeat", None).unwrap_err();
+        assert!(said.contains("did you mean \"heartbeat\"?"), "{said}");
+        let said = broker.retuner.judge("wibble", None).unwrap_err();
+        assert!(said.contains("known keys are") && said.contains("replace-after"), "{said}");
+        assert!(!said.contains("zookeeper"), "only those that can be set: {said}");
     }
 
     #[test]

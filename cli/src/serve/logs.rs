@@ -34,19 +34,19 @@ impl LogDial {
     }
 }
 
-/// What `--log` means; without it RUST_LOG, or else info.
+/// What `log` means; without it RUST_LOG, or else info. An error begins with what was given.
 pub fn filter(given: Option<&str>) -> Result<EnvFilter, String> {
     let from_environment = std::env::var("RUST_LOG").ok().filter(|filter| !filter.is_empty());
     let filter = given.map(str::to_owned).or(from_environment).unwrap_or_else(|| "info".to_owned());
     let bare_level = !filter.contains(['=', ',']);
     let directives = if bare_level { format!("{filter},{QUIETER}") } else { filter.clone() };
     EnvFilter::try_new(directives)
-        .map_err(|error| format!("--log {filter}: {error}; give a level such as info or debug"))
+        .map_err(|error| format!("{filter}: {error}; give a level such as info or debug"))
 }
 
 /// Starts logging. Called once.
 pub fn start(format: LogFormat, given: Option<&str>) -> Result<LogDial, Failure> {
-    let filter = filter(given).map_err(Failure::usage)?;
+    let filter = filter(given).map_err(|why| Failure::usage(format!("--log {why}")))?;
     let (filter, handle) = reload::Layer::new(filter);
     let registry = tracing_subscriber::registry().with(filter);
     let lines = fmt::layer().with_writer(std::io::stderr);

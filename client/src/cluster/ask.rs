@@ -93,7 +93,14 @@ impl Cluster {
         let too_late = |last: String| Trouble::TooLate { waited: started.elapsed(), last };
         let link = match tokio::time::timeout(patience, self.to(broker)).await {
             Ok(Ok(link)) => link,
-            Ok(Err(failure)) => return Err(too_late(failure.to_string())),
+            Ok(Err(failure)) => {
+                return Err(match &*failure {
+                    ConnectFailure::Refused { error, .. } if !error.code.is_worth_retrying() => {
+                        Trouble::Refused(error.clone())
+                    }
+                    failure => too_late(failure.to_string()),
+                });
+            }
             Err(_) => return Err(too_late(format!("{} does not answer", broker.address))),
         };
         if link.broker() != broker.broker {

@@ -129,7 +129,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Shaking<'_, S> {
     async fn next(&mut self) -> Result<BrokerFrame, ConnectFailure> {
         loop {
             let decoded = self.codec.decode(&mut self.arrived);
-            match decoded.map_err(|error: CodecError| self.strange(&error.to_string()))? {
+            match decoded.map_err(|error: CodecError| self.unreadable(&error))? {
                 Some(BrokerFrame::Goodbye(error)) => {
                     let address = self.address.to_owned();
                     return Err(ConnectFailure::Refused { address, error });
@@ -141,6 +141,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Shaking<'_, S> {
             if read.map_err(|error| self.socket(error))? == 0 {
                 return Err(self.socket(io::ErrorKind::UnexpectedEof.into()));
             }
+        }
+    }
+
+    /// What arrived is no frame. Mostly another port was dialed than that of clients.
+    fn unreadable(&self, error: &CodecError) -> ConnectFailure {
+        match self.arrived.get(..4) {
+            Some(b"HTTP") => self
+                .strange("it answers in HTTP: that is a port for metrics, or of another service"),
+            _ => self.strange(&error.to_string()),
         }
     }
 

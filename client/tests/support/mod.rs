@@ -369,6 +369,7 @@ pub fn summary(queue: &QueueName, identity: u128, leader: BrokerId) -> QueueSumm
         leader: Some(leader),
         epoch: Epoch(1),
         class: QueueClass::default(),
+        tainted: false,
     }
 }
 

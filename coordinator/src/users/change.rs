@@ -35,8 +35,13 @@ pub enum UserChange {
 /// Why a user was not changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UserError {
-    #[error("there is no user {0}; add it first")]
+    #[error("there is no user {0}; `bellwether user list` shows those that there are")]
     NoSuchUser(UserName),
+    /// Nobody could log in and make another.
+    #[error(
+        "user {0} is the last administrator: without it nobody can look after users, settings or brokers through a broker. Give the tag to another user first (`bellwether user tags NAME administrator`), or say --force: the next one is then made with `bellwether user add --zookeeper ENSEMBLE NAME --tag administrator`"
+    )]
+    LastAdministrator(UserName),
     #[error("there is a user {0} already; give it another password, or delete it first")]
     Exists(UserName),
     #[error(transparent)]
@@ -67,6 +72,21 @@ impl UserChange {
                 Ok(())
             }
         }
+    }
+
+    /// Whether it makes an administrator none.
+    #[must_use]
+    pub fn ends_administrator(&self, present: Option<&Document>) -> bool {
+        let record = present.and_then(|document| UserRecord::parse(&document.bytes).ok());
+        let is_one = record.is_some_and(|record| record.tags.contains(&UserTag::Administrator));
+        let stays = match self {
+            UserChange::Delete => false,
+            UserChange::SetTags(tags) => tags.contains(&UserTag::Administrator),
+            UserChange::Add { .. }
+            | UserChange::SetPassword(_)
+            | UserChange::SetPermissions(..) => true,
+        };
+        is_one && !stays
     }
 
     /// The write that makes the document what it should be; none when it is.

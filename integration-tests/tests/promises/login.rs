@@ -11,7 +11,7 @@ use bellwether_coordinator::zookeeper::{Digest, ZooKeeperConfig, ZooKeeperConnec
 use bellwether_integration_tests::broker::BrokerOptions;
 use bellwether_integration_tests::cluster::{Cluster, Setup};
 use bellwether_integration_tests::eventually::eventually;
-use bellwether_integration_tests::users::user;
+use bellwether_integration_tests::users::{run_as, user};
 
 use super::story::{PATIENCE, body, number};
 
@@ -108,7 +108,7 @@ async fn strangers_are_turned_away_and_only_administrators_administrate() {
     assert!(matches!(status, Err(QueryError::Refused { .. })), "{status:?}");
     locked.root.cluster_status().await.unwrap();
     assert!(locked.root.declare("orders").await.is_err(), "administrators have no other right");
-    locked.root.delete_user(&name("bob")).await.unwrap();
+    locked.root.delete_user(&name("bob"), false).await.unwrap();
     let gone = eventually("bob to be gone everywhere", PATIENCE, async || {
         match connect(&locked.cluster, "bob", "bob").await {
             Err(ConnectError::Refused { code: ErrorCode::LoginRefused, .. }) => Ok(()),
@@ -116,6 +116,41 @@ async fn strangers_are_turned_away_and_only_administrators_administrate() {
         }
     });
     gone.await.unwrap();
+}
+
+/// The lists asked for marks of the whole cluster beside them, and were refused to whoever has no tag; who deleted itself heard
+/// "unknown".
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_without_a_tag_sees_what_is_its_own_and_an_administrator_that_goes_hears_so() {
+    let locked = Locked::begins().await;
+    let bob = locked.has("bob", permissions("bob-.*", "bob-.*", "bob-.*")).await;
+    bob.declare("bob-1").await.unwrap();
+    let addresses = locked.cluster.addresses();
+    let says = async |who: (&str, &str), arguments: &[&str]| {
+        run_as(who, &addresses, arguments).await.unwrap()
+    };
+    let bob = ("bob", "bob");
+    for command in
+        [&["queue", "list"][..], &["queue", "describe", "bob-1"], &["queue", "explain", "bob-1"]]
+    {
+        let (done, said) = says(bob, command).await;
+        assert!(done && said.contains("bob-1"), "{command:?}: {said}");
+    }
+    let (done, said) = says(bob, &["exchange", "list"]).await;
+    assert!(done && said.contains("(default)"), "{said}");
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("all.json");
+    let (done, said) = says(bob, &["backup", file.to_str().unwrap()]).await;
+    assert!(!done && said.contains("bellwether user tags bob monitoring"), "{said}");
+    assert!(!file.exists(), "half a backup is none");
+
+    let root = ("root", "the first");
+    let (done, said) = says(root, &["user", "delete", "root"]).await;
+    assert!(!done && said.contains("last administrator"), "{said}");
+    let (done, said) = says(root, &["user", "tags", "bob", "--tag", "administrator"]).await;
+    assert!(done && said.contains("bob has these tags now: administrator"), "{said}");
+    let (done, said) = says(root, &["user", "delete", "root"]).await;
+    assert!(done && said.contains("user root is deleted"), "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

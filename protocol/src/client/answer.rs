@@ -1,7 +1,7 @@
 //! What a broker answers, and the exchanges, queues and brokers that it tells of.
 
 use super::{
-    Attention, Browsed, Drain, ElectionReport, QueueCondition, ReplicaStatus, UserSummary,
+    Attention, Browsed, Drain, ElectionReport, QueueCondition, ReplicaStatus, Troubled, UserSummary,
 };
 use crate::error::BrokerAddress;
 use crate::ids::{BrokerId, ClusterId, Epoch, Offset, OffsetRange, QueueId};
@@ -71,6 +71,8 @@ pub enum Response {
         /// There are more.
         more: bool,
     },
+    /// Queues with something that nobody can take.
+    Stuck(Stuck),
     /// The consumer is attached; deliveries follow.
     ConsumerAttached(ConsumerAttached),
 }
@@ -101,6 +103,28 @@ pub struct PlannedMove {
     pub from: Option<BrokerId>,
     /// To where.
     pub to: BrokerId,
+}
+
+/// Copies and leaderships that should be elsewhere, or should be, and that nobody can take.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stuck {
+    /// Brokers that take copies: live, and drained of nothing.
+    pub takers: Vec<BrokerId>,
+    /// The queues, by what is stuck.
+    pub queues: Vec<StuckQueues>,
+}
+
+/// Queues with the same trouble.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StuckQueues {
+    /// What nobody can take.
+    pub what: Moved,
+    /// A copy was asked for that there never was; else it is with a broker that is to give it up.
+    pub missing: bool,
+    /// Copies that each of the queues was declared with.
+    pub copies: u8,
+    /// How many queues, and the first of them.
+    pub queues: Troubled,
 }
 
 /// What can be moved.
@@ -182,6 +206,8 @@ pub struct QueueSummary {
     pub epoch: Epoch,
     /// How much it matters when a disk runs full.
     pub class: QueueClass,
+    /// A leader was forced on it, and nobody has said yet that what was lost is dealt with.
+    pub tainted: bool,
 }
 
 /// What a queue's leader counts (promise G9): `enqueued` is the sum of all that follow.

@@ -173,6 +173,8 @@ pub enum Request {
         user: UserName,
         /// In place of those it had.
         tags: Vec<UserTag>,
+        /// Also when no administrator is left then.
+        force: bool,
     },
     /// What passwords are checked against, of all users: for a backup.
     ListCredentials,
@@ -180,6 +182,8 @@ pub enum Request {
     DeleteUser {
         /// Which.
         user: UserName,
+        /// Also when no administrator is left then.
+        force: bool,
     },
     /// All users.
     ListUsers,
@@ -221,6 +225,13 @@ pub enum Request {
     },
     /// What the controller is about to move, as far as can be foreseen now. Any broker can tell.
     Plan,
+    /// Queues with copies or leaderships that nobody can take. Any broker can tell.
+    Stuck {
+        /// As it would be if this were to be moved away from this broker; else as things stand.
+        suppose: Option<(BrokerId, Drain)>,
+        /// Queues to name of each kind, at most.
+        limit: u32,
+    },
     /// Ends a consumer: what it holds goes back to the queue.
     DetachConsumer {
         /// Which.

@@ -11,7 +11,7 @@ mod wire;
 
 pub use answer::{
     AbsentBroker, Binding, BrokerStatus, ClusterStatus, ConsumerAttached, ExchangeKind, Moved,
-    PlannedMove, QueueClass, QueueCounts, QueueOptions, QueueSummary, Response,
+    PlannedMove, QueueClass, QueueCounts, QueueOptions, QueueSummary, Response, Stuck, StuckQueues,
 };
 pub use ask::{Claim, Drain, Request};
 pub use browse::{BROWSE_BYTES_MAX, BROWSE_MESSAGES_MAX, Browse, Browsed};

@@ -6,13 +6,13 @@ use super::wire::{check_ranges, unknown};
 use super::{
     AbsentBroker, Binding, BrokerStatus, Claim, ClusterStatus, ConsumerAttached, Drain,
     ExchangeKind, Moved, PlannedMove, QueueClass, QueueCounts, QueueOptions, QueueSummary, Request,
-    Response,
+    Response, Stuck, StuckQueues,
 };
 use crate::frame::FrameError;
 use crate::wire::{Items, Reader, Wire, put_struct_variant, put_variant, wire_enum, wire_struct};
 
 wire_struct!(QueueOptions { replicas, min_isr, strict; class });
-wire_struct!(QueueSummary { name, id, replicas, in_sync, min_isr, leader, epoch; class });
+wire_struct!(QueueSummary { name, id, replicas, in_sync, min_isr, leader, epoch; class, tainted });
 wire_struct!(QueueCounts {
     enqueued,
     ready,
@@ -41,6 +41,8 @@ wire_struct!(BrokerStatus { address, incarnation, version, leads, copies, drain 
 wire_struct!(AbsentBroker { broker, copies, drain });
 wire_struct!(Claim { queue, epoch, ranges });
 wire_struct!(PlannedMove { virtual_host, queue, what, from, to });
+wire_struct!(Stuck { takers, queues });
+wire_struct!(StuckQueues { what, missing, copies, queues });
 wire_struct!(ConsumerAttached { epoch, queue, held, settled });
 
 mod request_kind {
@@ -75,6 +77,7 @@ mod request_kind {
     pub(super) const LIST_CREDENTIALS: u8 = 29;
     pub(super) const BROWSE: u8 = 50;
     pub(super) const PLAN: u8 = 37;
+    pub(super) const STUCK: u8 = 56;
     pub(super) const CLEAR_TAINT: u8 = 44;
     pub(super) const RETIRE: u8 = 45;
     pub(super) const LIST_SETTINGS: u8 = 30;
@@ -118,10 +121,16 @@ impl Wire for Request {
             Request::SetPassword { user, credentials } => {
                 put_variant(out, kind::SET_PASSWORD, &[user, credentials]);
             }
-            Request::SetTags { user, tags } => put_variant(out, kind::SET_TAGS, &[user, tags]),
+            Request::SetTags { user, tags, force } => {
+                let fields: [&dyn Wire; 3] = [user, tags, force];
+                put_variant(out, kind::SET_TAGS, &fields[..if *force { 3 } else { 2 }]);
+            }
             Request::ListCredentials => put_variant(out, kind::LIST_CREDENTIALS, &[]),
             Request::Browse(browse) => put_struct_variant(out, kind::BROWSE, browse),
-            Request::DeleteUser { user } => put_variant(out, kind::DELETE_USER, &[user]),
+            Request::DeleteUser { user, force } => {
+                let fields: [&dyn Wire; 2] = [user, force];
+                put_variant(out, kind::DELETE_USER, &fields[..if *force { 2 } else { 1 }]);
+            }
             Request::ListUsers => put_variant(out, kind::LIST_USERS, &[]),
             Request::SetPermissions { user, virtual_host, permissions } => {
                 put_variant(out, kind::SET_PERMISSIONS, &[user, virtual_host, permissions]);
@@ -153,6 +162,9 @@ impl Wire for Request {
             Request::Drain { broker, drain } => put_variant(out, kind::DRAIN, &[broker, drain]),
             Request::Retire { broker } => put_variant(out, kind::RETIRE, &[broker]),
             Request::Plan => put_variant(out, kind::PLAN, &[]),
+            Request::Stuck { suppose, limit } => {
+                put_variant(out, kind::STUCK, &[suppose, limit]);
+            }
             Request::ListSettings => put_variant(out, kind::LIST_SETTINGS, &[]),
             Request::ListDefinitions { after, limit } => {
                 put_variant(out, kind::LIST_DEFINITIONS, &[after, limit]);
@@ -229,9 +241,13 @@ fn take_about_users(items: &mut Items<'_>, kind: u8) -> Result<Request, FrameErr
         kind::SET_TAGS => Request::SetTags {
             user: items.next("SetTags.user")?,
             tags: items.next("SetTags.tags")?,
+            force: items.next_or_default("SetTags.force")?,
         },
         kind::LIST_CREDENTIALS => Request::ListCredentials,
-        kind::DELETE_USER => Request::DeleteUser { user: items.next("DeleteUser.user")? },
+        kind::DELETE_USER => Request::DeleteUser {
+            user: items.next("DeleteUser.user")?,
+            force: items.next_or_default("DeleteUser.force")?,
+        },
         kind::LIST_USERS => Request::ListUsers,
         kind::SET_PERMISSIONS => Request::SetPermissions {
             user: items.next("SetPermissions.user")?,
@@ -278,6 +294,10 @@ fn take_other(items: &mut Items<'_>, kind: u8) -> Result<Request, FrameError> {
             drain: items.next("Drain.drain")?,
         },
         kind::PLAN => Request::Plan,
+        kind::STUCK => Request::Stuck {
+            suppose: items.next("Stuck.suppose")?,
+            limit: items.next("Stuck.limit")?,
+        },
         kind::RETIRE => Request::Retire { broker: items.next("Retire.broker")? },
         kind::CLEAR_TAINT => Request::ClearTaint {
             queue: items.next("ClearTaint.queue")?,
@@ -349,6 +369,7 @@ mod response_kind {
     pub(super) const CREDENTIALS: u8 = 24;
     pub(super) const BROWSED: u8 = 50;
     pub(super) const PLAN: u8 = 40;
+    pub(super) const STUCK: u8 = 56;
     pub(super) const SETTINGS: u8 = 30;
     pub(super) const DEFINITIONS: u8 = 31;
 }
@@ -385,6 +406,7 @@ impl Wire for Response {
             Response::Browsed(browsed) => put_struct_variant(out, kind::BROWSED, browsed),
             Response::ProducerAttached => put_variant(out, kind::PRODUCER_ATTACHED, &[]),
             Response::Plan { moves, more } => put_variant(out, kind::PLAN, &[moves, more]),
+            Response::Stuck(stuck) => put_struct_variant(out, kind::STUCK, stuck),
             Response::ConsumerAttached(attached) => {
                 put_struct_variant(out, kind::CONSUMER_ATTACHED, attached);
             }
@@ -424,6 +446,7 @@ impl Wire for Response {
             kind::PLAN => {
                 Response::Plan { moves: items.next("Plan.moves")?, more: items.next("Plan.more")? }
             }
+            kind::STUCK => Response::Stuck(items.fields()?),
             kind::CONSUMER_ATTACHED => Response::ConsumerAttached(items.fields()?),
             kind => return Err(unknown("response", kind)),
         };

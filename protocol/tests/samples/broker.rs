@@ -20,6 +20,7 @@ fn summary() -> QueueSummary {
         leader: Some(BrokerId(1)),
         epoch: Epoch(4),
         class: QueueClass::Standard,
+        tainted: false,
     }
 }
 
@@ -268,6 +269,19 @@ fn responses() -> Vec<(&'static str, Response)> {
                 more: false,
             },
         ),
+        (
+            "Stuck",
+            Response::Stuck(Stuck {
+                takers: vec![BrokerId(1), BrokerId(2)],
+                queues: vec![StuckQueues {
+                    what: Moved::Copy,
+                    missing: false,
+                    copies: 3,
+                    queues: Troubled { count: 12, first: vec![(name("/"), name("orders"))] },
+                }],
+            }),
+        ),
+        ("QueuesTainted", Response::Queues(vec![QueueSummary { tainted: true, ..summary() }])),
         (
             "ConsumerAttached",
             Response::ConsumerAttached(ConsumerAttached {

@@ -153,6 +153,7 @@ fn requests() -> Vec<(&'static str, Request)> {
         ),
         ("DetachConsumer", Request::DetachConsumer { consumer: ConsumerHandle(1) }),
         ("Plan", Request::Plan),
+        ("Stuck", Request::Stuck { suppose: Some((BrokerId(2), Drain::Copies)), limit: 5 }),
         ("ListDefinitions", Request::ListDefinitions { after: Some(name("orders")), limit: 100 }),
         ("ListSettings", Request::ListSettings),
         (
@@ -168,9 +169,11 @@ fn requests() -> Vec<(&'static str, Request)> {
             },
         ),
         ("SetPassword", Request::SetPassword { user: name("billing"), credentials: credentials() }),
-        ("SetTags", Request::SetTags { user: name("billing"), tags: vec![UserTag::Administrator] }),
+        ("SetTags", set_tags(false)),
+        ("SetTagsForced", set_tags(true)),
         ("ListCredentials", Request::ListCredentials),
-        ("DeleteUser", Request::DeleteUser { user: name("billing") }),
+        ("DeleteUser", Request::DeleteUser { user: name("billing"), force: false }),
+        ("DeleteUserForced", Request::DeleteUser { user: name("billing"), force: true }),
         ("ListUsers", Request::ListUsers),
         (
             "SetPermissions",
@@ -201,6 +204,10 @@ fn requests() -> Vec<(&'static str, Request)> {
         ("Retire", Request::Retire { broker: BrokerId(2) }),
         ("ClearTaint", Request::ClearTaint { queue: name("orders"), epoch: Epoch(3) }),
     ]
+}
+
+fn set_tags(force: bool) -> Request {
+    Request::SetTags { user: name("billing"), tags: vec![UserTag::Administrator], force }
 }
 
 fn replica_status(below: Option<Offset>) -> Request {

@@ -389,10 +389,99 @@ async fn only_an_administrator_looks_after_users() {
     let names: Vec<&str> = users.iter().map(|user| user.user.as_str()).collect();
     assert_eq!(names, ["alice", "bob", "root"]);
     assert_eq!(users[1].permissions, [(host(), permissions("", "", "a.*"))]);
-    assert_eq!(world.done(Request::DeleteUser { user: user("bob") }).await, Response::Done);
-    let gone = world.refused(Request::DeleteUser { user: user("bob") }).await;
+    assert_eq!(
+        world.done(Request::DeleteUser { user: user("bob"), force: false }).await,
+        Response::Done
+    );
+    let gone = world.refused(Request::DeleteUser { user: user("bob"), force: false }).await;
     assert_eq!(gone.code, ErrorCode::NoSuchUser);
     assert_eq!(world.refused(attach_consumer("orders")).await.code, ErrorCode::AccessRefused);
+}
+
+fn like_all(password: &str) -> Credentials {
+    Credentials::derive(&Password::new(password).unwrap(), SALT)
+}
+
+impl World {
+    /// Logged in as `root`, and beside it there are these other administrators.
+    async fn administrated(others: &[&str]) -> World {
+        let mut world = World::locked(near()).await;
+        for name in ["root"].iter().chain(others) {
+            let (credentials, tags) = (credentials(name), [UserTag::Administrator].into());
+            world.change(name, UserChange::Add { credentials, tags }).await;
+        }
+        world.scram("root", "root").await.unwrap();
+        world
+    }
+}
+
+fn delete(name: &str, force: bool) -> Request {
+    Request::DeleteUser { user: user(name), force }
+}
+
+fn untag(name: &str, force: bool) -> Request {
+    Request::SetTags { user: user(name), tags: vec![UserTag::Monitoring], force }
+}
+
+/// The connection was closed before the answer was written, and the client had to say "unknown" of what was done.
+#[tokio::test]
+async fn who_deletes_itself_or_changes_its_password_hears_that_it_is_done_before_it_is_cut_off() {
+    let mut world = World::administrated(&["second"]).await;
+    assert_eq!(world.done(delete("root", false)).await, Response::Done);
+    assert_eq!(world.goodbye().await.code, ErrorCode::LoginRefused);
+
+    // Derived before the connection is made, which wants its hello in time.
+    let change = Request::SetPassword { user: user("root"), credentials: like_all("other") };
+    let mut world = World::administrated(&[]).await;
+    assert_eq!(world.done(change).await, Response::Done);
+    assert_eq!(world.goodbye().await.code, ErrorCode::LoginRefused);
+}
+
+#[tokio::test]
+async fn the_last_administrator_is_neither_deleted_nor_untagged_unless_that_is_forced() {
+    let mut world = World::administrated(&[]).await;
+    for request in [delete("root", false), untag("root", false)] {
+        let refused = world.refused(request).await;
+        assert_eq!((refused.code, refused.outcome), (ErrorCode::NotAllowed, Outcome::NotDone));
+        for words in ["last administrator", "--force", "user add --zookeeper"] {
+            assert!(refused.message.contains(words), "{}", refused.message);
+        }
+    }
+    // Of others, and with the tag, anything.
+    let tags = vec![UserTag::Administrator, UserTag::Monitoring];
+    let more = Request::SetTags { user: user("root"), tags, force: false };
+    assert_eq!(world.done(more).await, Response::Done);
+    assert_eq!(world.done(delete("alice", false)).await, Response::Done);
+    assert_eq!(world.done(untag("root", true)).await, Response::Done);
+    assert_eq!(world.refused(Request::ListUsers).await.code, ErrorCode::AccessRefused);
+}
+
+#[tokio::test]
+async fn of_two_administrators_one_may_go_and_the_other_then_not() {
+    let mut world = World::administrated(&["second"]).await;
+    assert_eq!(world.done(untag("second", false)).await, Response::Done);
+    assert_eq!(world.refused(delete("root", false)).await.code, ErrorCode::NotAllowed);
+    assert_eq!(world.done(delete("root", true)).await, Response::Done);
+}
+
+/// Its lists were refused, though docs/security.md promises them: the command asked for marks of the whole cluster beside them.
+#[tokio::test]
+async fn a_user_without_a_tag_gets_what_lists_and_descriptions_are_made_of() {
+    let mut world = World::logged_in().await;
+    let Response::Queues(queues) = world.done(Request::ListQueues { after: None, limit: 10 }).await
+    else {
+        panic!("no queues")
+    };
+    assert_eq!(queues.iter().map(|queue| queue.name.as_str()).collect::<Vec<_>>(), ["orders"]);
+    assert!(!queues[0].tainted);
+    world.done(Request::ListExchanges).await;
+    world.done(Request::ListBindings { queue: None }).await;
+    let orders = bellwether_protocol::names::QueueName::new("orders").unwrap();
+    world.done(Request::QueueCondition { queue: orders }).await;
+    let refused = world.refused(Request::ListDefinitions { after: None, limit: 10 }).await;
+    for words in ["as a backup does", "administrator or monitoring", "user tags alice monitoring"] {
+        assert!(refused.message.contains(words), "{}", refused.message);
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -33,13 +33,14 @@ impl Drop for Port {
 
 impl Port {
     async fn opens(certificates: Option<ClientCertificates>, timing: Timing) -> Port {
-        Port::opens_within(certificates, timing, Limits::default()).await
+        Port::opens_within(certificates, timing, Limits::default(), false).await
     }
 
     async fn opens_within(
         certificates: Option<ClientCertificates>,
         timing: Timing,
         limits: Limits,
+        plain_too: bool,
     ) -> Port {
         let authority = Authority::new("test authority", LASTS).unwrap();
         let folder = TempDir::new().unwrap();
@@ -59,7 +60,7 @@ impl Port {
             limits,
             &timing,
         );
-        let service = service.with_tls(tls);
+        let service = service.with_tls(tls, plain_too);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let shutdown = CancellationToken::new();
@@ -176,7 +177,7 @@ async fn who_waits_in_the_tls_handshake_counts_and_who_is_one_too_many_hears_an_
     let bounds = crate::config::Bounds { handshakes_max: 1, ..Default::default() };
     let limits = Limits { bounds, ..Limits::default() };
     let certificates = Some(ClientCertificates::Ignored);
-    let port = Port::opens_within(certificates, timing(), limits).await;
+    let port = Port::opens_within(certificates, timing(), limits, false).await;
     let silent = TcpStream::connect(port.address).await.unwrap();
     let error = port.greets(port.client(None)).await.unwrap_err();
     assert!(error.contains("InternalError"), "{error}");
@@ -210,6 +211,26 @@ async fn who_speaks_no_tls_at_a_secure_port_is_told_and_likewise_the_other_way_r
 }
 
 /// Without a time-out of its own, a client that sends half a TLS hello would hold a connection for ever.
+/// While clients are moved to TLS, those that were and those that were not yet are served on one port.
+#[tokio::test]
+async fn while_tls_is_accepted_clients_with_it_and_without_are_taken_and_the_latter_counted() {
+    let certificates = Some(ClientCertificates::Optional);
+    let port = Port::opens_within(certificates, timing(), Limits::default(), true).await;
+    let said = port.greets(port.client(None)).await;
+    assert!(matches!(said, Ok(BrokerFrame::Welcome(_))), "{said:?}");
+    let counted = || port.service.metrics.client_connections_plain.get();
+    assert_eq!(counted(), 0);
+    let said = greets(TcpStream::connect(port.address).await.unwrap()).await;
+    assert!(matches!(said, Ok(BrokerFrame::Welcome(_))), "{said:?}");
+    assert_eq!(counted(), 1);
+    // Without TLS nobody is known by a certificate.
+    let login =
+        Some(LoginStart { mechanism: EXTERNAL.to_owned(), initial_response: String::new().into() });
+    let socket = TcpStream::connect(port.address).await.unwrap();
+    let refused = goodbye(answers(socket, Hello { login, ..hello() }).await);
+    assert_eq!(refused.outcome, Outcome::NotDone);
+}
+
 #[tokio::test]
 async fn the_time_of_the_handshake_counts_from_the_first_byte_of_tls() {
     let hurried = Timing { handshake_timeout: Duration::from_millis(100), ..timing() };

@@ -14,7 +14,7 @@ use super::users::{self, Restored, Users};
 use super::{BackupArgs, RestoreArgs, data};
 use crate::commands::exchange::{kind_named, name_of};
 use crate::commands::queue::Class;
-use crate::commands::table::{print_json, print_line};
+use crate::commands::table::{counted, print_json, print_line};
 use crate::outcome::Failure;
 
 /// The format of definitions without users.
@@ -98,14 +98,16 @@ pub async fn backup(args: BackupArgs) -> Result<(), Failure> {
         }));
     }
     let of_cluster = match users {
-        Some(users) => format!("{} settings and {users} users of the cluster", settings.len()),
-        None => format!("{} settings of the cluster", settings.len()),
+        Some(users) => {
+            format!("{} and {} of the cluster", of(settings.len(), "setting"), of(users, "user"))
+        }
+        None => format!("{} of the cluster", of(settings.len(), "setting")),
     };
     print_line(&format!(
-        "{} exchanges, {} queues and {} bindings of virtual host {virtual_host}, and {of_cluster}, are written to {}. Messages are not in it: those are backed up with --data.",
-        exchanges.len(),
-        queues.len(),
-        bindings.len(),
+        "{}, {} and {} of virtual host {virtual_host}, and {of_cluster}, are written to {}. Messages are not in it: those are backed up with --data.",
+        of(exchanges.len(), "exchange"),
+        of(queues.len(), "queue"),
+        of(bindings.len(), "binding"),
         args.file.display()
     ))
 }
@@ -125,7 +127,7 @@ pub async fn restore(args: RestoreArgs) -> Result<(), Failure> {
         (Some(users), true) => Some(users),
         (None, true) => return Err(in_file("there are no users in it".to_owned())),
         (Some(users), false) => {
-            eprintln!("{} users are in it, which are restored with --users alone", users.len());
+            eprintln!("{} in it too, restored only with --users", of(users.len(), "user"));
             None
         }
         (None, false) => None,
@@ -302,15 +304,20 @@ fn tell(plan: &Plan, dry_run: bool, json: bool) -> Result<(), Failure> {
             "bindings": bindings.len(), "settings": settings.len(), "users": users.len(),
         }));
     }
-    let verb = if dry_run { "would be made" } else { "were made" };
+    let verb = if dry_run { "would make" } else { "made" };
     print_line(&format!(
-        "{} exchanges, {} queues, {} bindings, {} settings and {} users of the cluster {verb}; all else is there already",
-        exchanges.len(),
-        queues.len(),
-        bindings.len(),
-        settings.len(),
-        users.len()
+        "{verb} {}, {}, {}, {} and {} of the cluster; all else is there already",
+        of(exchanges.len(), "exchange"),
+        of(queues.len(), "queue"),
+        of(bindings.len(), "binding"),
+        of(settings.len(), "setting"),
+        of(users.len(), "user")
     ))
+}
+
+/// So many of something whose many end in s.
+fn of(number: usize, one: &str) -> String {
+    counted(number as u64, one, &format!("{one}s"))
 }
 
 #[cfg(test)]

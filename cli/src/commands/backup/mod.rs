@@ -10,6 +10,7 @@ use clap::Args;
 use wildmatch::WildMatch;
 
 use super::ClientArgs;
+use super::patterns::not_as_for_files;
 use crate::outcome::Failure;
 
 /// Flags of `backup`.
@@ -59,6 +60,7 @@ pub struct RestoreArgs {
 
 /// Carries `backup` out.
 pub async fn backup(args: BackupArgs) -> Result<(), Failure> {
+    warn_of(&args.queues);
     match args.data {
         true => data::backup(&args).await,
         false => definitions::backup(args).await,
@@ -67,9 +69,16 @@ pub async fn backup(args: BackupArgs) -> Result<(), Failure> {
 
 /// Carries `restore` out.
 pub async fn restore(args: RestoreArgs) -> Result<(), Failure> {
+    warn_of(&args.queues);
     match args.data {
         true => data::restore(&args).await,
         false => definitions::restore(args).await,
+    }
+}
+
+fn warn_of(patterns: &[String]) {
+    for warning in patterns.iter().filter_map(|pattern| not_as_for_files(pattern)) {
+        eprintln!("warning: {warning}");
     }
 }
 

@@ -110,7 +110,7 @@ impl Restored {
                     client.set_permissions(name, host, None).await?;
                 }
                 if there.tags != wanted.tags {
-                    client.set_tags(name, tags(wanted)).await?;
+                    client.set_tags(name, tags(wanted), false).await?;
                 }
                 (name, wanted)
             }

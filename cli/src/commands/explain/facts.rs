@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bellwether_client::{
-    BrokerAddress, BrokerId, Client, CopyRole, CopyStatus, Member, Offset, QueryError,
+    BrokerAddress, BrokerId, Client, CopyRole, CopyStatus, ErrorCode, Member, Offset, QueryError,
     QueueCondition,
 };
 use futures::stream::{FuturesUnordered, StreamExt as _};
@@ -105,12 +105,19 @@ pub async fn gather(client: &Client, queue: &str, count: bool) -> Result<Facts, 
         .map(|live| BrokerAddress { broker: live.life.broker, address: live.address.clone() })
         .map(|address| async move {
             let answer = client.replica_status(&address, queue, count, None, patience).await;
-            Holder { broker: address.broker, said: said(answer.map(|status| status.copy)) }
+            // Judged without it, a queue would seem to be in need that is not.
+            if let Err(QueryError::Refused { code: ErrorCode::TlsExpected, .. }) = answer {
+                return Err(Failure::not_done(format!(
+                    "broker {} speaks TLS, and this command does not, so that it cannot be asked for its copy: say --tls, or --tls-ca FILE with the authority of its certificate",
+                    address.broker
+                )));
+            }
+            Ok(Holder { broker: address.broker, said: said(answer.map(|status| status.copy)) })
         })
         .collect();
     let mut holders: Vec<Holder> = Vec::new();
     while let Some(holder) = asked.next().await {
-        holders.push(holder);
+        holders.push(holder?);
     }
     drop(asked);
     let counted = condition.isr.iter().map(|member| member.broker);

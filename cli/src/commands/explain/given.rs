@@ -52,6 +52,7 @@ impl Given {
             leader: Some(BrokerId(1)),
             epoch: Epoch(4),
             class: QueueClass::Standard,
+            tainted: false,
         };
         let condition = QueueCondition {
             queue,

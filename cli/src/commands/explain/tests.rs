@@ -43,9 +43,31 @@ fn below_min_isr_it_is_said_who_is_missing_and_what_would_help() {
 fn one_copy_that_lags_is_no_reason_to_get_up() {
     let said = said(&Given::whole().in_sync(&[1, 2]).holds(3, 900));
     assert_eq!(said.verdict, Verdict::CopyMissing);
-    assert!(said.sentence.contains("confirms messages, but 2 of 3 copies are in sync: broker 3"));
+    assert_eq!(
+        said.sentence,
+        "Queue orders is led by broker 1 and confirms messages, but only 2 of 3 copies are in sync: the one of broker 3 is not."
+    );
     speaks_of(&said.missing, "The copy on broker 3 is not in sync: 100 records behind");
     speaks_of(&said.advice, "Nothing is at risk yet");
+}
+
+#[test]
+fn several_copies_that_lag_are_named_as_those_that_do() {
+    let mut given = Given::whole().in_sync(&[1]).holds(2, 900).holds(3, 900);
+    given.0.condition.queue.min_isr = 1;
+    let said = said(&given);
+    assert!(
+        said.sentence.ends_with("only 1 of 3 copies is in sync: those of brokers 2 and 3 are not."),
+        "{}",
+        said.sentence
+    );
+}
+
+#[test]
+fn a_name_is_quoted_where_a_command_is_suggested() {
+    let mut given = Given::whole().in_sync(&[1]).down(1).holds(2, 900);
+    given.0.condition.queue.name = bellwether_client::QueueName::new("two words").unwrap();
+    speaks_of(&said(&given).advice, "`bellwether recover 'two words'`");
 }
 
 #[test]
@@ -141,7 +163,7 @@ fn a_leader_that_was_forced_is_never_forgotten() {
     let tainted = said(&given);
     assert_eq!(tainted.verdict, Verdict::Healthy);
     speaks_of(&tainted.missing, "500 confirmed messages are known to be lost, perhaps more");
-    speaks_of(&tainted.advice, "bellwether recover orders --clear-taint");
+    speaks_of(&tainted.advice, "bellwether recover --clear-taint orders");
 
     // Once somebody has dealt with it, it needs nobody any more.
     let by = "user ops".to_owned();

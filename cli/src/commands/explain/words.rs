@@ -2,6 +2,7 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
+use bellwether_broker::words::in_shell;
 use bellwether_client::{BrokerId, CopyRole, Drain, Member};
 
 use super::facts::{Facts, Said};
@@ -72,8 +73,8 @@ pub fn explain(facts: &Facts) -> Explanation {
             grouped(taint.lost),
         ));
         explanation.advice.push(format!(
-            "When what was lost is dealt with: `bellwether recover {} --clear-taint`.",
-            facts.condition.queue.name
+            "When what was lost is dealt with: `bellwether recover --clear-taint {}`.",
+            in_shell(facts.condition.queue.name.as_str())
         ));
     }
     explanation
@@ -114,14 +115,17 @@ fn with_leader(facts: &Facts, leader: BrokerId) -> Explanation {
     let lacking: Vec<BrokerId> = lacking.copied().collect();
     let all = condition.queue.replicas.len();
     if !lacking.is_empty() || live < condition.isr.len() || missing_copies(facts) > 0 {
-        let which =
-            if lacking.is_empty() { String::new() } else { format!(": {}", brokers(&lacking)) };
+        let which = match lacking.as_slice() {
+            [] => String::new(),
+            [one] => format!(": the one of broker {one} is not"),
+            many => format!(": those of {} are not", brokers(many)),
+        };
         let mut advice = vec![
             "Nothing is at risk yet: messages are confirmed. A copy that is behind catches up by itself; a broker that is down has to be started.".to_owned(),
         ];
         if missing_copies(facts) > 0 {
             advice.push(format!(
-                "It was declared with {} copies and has a place for {all}: start more brokers, and the rest is made.",
+                "It was declared with {} copies and only {all} could be made: start more brokers, and the rest is made by itself.",
                 condition.replicas_wanted
             ));
         }
@@ -129,9 +133,10 @@ fn with_leader(facts: &Facts, leader: BrokerId) -> Explanation {
         return Explanation {
             verdict: Verdict::CopyMissing,
             sentence: format!(
-                "Queue {name} is led by broker {leader} and confirms messages, but {} of {} copies are in sync{which}.",
+                "Queue {name} is led by broker {leader} and confirms messages, but only {} of {} copies {} in sync{which}.",
                 condition.isr.len(),
                 condition.replicas_wanted,
+                if condition.isr.len() == 1 { "is" } else { "are" },
             ),
             missing,
             advice,
@@ -148,8 +153,9 @@ fn with_leader(facts: &Facts, leader: BrokerId) -> Explanation {
     Explanation {
         verdict: Verdict::Healthy,
         sentence: format!(
-            "Queue {name} is well: broker {leader} leads it in epoch {}, and all {all} copies are in sync.",
-            condition.queue.epoch
+            "Queue {name} is well: broker {leader} leads it in epoch {}, and {} in sync.",
+            condition.queue.epoch,
+            if all == 1 { "its one copy is".to_owned() } else { format!("all {all} copies are") }
         ),
         missing,
         advice: Vec::new(),
@@ -182,7 +188,8 @@ fn without_leader(facts: &Facts) -> Explanation {
     }
     let live = condition.isr.iter().find(|member| facts.is_live(member.broker));
     let recover = format!(
-        "Only if they are gone for good: `bellwether recover {name}` shows what would be lost if a copy led that is not in sync."
+        "Only if they are gone for good: `bellwether recover {}` shows what would be lost if a copy led that is not in sync.",
+        in_shell(name.as_str())
     );
     if let Some(member) = live {
         return Explanation {
@@ -339,7 +346,8 @@ fn bring_back(facts: &Facts, leader: BrokerId) -> Vec<String> {
             brokers(&away)
         ),
         format!(
-            "If too few brokers are left for that: `bellwether recover {name}` lets it go on with the copies that are there."
+            "If too few brokers are left for that: `bellwether recover {}` lets it go on with the copies that are there.",
+            in_shell(name.as_str())
         ),
     ]
 }

@@ -7,6 +7,7 @@ mod tests;
 
 use std::io::{BufRead, IsTerminal as _, Write};
 
+use bellwether_broker::words::in_shell;
 use bellwether_client::{BrokerId, Client, QueueName, Recover};
 use clap::Args;
 use serde_json::{Value, json};
@@ -22,6 +23,7 @@ use crate::outcome::Failure;
 /// Flags of `recover`.
 #[derive(Args, Debug)]
 pub struct RecoverArgs {
+    /// The queue that has no leader any more
     queue: QueueName,
     /// Let a copy lead that may lack confirmed messages; without it only what would be lost is shown
     #[arg(long)]
@@ -143,7 +145,8 @@ async fn clear_taint(client: &Client, queue: &QueueName, json: bool) -> Result<(
             time(cleared.at_ms)
         )),
         None => print_line(&format!(
-            "{was}: it counts as tainted no more. `bellwether elections {queue}` remembers it."
+            "{was}: it counts as tainted no more. `bellwether elections {}` remembers it.",
+            in_shell(queue.as_str())
         )),
     }
 }

@@ -5,7 +5,7 @@ use bellwether_client::{BrokerId, CopyRole, CopyStatus, Epoch, Member};
 use super::tails::{self, Tail};
 use crate::commands::explain::facts::{Facts, Said};
 use crate::commands::explain::words::{brokers, time};
-use crate::commands::table::grouped;
+use crate::commands::table::{counted, grouped};
 
 /// A copy that could lead, and what that would cost.
 #[derive(Clone, Debug, PartialEq)]
@@ -136,9 +136,9 @@ impl Prospect {
             Tail::From { .. } | Tail::Unknown => String::new(),
         };
         let has = format!(
-            "its copy ends at offset {} with {} messages, the last{newest}{never}",
+            "its copy ends at offset {} with {}, the last{newest}{never}",
             self.copy.log_end,
-            grouped(self.copy.enqueued)
+            counted(self.copy.enqueued, "message", "messages")
         );
         let note = facts.condition.committed;
         let known = match (self.lost, note) {

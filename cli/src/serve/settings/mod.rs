@@ -298,6 +298,13 @@ pub enum LogFormat {
 }
 
 impl Settings {
+    /// Whether who does not log in is turned away. For the time of a change-over the operator says twice that clients may be plain,
+    /// `tls = "accept"` and `insecure`: who had not to log in before has not to yet.
+    pub fn is_login_required(&self) -> bool {
+        let tls = self.tls.tls_cert.is_some() && !self.tls.takes_plain_clients();
+        self.login.is_required(&self.network, tls)
+    }
+
     /// The broker's own configuration, with the addresses that others are told.
     pub fn broker(&self, id: BrokerId, addresses: Addresses) -> BrokerConfig {
         let mut config = BrokerConfig::new(id, self.data.clone(), addresses);
@@ -306,7 +313,7 @@ impl Settings {
         config.storage = self.storage.to_storage();
         config.limits = self.limits.to_limits();
         config.watch = self.watch.to_watch();
-        config.login_required = self.login.is_required(&self.network, self.tls.tls_cert.is_some());
+        config.login_required = self.is_login_required();
         config.limits.bounds = self.bounds.to_bounds();
         if let Some(shards) = self.shards {
             config.shards = shards;

@@ -25,6 +25,11 @@ pub struct TlsSettings {
     /// Not encrypted, and readable by the broker alone.
     #[arg(long, value_name = "FILE", env = "BELLWETHER_TLS_KEY")]
     pub tls_key: Option<PathBuf>,
+    /// Whether clients have to speak TLS, once the port for them has a certificate [default: require]
+    ///
+    /// `accept` while clients are brought to TLS, or away from it, some at a time: those that do not speak it are taken as well, and on an address other than loopback that wants `insecure`. Set it back to `require` as soon as all of them do.
+    #[arg(long, value_name = "WHETHER", env = "BELLWETHER_TLS")]
+    pub tls: Option<TlsMode>,
     /// Authorities of clients' certificates; clients are then asked for one
     ///
     /// With it clients are asked for a certificate, whose name may then be their login.
@@ -64,7 +69,7 @@ pub struct TlsSettings {
     ///
     /// `accept` while TLS is brought to a running cluster, or taken from it, one broker at a time: brokers that do not speak it are taken and dialed as well, so nothing is proved of whoever connects. Set it back to `require` as soon as all brokers have their certificates.
     #[arg(long, value_name = "WHETHER", env = "BELLWETHER_PEER_TLS")]
-    pub peer_tls: Option<PeerTlsMode>,
+    pub peer_tls: Option<TlsMode>,
     /// The cluster's id: it is founded with it, and another one is refused [default: as in --peer-tls-cert, or any]
     ///
     /// The first broker founds the cluster with it; a broker that finds another one does not start. Choose it to make certificates before the first start.
@@ -104,12 +109,12 @@ pub enum ClientCert {
     Optional,
 }
 
-/// Whether other brokers have to speak TLS.
+/// Whether who connects has to speak TLS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum PeerTlsMode {
+pub enum TlsMode {
     /// Nobody is taken without.
     Require,
-    /// Until all brokers speak it: those that do not are taken, too.
+    /// Until all speak it: those that do not are taken, too.
     Accept,
 }
 
@@ -121,6 +126,11 @@ impl TlsSettings {
             (Some(_), Some(ClientCert::Optional)) => ClientCertificates::Optional,
             (Some(_), Some(ClientCert::Required) | None) => ClientCertificates::Required,
         }
+    }
+
+    /// Whether clients are taken that do not speak TLS, although the port for them does.
+    pub fn takes_plain_clients(&self) -> bool {
+        self.tls == Some(TlsMode::Accept)
     }
 
     /// Reads the certificates of both ports.
@@ -140,6 +150,20 @@ impl TlsSettings {
                 ));
             }
             None => {}
+        }
+        if self.tls.is_some() && self.tls_cert.is_none() {
+            return Err(Failure::usage(
+                "--tls says whom this broker takes where clients speak TLS, which needs a certificate: give --tls-cert FILE and --tls-key FILE too",
+            ));
+        }
+        if self.takes_plain_clients() {
+            // Else whoever leaves TLS away would be spared the certificate.
+            if self.client_certificates() == ClientCertificates::Required {
+                return Err(Failure::usage(
+                    "--tls accept takes clients without TLS, which show no certificate, and --tls-client-ca asks all for one: say --tls-client-cert optional as long",
+                ));
+            }
+            tls = tls.with_plain_clients();
         }
         if self.tls_client_cert.is_some() && self.tls_client_ca.is_none() {
             return Err(Failure::usage(
@@ -164,7 +188,7 @@ impl TlsSettings {
                 "--peer-tls and --peer-tls-crl say whom this broker takes where brokers speak TLS, which needs a certificate: give --peer-tls-cert FILE, --peer-tls-key FILE and --peer-tls-ca FILE too",
             ));
         }
-        if self.peer_tls == Some(PeerTlsMode::Accept) {
+        if self.peer_tls == Some(TlsMode::Accept) {
             tls = tls.with_plain_peers();
         }
         Ok(tls)
@@ -247,8 +271,10 @@ mod tests {
         assert_eq!(error, "--peer-tls-key needs --peer-tls-cert FILE and --peer-tls-ca FILE too");
         let error = open(TlsSettings { tls_client_ca: file(), ..default() });
         assert!(error.contains("--tls-cert FILE"), "{error}");
-        let error = open(TlsSettings { peer_tls: Some(PeerTlsMode::Accept), ..default() });
+        let error = open(TlsSettings { peer_tls: Some(TlsMode::Accept), ..default() });
         assert!(error.contains("--peer-tls-cert FILE"), "{error}");
+        let error = open(TlsSettings { tls: Some(TlsMode::Accept), ..default() });
+        assert!(error.contains("--tls-cert FILE"), "{error}");
         let error = open(TlsSettings { peer_tls_crl: file(), ..default() });
         assert!(error.contains("--peer-tls-cert FILE"), "{error}");
         let error = open(TlsSettings { tls_crl: file(), ..default() });
@@ -285,5 +311,31 @@ mod tests {
         assert_eq!(with(None, None), ClientCertificates::Ignored);
         assert_eq!(with(ca.clone(), None), ClientCertificates::Required);
         assert_eq!(with(ca, Some(ClientCert::Optional)), ClientCertificates::Optional);
+    }
+
+    #[test]
+    fn whoever_leaves_tls_away_is_not_spared_a_certificate_that_all_have_to_show() {
+        let folder = tempfile::tempdir().unwrap();
+        let lasts = std::time::Duration::from_secs(3600);
+        let authority = bellwether_tls::make::Authority::new("test", lasts).unwrap();
+        let name = bellwether_tls::BrokerName { cluster: Uuid::from_u128(7), broker: 1 };
+        let pair = authority.broker(name, &["localhost".to_owned()], lasts).unwrap();
+        let put = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            Some(path)
+        };
+        let with = |tls_client_cert| TlsSettings {
+            tls: Some(TlsMode::Accept),
+            tls_cert: put("b.crt", &pair.certificate),
+            tls_key: put("b.key", &pair.key),
+            tls_client_ca: put("ca.crt", &authority.pair().certificate),
+            tls_client_cert,
+            ..TlsSettings::default()
+        };
+        let error = usage(with(None).open(BrokerId(1)));
+        assert!(error.contains("--tls-client-cert optional"), "{error}");
+        let open = with(Some(ClientCert::Optional)).open(BrokerId(1)).unwrap();
+        assert!(open.takes_plain_clients());
     }
 }

@@ -13,7 +13,7 @@ use super::progress::{Progress, QueueProgress};
 use super::read::{Part, Reader};
 use super::verify::{Verdict, verify};
 use crate::commands::backup::{RestoreArgs, is_meant};
-use crate::commands::table::{grouped, print_json, print_line};
+use crate::commands::table::{counted, print_json, print_line};
 use crate::outcome::Failure;
 use crate::progress;
 use crate::signals::Signals;
@@ -149,8 +149,8 @@ fn judge(
             None if args.append || counts.ready + counts.delivered == 0 => {}
             None => {
                 return Err(Failure::NotDone(format!(
-                    "nothing was published: queue {name} holds {} messages. Purge it, leave it out with --queue, or give --append to put those of the backup behind them",
-                    grouped(counts.ready + counts.delivered)
+                    "nothing was published: queue {name} holds {}. Purge it, leave it out with --queue, or give --append to put those of the backup behind",
+                    counted(counts.ready + counts.delivered, "message", "messages")
                 )));
             }
         }
@@ -317,7 +317,10 @@ fn tell(
             Some(verdict) => format!(", {}", verdict.words()),
             None => String::new(),
         };
-        print_line(&format!("queue {name}: {} messages{verdict}", grouped(end.messages)))?;
+        print_line(&format!(
+            "queue {name}: {}{verdict}",
+            counted(end.messages, "message", "messages")
+        ))?;
     }
     let verb = match (args.dry_run, goes_on) {
         (true, false) => "would be published",
@@ -327,5 +330,9 @@ fn tell(
         (false, false) => "are published and confirmed",
         (false, true) => "are published and confirmed, those of the interrupted restore included",
     };
-    print_line(&format!("{} messages of {} queues {verb}", grouped(messages), found.queues.len()))
+    print_line(&format!(
+        "{} of {} {verb}",
+        counted(messages, "message", "messages"),
+        counted(found.queues.len() as u64, "queue", "queues")
+    ))
 }

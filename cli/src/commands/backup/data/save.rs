@@ -9,7 +9,7 @@ use super::format::{Begin, Kept, QueueBegin, QueueEnd};
 use super::now_ms;
 use super::write::Part;
 use crate::commands::backup::{BackupArgs, is_meant};
-use crate::commands::table::{grouped, print_json, print_line};
+use crate::commands::table::{counted, grouped, print_json, print_line};
 use crate::outcome::Failure;
 use crate::progress;
 use crate::signals::Signals;
@@ -62,16 +62,16 @@ async fn write(args: &BackupArgs) -> Result<(), Failure> {
     }
     for (name, end) in &kept {
         print_line(&format!(
-            "queue {name}: {} messages, {} bytes, sha256 {}",
-            grouped(end.messages),
+            "queue {name}: {}, {} bytes, sha256 {}",
+            counted(end.messages, "message", "messages"),
             grouped(end.bytes),
             end.sha256
         ))?;
     }
     print_line(&format!(
-        "{} messages of {} queues are written to {}. Definitions are not in it: back them up as well.",
-        grouped(end.messages),
-        end.queues,
+        "{} of {} are written to {}. Definitions are not in it: back them up as well.",
+        counted(end.messages, "message", "messages"),
+        counted(end.queues, "queue", "queues"),
         args.file.display()
     ))
 }
