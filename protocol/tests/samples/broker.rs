@@ -316,6 +316,14 @@ fn responses() -> Vec<(&'static str, Response)> {
                 tainted: Troubled::default(),
                 below_min_isr: Troubled::default(),
                 under_replicated: Troubled::default(),
+                disk_low: false,
+            })),
+        ),
+        (
+            "Attention, of a disk that fills",
+            Response::Attention(Box::new(Attention {
+                disk_low: true,
+                ..Attention::calm(BrokerId(1))
             })),
         ),
     ]
