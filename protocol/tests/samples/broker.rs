@@ -320,7 +320,7 @@ fn responses() -> Vec<(&'static str, Response)> {
             })),
         ),
         (
-            "Attention, of a disk that fills",
+            "AttentionDiskLow",
             Response::Attention(Box::new(Attention {
                 disk_low: true,
                 ..Attention::calm(BrokerId(1))
