@@ -1,5 +1,6 @@
 //! The broker: the shell around the pure machines. [`run`] starts every part, and stops it.
 
+mod address;
 pub mod admin;
 pub mod catalog;
 pub mod config;
@@ -11,6 +12,7 @@ pub mod login;
 pub mod memory;
 pub mod metrics;
 pub mod peers;
+mod places;
 pub mod publish;
 mod pulse;
 #[cfg(test)]

@@ -291,6 +291,7 @@ async fn open_journal(
     journal.dead_bytes_max = config.storage.dead_bytes_max;
     journal.cache_bytes = pool_limits(config).of(memory::Pool::Cache);
     journal.disk_low_bytes = config.storage.disk_free_min;
+    journal.disk_warn_bytes = config.limits.bounds.disk_free_warn;
     journal.waiting_bytes_max = journal.waiting_bytes_max.min(config.storage.segment_bytes / 2);
     let id = config.id;
     tokio::task::spawn_blocking(move || Journal::open(journal, id))

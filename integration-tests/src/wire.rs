@@ -76,6 +76,24 @@ impl Wire {
         frames
     }
 
+    /// Everything that arrives until `enough` says of it that it is. Heartbeats are left out.
+    pub async fn until(
+        &mut self,
+        patience: Duration,
+        enough: impl Fn(&[BrokerFrame]) -> bool,
+    ) -> Result<Vec<BrokerFrame>> {
+        let (begun, mut frames) = (tokio::time::Instant::now(), Vec::new());
+        while !enough(&frames) {
+            let left = patience.saturating_sub(begun.elapsed());
+            let frame = self.next(left).await.with_context(|| format!("after {frames:?}"))?;
+            let frame = frame.with_context(|| format!("closed after {frames:?}"))?;
+            if frame != BrokerFrame::Heartbeat {
+                frames.push(frame);
+            }
+        }
+        Ok(frames)
+    }
+
     /// The next frame; none when the connection was closed.
     async fn next(&mut self, within: Duration) -> Result<Option<BrokerFrame>> {
         let arrived =

@@ -28,6 +28,8 @@ pub struct JournalConfig {
     pub checkpoint_batches: u64,
     /// Free bytes on the file system below which publishes are refused; 256 MiB.
     pub disk_low_bytes: u64,
+    /// Free bytes below which [`Logs::disk_fills`](crate::Logs::disk_fills) says so; 1 GiB.
+    pub disk_warn_bytes: u64,
 }
 
 impl JournalConfig {
@@ -43,6 +45,7 @@ impl JournalConfig {
             checkpoint_bytes: 16 * MIB,
             checkpoint_batches: 20_000,
             disk_low_bytes: 256 * MIB,
+            disk_warn_bytes: 1024 * MIB,
         }
     }
 }

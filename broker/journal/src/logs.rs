@@ -315,6 +315,14 @@ impl Logs {
         self.shared.level()
     }
 
+    /// Whether less is free than [`JournalConfig::disk_warn_bytes`]: refuse what matters least, while there is time.
+    #[must_use]
+    pub fn disk_fills(&self) -> bool {
+        let free = self.shared.metrics.disk_free_bytes.load(Relaxed);
+        // Nothing is known before the journal has looked.
+        self.disk() != DiskLevel::Ok || free > 0 && free < self.shared.disk_warn_bytes
+    }
+
     /// Hands everything gathered since the last flush to the journal thread. Call it once a turn.
     pub fn flush(&mut self) {
         self.tell_cache();

@@ -110,7 +110,9 @@ pub struct Shared {
     /// The folder's.
     pub store: StoreId,
     pub waiting_bytes_max: u64,
-    /// See [`JournalConfig`]; may change at any time.
+    /// See [`JournalConfig`].
+    pub disk_warn_bytes: u64,
+    /// Likewise; may change at any time.
     pub disk_low_bytes: AtomicU64,
     /// Likewise.
     pub dead_bytes_max: AtomicU64,
@@ -144,6 +146,7 @@ impl Shared {
             condemned: AtomicUsize::new(0),
             store,
             waiting_bytes_max: config.waiting_bytes_max,
+            disk_warn_bytes: config.disk_warn_bytes,
             disk_low_bytes: AtomicU64::new(config.disk_low_bytes),
             dead_bytes_max: AtomicU64::new(config.dead_bytes_max),
             entry_bytes_max: entry_bytes_max(config.segment_bytes),

@@ -274,7 +274,7 @@ impl Replica {
             at_ms: self.wall_ms,
             end: self.log.end,
             // Of all that were forced on it: the queue misses what each of them lacked.
-            lost: order.lost + before.map_or(0, |before| before.lost),
+            lost: order.lost.saturating_add(before.map_or(0, |before| before.lost)),
             more: order.more || before.is_some_and(|before| before.more),
             cleared: None,
         };

@@ -354,6 +354,12 @@ impl Replica {
         matches!(self.role, Role::Leading(_))
     }
 
+    /// Whether a change of the state is under way that this leader has asked for: which version the state has next is not known.
+    #[must_use]
+    pub fn changes_state(&self) -> bool {
+        matches!(&self.role, Role::Leading(leading) if leading.pending.is_some())
+    }
+
     /// Whether it has asked to lead.
     #[must_use]
     pub fn is_standing(&self) -> bool {

@@ -2,7 +2,6 @@
 //!
 //! *Invariant:* whoever holds connections open keeps nobody else out, and takes no more of the broker's file descriptors than these.
 
-use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -15,6 +14,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::time::Sleep;
 
+use crate::places::Places;
 use crate::seldom::Seldom;
 
 /// Connections at once. Prometheus, a board and the probes are a handful; beyond these the oldest one goes, since a probe that is turned
@@ -30,24 +30,21 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Takes connections as above.
 pub struct Doors {
     listener: TcpListener,
-    /// The ends of connections that may still be open, the oldest first. Dropped, one ends its connection.
-    open: VecDeque<oneshot::Sender<()>>,
+    open: Places<()>,
     not_accepted: Seldom,
 }
 
 impl Doors {
     pub fn new(listener: TcpListener) -> Doors {
-        Doors { listener, open: VecDeque::new(), not_accepted: Seldom::default() }
+        Doors { listener, open: Places::default(), not_accepted: Seldom::default() }
     }
 
     /// Room for one more.
     fn enter(&mut self, stream: TcpStream) -> Visit {
-        self.open.retain(|one| !one.is_closed());
-        while self.open.len() >= CONNECTIONS_MAX {
-            drop(self.open.pop_front());
+        if self.open.count(|()| true) >= CONNECTIONS_MAX {
+            self.open.end_oldest(|()| true);
         }
-        let (end, ended) = oneshot::channel();
-        self.open.push_back(end);
+        let ended = self.open.enter(());
         let late = Box::pin(tokio::time::sleep(LASTS_MAX));
         Visit { stream, ended, late, over: None }
     }

@@ -19,6 +19,16 @@ use super::tombstones::KnownStores;
 use super::writes::{Decision, LOOK_AGAIN, REQUEST_FOR, unavailable};
 use crate::shard::input::{Deletable, ShardInput};
 
+/// What is known of a delete that was not refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Deletion {
+    /// It stands: there is the tombstone.
+    Done,
+    /// The state that the delete names is not there, and no tombstone says why. It may have been this delete: a tombstone that waits for
+    /// nobody goes, also before who deleted has looked for it. Nobody may lead the queue any more.
+    Untold,
+}
+
 impl Catalog {
     /// Deletes a queue that this broker leads. Runs to its end even when the caller goes away: a leader that has stopped
     /// for the delete must hear how it went.
@@ -93,15 +103,20 @@ impl Catalog {
             }
         };
         self.shared.tombstones.deletes(queue, false);
+        // Only one that was refused leaves something to lead. A leader that went on without a state would confirm into nothing (promise G1).
         let deleted = decided.is_ok();
         self.shared.shards.send(shard, ShardInput::DeleteDecided { queue, deleted }).await;
-        if deleted {
+        if decided == Ok(Deletion::Done) {
             info!(queue = %tombstone.name, queue.id = %queue, "queue deleted");
             let name = paths::name(&tombstone.virtual_host, &tombstone.name);
             self.enter(vec![paths::deleted(queue), name], Instant::now() + REQUEST_FOR).await;
         }
         if let Some(told) = told {
-            let _gone = told.send(decided);
+            let _gone = told.send(match decided {
+                Ok(Deletion::Done) => Ok(()),
+                Ok(Deletion::Untold) => Err(untold(&tombstone.name)),
+                Err(error) => Err(error),
+            });
         }
     }
 
@@ -112,7 +127,7 @@ impl Catalog {
         tombstone: &TombstoneRecord,
         deletable: &Deletable,
         deadline: Instant,
-    ) -> Result<(), ErrorBody> {
+    ) -> Result<Deletion, ErrorBody> {
         let queue = tombstone.queue;
         let bindings = paths::bindings(queue);
         for _ in 0..RACES_MAX {
@@ -143,7 +158,11 @@ impl Catalog {
             match self.decide_after(doubt, writes, deadline, is_deleted).await? {
                 Decision::Done => {
                     self.sweep_bindings(&bindings).await;
-                    return Ok(());
+                    return Ok(Deletion::Done);
+                }
+                Decision::Refused { index: 0, conflict: Conflict::Missing } => {
+                    warn!(queue = %tombstone.name, queue.id = %queue, "a queue that was to be deleted is not in the coordinator, and no tombstone says why");
+                    return Ok(Deletion::Untold);
                 }
                 Decision::Refused { index: 0, .. } => {
                     let words = "the queue's state changed while it was being deleted (a failover, or another delete); look, and try again";
@@ -201,6 +220,14 @@ fn tombstone(queue: QueueId, host: &VirtualHost, name: &QueueName) -> TombstoneR
         stores: None,
         unknown: UnknownFields::new(),
     }
+}
+
+/// The queue is gone, by this delete or otherwise.
+fn untold(name: &QueueName) -> ErrorBody {
+    let words = format!(
+        "queue {name} is not there any more, and nothing says what became of this delete of it; look, and if there is a queue of that name, it was declared since"
+    );
+    ErrorBody::unknown(ErrorCode::NotLeader, words)
 }
 
 /// The shard that should have answered has stopped.

@@ -5,7 +5,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bellwether_coordinator::coordinator::{Connector, Coordinator, Write};
+use bellwether_coordinator::coordinator::{
+    Connector, Coordinator, Document, Path, ReadError, SessionEvent, SessionInfo, Version, Write,
+    WriteError,
+};
 use bellwether_coordinator::embedded::{Embedded, EmbeddedConfig, Faults};
 use bellwether_coordinator::paths;
 use bellwether_coordinator::records::{BrokerRecord, StoreRecord, UnknownFields};
@@ -128,6 +131,55 @@ impl PeerGate for NotedPeers {
     }
 
     fn brokers(&self, _live: &LiveBrokers) {}
+}
+
+/// A coordinator that carries writes out and answers them late.
+#[derive(Debug)]
+pub struct AnswersLate {
+    pub inner: Arc<dyn Coordinator>,
+    pub after: Duration,
+}
+
+#[async_trait]
+impl Coordinator for AnswersLate {
+    fn session(&self) -> SessionInfo {
+        self.inner.session()
+    }
+
+    async fn read(&self, path: &Path) -> Result<Option<Document>, ReadError> {
+        self.inner.read(path).await
+    }
+
+    async fn read_many(&self, paths: &[Path]) -> Result<Vec<Option<Document>>, ReadError> {
+        self.inner.read_many(paths).await
+    }
+
+    async fn children(&self, path: &Path) -> Result<Vec<String>, ReadError> {
+        self.inner.children(path).await
+    }
+
+    async fn sync(&self) -> Result<(), ReadError> {
+        self.inner.sync().await
+    }
+
+    async fn write(&self, writes: Vec<Write>) -> Result<Vec<Option<Version>>, WriteError> {
+        let begun = tokio::time::Instant::now();
+        let answer = self.inner.write(writes).await;
+        tokio::time::sleep_until(begun + self.after).await;
+        answer
+    }
+
+    async fn make_parents(&self, path: &Path) -> Result<(), WriteError> {
+        self.inner.make_parents(path).await
+    }
+
+    async fn watch(&self, watched: &[Path]) -> Result<mpsc::Receiver<SessionEvent>, ReadError> {
+        self.inner.watch(watched).await
+    }
+
+    async fn close(&self) -> Result<(), ReadError> {
+        self.inner.close().await
+    }
 }
 
 /// One broker's catalog and what is around it.

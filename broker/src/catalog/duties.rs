@@ -183,14 +183,15 @@ impl Catalog {
                 let next = next(session);
                 async move { Ok(next.await?.is_none()) }
             };
-            let decision = self.decide(vec![write], deadline, done).await?;
-            if decision == Decision::Done {
+            if self.decide(vec![write], deadline, done).await? == Decision::Done {
                 tracing::info!(
                     broker = broker.0,
                     ?drain,
                     retire,
                     "an operator wants this of the broker"
                 );
+                // However late: "not done" would be untrue (promise G11).
+                break;
             }
             if Instant::now() >= deadline {
                 return Err(raced());

@@ -338,6 +338,50 @@ async fn a_delete_is_refused_when_the_state_has_moved_on() {
     assert!(!told.await);
 }
 
+/// The answer to the delete was lost, and its tombstone, which waited for nobody, was gone before anybody looked for it (promise G11). A
+/// leader that went on then would have led a queue that is not there (promise G1).
+#[tokio::test]
+async fn of_a_queue_that_is_gone_without_a_tombstone_nobody_says_that_it_was_not_deleted() {
+    let world = Surroundings::new().await;
+    let id = world.declare("orders").await;
+    let (host, name) = (host(), queue("orders"));
+    let version = world.shared_version(id);
+    let vanish = async {
+        let reply = world.shard.next(|input| match input {
+            ShardInput::PrepareDelete { reply, .. } => Some(reply),
+            _ => None,
+        });
+        let reply = reply.await;
+        let gone = [paths::queue_state(id), paths::queue(id), paths::name(&host, &name)];
+        let delete = |path| Write::Delete { path, version: None };
+        world.session.write(gone.map(delete).into()).await.unwrap();
+        reply.send(Ok(Deletable { version, epoch: Epoch(1) })).unwrap();
+    };
+    let (deleted, ()) =
+        tokio::join!(world.catalog.delete_queue(&host, &name, false, false), vanish);
+    assert_eq!(deleted.unwrap_err().outcome, Outcome::Unknown);
+    let told = world.shard.next(|input| match input {
+        ShardInput::DeleteDecided { deleted, .. } => Some(deleted),
+        _ => None,
+    });
+    assert!(told.await, "its leader does not go on");
+}
+
+/// It was written down, and the operator was told that it was not (promise G11).
+#[tokio::test]
+async fn what_is_wanted_of_a_broker_is_done_also_when_that_is_heard_at_the_last_moment() {
+    let world = Surroundings::new().await;
+    let coordinator = Arc::new(AnswersLate {
+        inner: Arc::clone(&world.session),
+        after: super::writes::REQUEST_FOR,
+    });
+    world.lives.send_replace(Some(Life { life: world.me, coordinator, connected: true }));
+    tokio::time::pause();
+    world.catalog.drain(BrokerId(1), Some(Drain::Copies), false).await.unwrap();
+    let drained = world.session.read(&paths::drained(BrokerId(1))).await.unwrap();
+    assert!(drained.is_some());
+}
+
 #[tokio::test]
 async fn only_the_leader_deletes_and_others_say_where_it_is() {
     let one = Surroundings::new().await;

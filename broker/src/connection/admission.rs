@@ -2,12 +2,13 @@
 //! a stranger can take of the broker is decided here, before a byte of it is read.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bellwether_protocol::error::{ErrorBody, ErrorCode};
 use tokio::time::{Duration, Instant};
 
+use crate::address::counted_as;
 use crate::config::Limits;
 use crate::memory::{Held, Pool};
 use crate::metrics::Metrics;
@@ -124,7 +125,7 @@ impl Admission {
     /// # Errors
     /// What is used up and what is allowed, for the client to read.
     pub fn admit(self: &Arc<Admission>, from: IpAddr) -> Result<Admitted, ErrorBody> {
-        let address = address_of(from);
+        let address = counted_as(from);
         let mut present = self.present();
         let here = present.by_address.get(&address).copied().unwrap_or_default();
         let checked = present.most.check(present.all, here, address);
@@ -203,16 +204,6 @@ impl Drop for Admitted {
     fn drop(&mut self) {
         self.greeted();
         self.admission.change(self.address, |count| count.connections -= 1);
-    }
-}
-
-/// What counts as one address: of version 6 the network of 64 bits, of which whoever has one address has all.
-fn address_of(from: IpAddr) -> IpAddr {
-    match from.to_canonical() {
-        IpAddr::V6(address) if !address.is_loopback() => {
-            IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64))
-        }
-        address => address,
     }
 }
 
@@ -342,14 +333,6 @@ mod tests {
         assert_eq!(connections, (admitted.len() as u64 + 1) * TLS_BYTES);
         drop(admitted);
         assert_eq!(metrics.memory.held(Pool::Connections).get(), TLS_BYTES);
-    }
-
-    #[test]
-    fn a_network_of_version_6_is_one_address_and_a_mapped_one_is_of_version_4() {
-        let of = |text: &str| address_of(text.parse().unwrap());
-        assert_eq!(of("2001:db8:1:2:3::4"), of("2001:db8:1:2::9"));
-        assert_ne!(of("2001:db8:1:2::9"), of("2001:db8:1:3::9"));
-        assert_eq!(of("::ffff:10.0.0.1"), A);
     }
 
     #[tokio::test(start_paused = true)]

@@ -49,6 +49,8 @@ pub(super) struct Greeted {
     pub user: Option<Arc<User>>,
     /// Where it is.
     pub from: Option<IpAddr>,
+    /// Nobody between can read what is sent.
+    pub secured: bool,
 }
 
 impl Greeted {
@@ -149,7 +151,8 @@ async fn greet<S: AsyncRead + AsyncWrite + Unpin>(
     send(socket, &welcome).await.map_err(|_| Refusal::Gone)?;
     codec.set_limits(service.frame_limits());
     let certificate = origin.certificate.clone();
-    Ok(Greeted { hello, certificate, codec, arrived, user, from: origin.address })
+    let (from, secured) = (origin.address, origin.secured);
+    Ok(Greeted { hello, certificate, codec, arrived, user, from, secured })
 }
 
 /// The next frame of a client that has not been let in yet.

@@ -41,11 +41,12 @@ pub async fn serve(
     let admission =
         Admission::new(&service.limits, Arc::clone(&service.metrics), service.tls.is_some());
     let mut pace = Pace::new(service.limits.bounds.accepts_per_second_max);
+    let mut not_before = None;
     let (mut not_accepted, mut turned_away) = (Seldom::default(), Seldom::default());
     let refusals = Arc::new(Semaphore::new(REFUSALS_MAX));
     loop {
         let accepted = tokio::select! {
-            accepted = accept(&listener, &mut pace) => accepted,
+            accepted = accept(&listener, not_before) => accepted,
             Ok(()) = config.changed() => {
                 service = Arc::new(service.reconfigured(&config.borrow_and_update()));
                 admission.reconfigure(&service.limits);
@@ -53,6 +54,7 @@ pub async fn serve(
             }
             () = shutdown.cancelled() => break,
         };
+        not_before = pace.next();
         let (socket, from) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
@@ -86,16 +88,16 @@ pub async fn serve(
     connections.wait().await;
 }
 
-/// The next connection, not before its time.
+/// The next connection, not before its time. Until then it waits where the system keeps it: once it is taken from there this ends, so that
+/// whoever drops it drops no client.
 async fn accept(
     listener: &TcpListener,
-    pace: &mut Pace,
+    not_before: Option<tokio::time::Instant>,
 ) -> std::io::Result<(TcpStream, SocketAddr)> {
-    let accepted = listener.accept().await?;
-    if let Some(at) = pace.next() {
+    if let Some(at) = not_before {
         tokio::time::sleep_until(at).await;
     }
-    Ok(accepted)
+    listener.accept().await
 }
 
 /// What is written goes out at once, and little of it waits in the system.
@@ -118,5 +120,25 @@ fn refuse(
             turning_away.await;
             drop(turn);
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// In a storm of clients each setting that changed cost one of them its connection, without a word.
+    #[tokio::test]
+    async fn a_client_that_waits_for_its_turn_is_still_there_after_settings_have_changed() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let later = tokio::time::Instant::now() + Duration::from_secs(3600);
+        tokio::select! {
+            biased;
+            _ = accept(&listener, Some(later)) => panic!("it is not its turn"),
+            () = tokio::task::yield_now() => {}
+        }
+        let (_, from) = accept(&listener, None).await.unwrap();
+        assert_eq!(from, client.local_addr().unwrap());
     }
 }

@@ -21,7 +21,6 @@ mod login;
 mod lookups;
 mod operators;
 mod outbox;
-mod pace;
 mod requests;
 mod rights;
 mod room;
@@ -29,6 +28,7 @@ mod secure;
 mod session;
 #[cfg(test)]
 mod tests;
+mod uptake;
 mod weight;
 mod writer;
 

@@ -149,6 +149,7 @@ async fn attention(service: &Service, limit: u32) -> Result<Attention, ErrorBody
     let mut attention = service.catalog.attention(limit);
     attention.store_failed = service.metrics.journal_failed.get() > 0;
     attention.disk_full = service.metrics.disk_full.get() > 0;
+    attention.disk_low = service.metrics.disk_low.get() > 0;
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     for shard in 0..service.shards.shards() {
         let (reply, answered) = oneshot::channel();

@@ -8,7 +8,7 @@ use bellwether_coordinator::users::UserChange;
 use bellwether_protocol::client::{BrokerFrame, Claim, Drain, Request, Response};
 use bellwether_protocol::error::{ErrorBody, ErrorCode, Outcome};
 use bellwether_protocol::ids::{ConsumerHandle, QueueId, RequestId};
-use bellwether_protocol::names::{QueueName, VirtualHost};
+use bellwether_protocol::names::{ProducerName, QueueName, VirtualHost};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::oneshot;
 
@@ -34,12 +34,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<S> {
             Request::AttachProducer { producer, name, next: _ } => {
                 // Else whoever may publish to a queue could publish there under another user's producer's name, with numbers
                 // so high that all which that one sends afterwards would be confirmed as a retry, and not stored.
-                let name = match self.access.user() {
-                    Some(user) => name.map(|name| name.owned_by(&user.name)),
-                    None => name,
-                };
-                let attached =
-                    self.room_for_producer().and_then(|()| self.publisher.attach(producer, name));
+                let attached = may_be_named(name.as_ref())
+                    .and_then(|()| self.room_for_producer())
+                    .and_then(|()| {
+                        let name = match self.access.user() {
+                            Some(user) => name.map(|name| name.owned_by(&user.name)),
+                            None => name,
+                        };
+                        self.publisher.attach(producer, name)
+                    });
                 if attached.is_ok() {
                     self.service.metrics.producers.add(1);
                 }
@@ -55,6 +58,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<S> {
             Request::DetachConsumer { consumer } => {
                 let detached = self.detach_consumer(consumer).await;
                 self.answer(id, detached.map(|()| Response::Done));
+            }
+            Request::ListCredentials if !self.secured => {
+                self.answer(id, Err(not_in_the_clear()));
             }
             _ if self.open_requests() >= self.service.limits.requests_in_flight_max => {
                 let words = format!(
@@ -385,6 +391,25 @@ pub(super) async fn carry_out(
             Err(ErrorBody::not_done(ErrorCode::Internal, words))
         }
     }
+}
+
+/// A client that did not log in speaks for nobody: it could name itself as brokers name the producers of a user.
+fn may_be_named(name: Option<&ProducerName>) -> Result<(), ErrorBody> {
+    match name {
+        Some(name) if name.as_str().starts_with('@') => {
+            let words = format!(
+                "a producer may not be named {name}: names that begin with @ are those that brokers give the producers of users who logged in; leave the @ out"
+            );
+            Err(ErrorBody::not_done(ErrorCode::InvalidOption, words))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whoever reads them on the way can guess passwords, and log in as a broker to clients.
+fn not_in_the_clear() -> ErrorBody {
+    let words = "what passwords are checked against is not sent to another machine without TLS; connect with TLS, or ask from the broker's own machine over loopback";
+    ErrorBody::not_done(ErrorCode::AccessRefused, words)
 }
 
 fn not_read_yet() -> ErrorBody {

@@ -69,6 +69,8 @@ pub(super) struct Session<S> {
     pub certificate: Option<CertificateIdentity>,
     pub access: Access,
     pub from: Option<IpAddr>,
+    /// Nobody between can read what is sent.
+    pub secured: bool,
     /// Of the users, when it was last looked what that means for this connection.
     pub users_version: u64,
     socket: ReadHalf<S>,
@@ -156,6 +158,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<S> {
         let session = Session {
             access: Access::new(greeted.user, greeted.hello.virtual_host.clone()),
             from: greeted.from,
+            secured: greeted.secured,
             // It was looked at before the handshake's end: looked at again before anything is done.
             users_version: u64::MAX,
             host: greeted.hello.virtual_host,

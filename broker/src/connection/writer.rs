@@ -20,7 +20,7 @@ use super::chunks::{Aside, Chunk, Pending};
 use super::consumers::Outlet;
 use super::inbox::Inbox;
 use super::outbox::{Delivery, Item, Outbox};
-use super::pace::Pace;
+use super::uptake::Uptake;
 use crate::memory::{Held, Pool};
 use crate::shard::input::{Lease, ShardInput};
 
@@ -211,11 +211,11 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
         self.chunk_bytes = 0;
         self.take_up();
         let mut paused = Duration::ZERO;
-        let mut pace = Pace::new(self.service.limits.bounds.write_timeout);
+        let mut uptake = Uptake::new(self.service.limits.bounds.write_timeout);
         loop {
-            let step = timeout(pace.look_in(), poll_fn(|cx| self.poll_write(cx))).await;
+            let step = timeout(uptake.look_in(), poll_fn(|cx| self.poll_write(cx))).await;
             let Ok(step) = step else {
-                pace.waited(self.holds_up_others())?;
+                uptake.waited(self.holds_up_others())?;
                 continue;
             };
             match step? {
@@ -224,7 +224,7 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
                     if flushed {
                         self.unflushed.clear();
                     }
-                    pace.wrote(bytes, || self.holds_up_others())?;
+                    uptake.wrote(bytes, || self.holds_up_others())?;
                     paused = Duration::ZERO;
                 }
                 Step::NothingLeft => return Ok(()),

@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 use bellwether_protocol::names::UserName;
 
+use crate::address::counted_as;
+
 /// Failures that cost nothing: people mistype.
 const FREE: u32 = 3;
 
@@ -70,7 +72,7 @@ impl Throttle {
             .users
             .get(user)
             .map_or(Duration::ZERO, |failures| pause(failures, now, USER_PAUSE_MAX));
-        let Some(address) = address.map(network) else { return Turn::Wait(by_user) };
+        let Some(address) = address.map(counted_as) else { return Turn::Wait(by_user) };
         if self.looked_at.get(&address).is_some_and(|count| *count >= AT_ONCE_MAX) {
             return Turn::Busy;
         }
@@ -96,7 +98,7 @@ impl Throttle {
 
     /// An attempt that was let through by [`Throttle::turn`] is over, however it ended.
     pub fn ended(&mut self, address: Option<IpAddr>) {
-        let Some(address) = address.map(network) else { return };
+        let Some(address) = address.map(counted_as) else { return };
         if let Some(count) = self.looked_at.get_mut(&address) {
             *count -= 1;
             if *count == 0 {
@@ -107,7 +109,7 @@ impl Throttle {
 
     pub fn failed(&mut self, now: Instant, address: Option<IpAddr>, user: &UserName) {
         count(&mut self.users, user.clone(), now);
-        if let Some(address) = address.map(network) {
+        if let Some(address) = address.map(counted_as) {
             count(&mut self.addresses, address, now);
             // Whoever guesses there at this very user makes it wait, and nobody else.
             if self.welcome.contains_key(&(address, user.clone())) {
@@ -119,7 +121,7 @@ impl Throttle {
     /// The address is not forgiven: with one good password it could guess at others for nothing.
     pub fn succeeded(&mut self, now: Instant, address: Option<IpAddr>, user: &UserName) {
         self.users.remove(user);
-        if let Some(address) = address.map(network) {
+        if let Some(address) = address.map(counted_as) {
             let key = (address, user.clone());
             if self.welcome.len() >= REMEMBERED_MAX && !self.welcome.contains_key(&key) {
                 make_room(&mut self.welcome, now, WELCOME_FOR);
@@ -141,17 +143,6 @@ fn take_turn(failures: &mut Failures, now: Instant) -> Option<Duration> {
     }
     failures.next = at;
     Some(at - now)
-}
-
-/// What counts as one address: who has one of IPv6 has 2^64 of them.
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V4(address) => IpAddr::V4(address),
-        IpAddr::V6(address) => {
-            let prefix = u128::from(address) & !u128::from(u64::MAX);
-            IpAddr::V6(prefix.into())
-        }
-    }
 }
 
 fn pause(failures: &Failures, now: Instant, max: Duration) -> Duration {

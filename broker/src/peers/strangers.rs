@@ -7,10 +7,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
 
+use crate::address::counted_as;
+use crate::places::Places;
+
 /// Connections that have not said hello: each may hold a few KiB for a moment, so that strangers cannot hold more.
 pub(super) const STRANGERS_MAX: usize = 64;
 
-/// The same from one address. A broker has two at once, its stream and a fetch.
+/// The same from one address, or from those of a network that are not known. A broker has two at once, its stream and a fetch.
 pub(super) const PER_ADDRESS_MAX: usize = 8;
 
 /// Addresses of brokers that are remembered, those that were last seen: as many as a large cluster has, several times over.
@@ -24,27 +27,17 @@ pub(super) struct Strangers {
 
 #[derive(Debug, Default)]
 struct State {
-    /// The oldest first. Dropped, one's end tells it to go.
-    present: Vec<Present>,
+    present: Places<IpAddr>,
     /// Where brokers of this cluster have been seen, the latest last.
     known: VecDeque<IpAddr>,
-}
-
-#[derive(Debug)]
-struct Present {
-    from: IpAddr,
-    end: oneshot::Sender<()>,
 }
 
 impl Strangers {
     /// Somebody connects. What comes back is over when the place is needed; dropped, it makes room.
     pub fn enter(&self, from: IpAddr) -> oneshot::Receiver<()> {
         let mut state = self.locked();
-        state.present.retain(|one| !one.end.is_closed());
         state.make_room(from);
-        let (end, ended) = oneshot::channel();
-        state.present.push(Present { from, end });
-        ended
+        state.present.enter(from)
     }
 
     /// A broker of this cluster is at this address: who comes from there does not have to go for others.
@@ -64,23 +57,18 @@ impl Strangers {
 
 impl State {
     fn make_room(&mut self, from: IpAddr) {
-        let here = |one: &Present| one.from == from;
-        if self.present.iter().filter(|one| here(one)).count() >= PER_ADDRESS_MAX {
-            self.drop_oldest(here);
+        let State { present, known } = self;
+        // Brokers may be many in one network: each that is known counts for itself.
+        let counted = |from: IpAddr| if known.contains(&from) { from } else { counted_as(from) };
+        let here = |one: &IpAddr| counted(*one) == counted(from);
+        if present.count(here) >= PER_ADDRESS_MAX {
+            present.end_oldest(here);
         }
-        if self.present.len() >= STRANGERS_MAX {
-            let known = std::mem::take(&mut self.known);
-            if !self.drop_oldest(|one| !known.contains(&one.from)) {
-                self.drop_oldest(|_| true);
-            }
-            self.known = known;
+        if present.count(|_| true) >= STRANGERS_MAX
+            && !present.end_oldest(|one| !known.contains(one))
+        {
+            present.end_oldest(|_| true);
         }
-    }
-
-    fn drop_oldest(&mut self, which: impl Fn(&Present) -> bool) -> bool {
-        let Some(oldest) = self.present.iter().position(which) else { return false };
-        self.present.remove(oldest);
-        true
     }
 }
 
@@ -107,6 +95,19 @@ mod tests {
         here.clear();
         let mut again = strangers.enter(address(2));
         assert!(!is_over(&mut again), "who has gone takes no place");
+    }
+
+    /// Whoever has one address of version 6 has 2^64 of them.
+    #[test]
+    fn a_network_of_version_6_is_one_stranger_but_for_the_brokers_in_it() {
+        let address = |last: usize| format!("2001:db8::{last:x}").parse().unwrap();
+        let strangers = Strangers::default();
+        strangers.know(address(1));
+        let mut broker = strangers.enter(address(1));
+        let mut others: Vec<_> =
+            (2..3 + PER_ADDRESS_MAX).map(|n| strangers.enter(address(n))).collect();
+        assert!(is_over(&mut others[0]) && !is_over(&mut others[1]));
+        assert!(!is_over(&mut broker), "it is known, and the oldest all the same");
     }
 
     /// 64 sockets that said nothing kept brokers apart for as long as somebody held them.

@@ -1,4 +1,4 @@
-//! What clients ask of a queue's leader: publish, consume, settle, purge, delete, describe.
+//! What clients ask of a queue's leader: publish, consume, settle, purge, describe.
 
 use std::time::Instant;
 
@@ -12,7 +12,7 @@ use bellwether_queue::{Admission, merged};
 use bellwether_replication::{Effect, Event};
 use tokio::sync::oneshot;
 
-use super::input::{ConsumerKey, ConsumerSettle, Deletable, QueuePublish};
+use super::input::{ConsumerKey, ConsumerSettle, QueuePublish};
 use super::queue::{LocalQueue, Settling, Waiter, Waiting, answer};
 use super::tools::Tools;
 
@@ -156,9 +156,7 @@ impl LocalQueue {
     fn lacks_disk(&self, tools: &Tools) -> bool {
         let level = tools.logs.disk();
         match self.definition.class {
-            QueueClass::Bulk => {
-                level != DiskLevel::Ok || tools.environment.metrics.disk_low.get() > 0
-            }
+            QueueClass::Bulk => tools.logs.disk_fills(),
             QueueClass::Standard => level != DiskLevel::Ok,
             QueueClass::Vital => level >= DiskLevel::Scarce,
         }
@@ -258,58 +256,6 @@ impl LocalQueue {
         self.wait_for(tools, end, Waiter::Purge { reply });
     }
 
-    pub fn prepare_delete(
-        &mut self,
-        tools: &mut Tools,
-        if_unused: bool,
-        if_empty: bool,
-        reply: oneshot::Sender<Result<Deletable, ErrorBody>>,
-    ) {
-        let name = &self.definition.name;
-        if self.leader.as_ref().is_some_and(|leader| leader.deleting) {
-            // One at a time: when the first is refused the leader goes on, and what it then confirms must not be deleted by the second.
-            let words = format!("queue {name} is being deleted already");
-            return answer(reply, Err(ErrorBody::not_done(ErrorCode::InUse, words)));
-        }
-        let refused = match (&self.leader, self.state_version(), self.replica.leads()) {
-            (Some(leader), Some(version), Some(epoch)) if leader.serves => {
-                let counts = self.machine.counts();
-                let unsettled = counts.ready + counts.delivered;
-                if if_unused && !leader.consumers.is_empty() {
-                    let words = format!("queue {name} has {} consumers", leader.consumers.len());
-                    Err(ErrorBody::not_done(ErrorCode::InUse, words))
-                } else if if_empty && unsettled > 0 {
-                    let words = format!("queue {name} holds {unsettled} messages");
-                    Err(ErrorBody::not_done(ErrorCode::InUse, words))
-                } else {
-                    Ok(Deletable { version, epoch })
-                }
-            }
-            _ => Err(self.not_leader(tools)),
-        };
-        if refused.is_ok()
-            && let Some(leader) = &mut self.leader
-        {
-            // A leader that went on confirming could confirm into the deleted queue.
-            leader.deleting = true;
-            tools.environment.leases.lapse(&leader.lease);
-        }
-        answer(reply, refused);
-    }
-
-    pub fn delete_decided(&mut self, tools: &mut Tools, deleted: bool) {
-        if let Some(leader) = &mut self.leader
-            && !deleted
-        {
-            leader.deleting = false;
-            self.renew_lease(tools);
-            self.take_held(tools);
-        }
-        // When it was deleted the tombstone is read next, and ends the replica.
-        tools.reread(self.id);
-        tools.touch(self.id);
-    }
-
     pub fn describe(&self, tools: &Tools) -> Result<QueueCounts, ErrorBody> {
         let Some(leader) = self.leader.as_ref().filter(|leader| leader.serves) else {
             return Err(self.not_leader(tools));
@@ -325,8 +271,7 @@ impl LocalQueue {
 
     /// Whether its leadership belongs elsewhere and could go there now.
     pub fn may_move(&self, now: Instant) -> bool {
-        let deleting = self.leader.as_ref().is_some_and(|leader| leader.deleting);
-        !deleting && self.replica.moves_to(now).is_some()
+        !self.is_to_be_deleted() && self.replica.moves_to(now).is_some()
     }
 
     pub fn moves_on(&mut self, tools: &mut Tools) {

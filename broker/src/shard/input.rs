@@ -47,7 +47,7 @@ pub enum ShardInput {
     },
     /// Of which of these is nothing held here that could come back? Asked when their tombstones were told.
     DurablyGone { queues: Vec<QueueId>, reply: oneshot::Sender<Vec<QueueId>> },
-    /// How the delete went: `true` when the tombstone stands, `false` when it was refused.
+    /// How the delete went: `true` when nothing is left to lead, `false` when it was refused.
     DeleteDecided { queue: QueueId, deleted: bool },
     /// Messages, without taking them, if it is led here.
     Browse { queue: QueueId, look: Look, reply: BrowseReply },

@@ -5,6 +5,7 @@ mod apply;
 mod attach;
 pub mod browse;
 mod clients;
+mod delete;
 pub(crate) mod deliver;
 mod effects;
 mod follow;

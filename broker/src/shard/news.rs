@@ -13,6 +13,7 @@ use bellwether_replication::{Event, Identity, LogFacts, Replica};
 use uuid::Uuid;
 
 use super::Shard;
+use super::delete::AskedDelete;
 use super::input::{LiveBrokers, QueueNews, ShardInput};
 use super::queue::{LocalQueue, answer};
 use super::sample::{Tally, Trigger};
@@ -53,7 +54,8 @@ impl Shard {
             ShardInput::PrepareDelete { queue, if_unused, if_empty, reply } => {
                 match self.queues.get_mut(&queue) {
                     Some(queue) => {
-                        queue.prepare_delete(&mut self.tools, if_unused, if_empty, reply)
+                        let asked = AskedDelete { if_unused, if_empty, reply };
+                        queue.prepare_delete(&mut self.tools, asked);
                     }
                     None => answer(reply, Err(unknown_here())),
                 }

@@ -15,6 +15,7 @@ use bellwether_queue::Queue;
 use bellwether_replication::{Effect, Event, NotForced, Replica};
 use tokio::sync::oneshot;
 
+use super::delete::HeldDelete;
 use super::deliver::Consumer;
 use super::input::{
     AttachConsumer, ConsumerKey, ConsumerSettle, Lease, PublishOrigin, QueuePublish,
@@ -90,6 +91,8 @@ pub(crate) struct Leader {
     pub tell_committed: bool,
     /// The queue is being deleted: nothing is taken, confirmed or delivered.
     pub deleting: bool,
+    /// It is to be, as soon as a change of its state is decided that is under way.
+    pub held_delete: Option<HeldDelete>,
     /// What committed purges took, for those who wait for them.
     pub purged: VecDeque<u64>,
     pub time_ms: u64,
@@ -158,6 +161,7 @@ impl Leader {
             streams: HashMap::new(),
             tell_committed: false,
             deleting: false,
+            held_delete: None,
             purged: VecDeque::new(),
             time_ms: 0,
             traced: Traced::default(),
@@ -298,6 +302,9 @@ impl LocalQueue {
         for attach in leader.held_attaches.drain(..) {
             answer(attach.reply, Err(self.not_leader(tools)));
         }
+        if let Some(delete) = leader.held_delete.take() {
+            answer(delete.asked.reply, Err(self.not_leader(tools)));
+        }
         let held = leader.held_settles.drain(..).filter_map(|held| match held {
             HeldSettle::Settle(settle) => Some((settle.consumer, settle.number)),
             HeldSettle::Detach(_) => None,
@@ -389,6 +396,7 @@ impl LocalQueue {
         self.append_settles(tools);
         self.apply_committed(tools);
         self.take_held_attaches(tools);
+        self.take_held_delete(tools);
         self.stream_to_followers(tools);
         self.deliver(tools);
     }

@@ -72,8 +72,7 @@ impl LocalQueue {
     fn wants_note(&self, tools: &Tools) -> bool {
         let early = self.noted_at.is_some_and(|at| tools.now < at + NOTE_EVERY);
         // It would move the version that the delete names, which then would be refused.
-        let deleting = self.leader.as_ref().is_some_and(|leader| leader.deleting);
-        !early && !deleting && self.replica.wants_note()
+        !early && !self.is_to_be_deleted() && self.replica.wants_note()
     }
 
     fn note_committed(&mut self, tools: &mut Tools) {

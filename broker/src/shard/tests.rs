@@ -7,6 +7,7 @@ use bellwether_coordinator::coordinator::Version;
 use bellwether_coordinator::records::{QueueDefinition, QueueState, UnknownFields};
 use bellwether_journal::disk::RealDisk;
 use bellwether_journal::{Journal, JournalConfig, JournalThread};
+use bellwether_protocol::error::{ErrorCode, Outcome};
 use bellwether_protocol::ids::{
     BrokerId, BrokerLife, ClusterId, Epoch, Incarnation, Member, StoreId,
 };
@@ -220,6 +221,50 @@ async fn a_queue_that_is_being_deleted_notes_nothing_down() {
     world.shard.take(ShardInput::DeleteDecided { queue: QUEUE, deleted: false });
     world.shard.note_committed();
     assert!(world.shard.queues[&QUEUE].noted_at.is_some(), "copy 2 is missing");
+}
+
+/// A note was under way when the delete was asked for: the version that the delete named was moved by it, and the delete refused.
+#[tokio::test]
+async fn a_delete_waits_for_a_change_of_the_state_that_is_under_way() {
+    let mut world = World::new();
+    world.reads(state(Some(1), &[1]), 0);
+    world.serves().await;
+    world.shard.note_committed();
+    let delete = |reply| ShardInput::PrepareDelete {
+        queue: QUEUE,
+        if_unused: false,
+        if_empty: false,
+        reply,
+    };
+    let (reply, mut prepared) = oneshot::channel();
+    world.shard.take(delete(reply));
+    world.shard.end_turn();
+    assert!(prepared.try_recv().is_err(), "the note is not decided");
+    let (reply, mut second) = oneshot::channel();
+    world.shard.take(delete(reply));
+    assert_eq!(second.try_recv().unwrap().unwrap_err().code, ErrorCode::InUse);
+    world.reads(state(Some(1), &[1]), 1);
+    world.shard.tick(false);
+    world.shard.end_turn();
+    assert_eq!(prepared.try_recv().unwrap().unwrap().version, Version(1), "and not the one before");
+}
+
+/// Nothing stops for a delete that the coordinator will not hear of.
+#[tokio::test]
+async fn a_delete_does_not_wait_for_ever_for_a_change_that_is_not_decided() {
+    let mut world = World::new();
+    world.reads(state(Some(1), &[1]), 0);
+    world.serves().await;
+    world.shard.note_committed();
+    let (reply, mut prepared) = oneshot::channel();
+    let (if_unused, if_empty) = (false, false);
+    world.shard.take(ShardInput::PrepareDelete { queue: QUEUE, if_unused, if_empty, reply });
+    world.shard.tools.begin(Instant::now() + std::time::Duration::from_secs(6));
+    world.shard.tick(false);
+    world.shard.end_turn();
+    let error = prepared.try_recv().unwrap().unwrap_err();
+    assert_eq!((error.code, error.outcome), (ErrorCode::CoordinatorUnavailable, Outcome::NotDone));
+    assert!(!world.shard.queues[&QUEUE].is_to_be_deleted());
 }
 
 /// From the silence of a broker that was starting it was concluded that it had nothing (promise G1).

@@ -38,7 +38,7 @@ impl Shard {
                 moves -= 1;
                 queue.moves_on(&mut self.tools);
             }
-            if queue.waits_to_deliver() {
+            if queue.waits_to_deliver() || queue.waits_to_delete() {
                 self.tools.touch(queue.id);
             }
         }

@@ -126,7 +126,12 @@ impl<'a> View<'a> {
         lines.extend(which(
             &heard,
             |one| one.disk_full,
-            "has a disk that is nearly full: publishes are refused there",
+            "has a disk that is nearly full: publishes are refused there, those to queues of class vital last",
+        ));
+        lines.extend(which(
+            &heard,
+            |one| one.disk_low && !one.disk_full,
+            "has a disk that fills: producers are slowed there, and publishes to queues of class bulk refused",
         ));
         lines
     }

@@ -164,8 +164,7 @@ pub fn may_be_set(key: &str) -> Result<(), String> {
 fn workable(cluster: &BTreeMap<String, String>) -> Result<(), String> {
     let flags = cluster.iter().map(|(key, value)| OsString::from(format!("--{key}={value}")));
     let line = std::iter::once(OsString::from("serve")).chain(flags);
-    let command = Settings::augment_args(clap::Command::new("serve"));
-    let matches = command.try_get_matches_from(line).map_err(|error| as_setting(&error))?;
+    let matches = told_nothing().try_get_matches_from(line).map_err(|error| as_setting(&error))?;
     let settings = Settings::from_arg_matches(&matches).map_err(|error| as_setting(&error))?;
     let nowhere = Addresses { client: String::new(), peer: String::new() };
     settings.broker(BrokerId(0), nowhere).check().map_err(|error| error.to_string())?;
@@ -202,6 +201,13 @@ fn as_setting(error: &clap::Error) -> String {
     }
 }
 
+/// A broker without a configuration of its own: it does not read its environment either, or the same value would be taken by one broker
+/// and refused by another.
+fn told_nothing() -> clap::Command {
+    Settings::augment_args(clap::Command::new("serve"))
+        .mut_args(|argument| argument.env(clap::builder::Resettable::Reset))
+}
+
 /// What is different in `now`, in words.
 fn told(before: &BTreeMap<String, String>, now: &BTreeMap<String, String>) -> String {
     let (mut changed, mut restart) = (String::new(), String::new());
@@ -229,6 +235,13 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+
+    #[test]
+    fn what_is_set_for_the_cluster_is_judged_alike_whatever_a_brokers_environment_says() {
+        let reads = Settings::augment_args(clap::Command::new("serve"));
+        assert!(reads.get_arguments().all(|argument| argument.get_env().is_some()));
+        assert!(told_nothing().get_arguments().all(|argument| argument.get_env().is_none()));
+    }
 
     struct Running {
         folder: tempfile::TempDir,

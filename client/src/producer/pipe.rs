@@ -74,7 +74,6 @@ enum Flow {
 }
 
 impl Attachment {
-    /// What one frame may carry now.
     /// Says when credit stops and when it comes again.
     fn hear_of_credit(&mut self, withheld: Option<Withheld>) {
         let before = std::mem::replace(&mut self.withheld, withheld);
@@ -94,6 +93,7 @@ impl Attachment {
         }
     }
 
+    /// What one frame may carry now.
     fn left(&self) -> Credit {
         let frame = u64::from(self.link.welcome().frame_bytes_max);
         Credit {

@@ -4,6 +4,7 @@
 
 use bellwether_protocol::ids::{BrokerLife, Epoch, Member};
 
+use super::past::Cleared;
 use super::{Committed, Election, Resignation, Taint, UnknownFields};
 
 /// Such fields, by entry. Mostly none.
@@ -39,6 +40,7 @@ pub struct LaterInState {
     pub(super) committed: Later<Committed>,
     /// By the forced leader's term: a taint that is cleared is still that one.
     pub(super) tainted: Later<(Epoch, BrokerLife)>,
+    pub(super) cleared: Later<Cleared>,
 }
 
 impl LaterInState {

@@ -252,6 +252,8 @@ pub(super) struct TaintJson {
 struct ClearedJson {
     at_ms: u64,
     by: String,
+    #[serde(flatten)]
+    unknown: UnknownFields,
 }
 
 /// The fields of [`Past`] as they stand among those of the state.
@@ -304,10 +306,11 @@ impl From<&Past> for PastJson {
                 end: taint.end.0,
                 lost: taint.lost,
                 more: taint.more,
-                cleared: taint
-                    .cleared
-                    .as_ref()
-                    .map(|cleared| ClearedJson { at_ms: cleared.at_ms, by: cleared.by.clone() }),
+                cleared: taint.cleared.as_ref().map(|cleared| ClearedJson {
+                    at_ms: cleared.at_ms,
+                    by: cleared.by.clone(),
+                    unknown: later.cleared.of(cleared),
+                }),
                 unknown: later.taint(taint),
             }),
         }
@@ -339,8 +342,11 @@ impl PastJson {
         }
         let mut tainted = None;
         if let Some(json) = self.tainted {
-            let (taint, unknown) = taint(json)?;
+            let (taint, unknown, of_cleared) = taint(json)?;
             later.tainted.keep((taint.epoch, taint.by), unknown);
+            if let Some(cleared) = &taint.cleared {
+                later.cleared.keep(cleared.clone(), of_cleared);
+            }
             tainted = Some(taint);
         }
         let later = (later != LaterInState::default()).then(|| Box::new(later));
@@ -361,7 +367,12 @@ fn election(json: ElectionJson) -> Result<(Election, UnknownFields), String> {
     Ok((election, json.unknown))
 }
 
-fn taint(json: TaintJson) -> Result<(Taint, UnknownFields), String> {
+/// The taint, and the fields of a later version: its own, and those of its being cleared.
+fn taint(json: TaintJson) -> Result<(Taint, UnknownFields, UnknownFields), String> {
+    let (cleared, of_cleared) = match json.cleared {
+        Some(json) => (Some(Cleared { at_ms: json.at_ms, by: json.by }), json.unknown),
+        None => (None, UnknownFields::new()),
+    };
     let taint = Taint {
         epoch: Epoch(json.epoch),
         by: life(&json.by)?,
@@ -369,9 +380,9 @@ fn taint(json: TaintJson) -> Result<(Taint, UnknownFields), String> {
         end: Offset(json.end),
         lost: json.lost,
         more: json.more,
-        cleared: json.cleared.map(|json| Cleared { at_ms: json.at_ms, by: json.by }),
+        cleared,
     };
-    Ok((taint, json.unknown))
+    Ok((taint, json.unknown, of_cleared))
 }
 
 fn life(text: &str) -> Result<BrokerLife, String> {

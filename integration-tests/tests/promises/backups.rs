@@ -5,6 +5,7 @@ use std::process::Stdio;
 
 use bellwether_client::{HeaderValue, Headers, Message};
 use bellwether_integration_tests::binary::bellwether;
+use bellwether_integration_tests::broker::BrokerOptions;
 use bellwether_integration_tests::eventually::eventually;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -78,22 +79,90 @@ async fn enqueued(story: &Story, queue: &str) -> u64 {
     story.driver.describe(queue).await.unwrap().counts.enqueued
 }
 
-/// Stopped where it is, once so many messages more have been enqueued.
-async fn stopped_in_the_middle(story: &Story, queue: &str, child: &Child, before: u64) {
+/// A restore that is stopped with some of the messages stored and not all of them. While the disks of the followers stand still nothing is
+/// confirmed, and it sends no more than it may have unconfirmed: however slow this test is, it does not get to the end.
+async fn restore_in_the_middle(story: &mut Story, queue: &str, arguments: &[&str]) -> Child {
+    let seen = story.driver.describe(queue).await.unwrap();
+    let appended = async |story: &Story| -> anyhow::Result<u64> {
+        Ok(story.driver.client().describe(queue).await?.counts.log_end.0)
+    };
+    let (end, before) = (appended(story).await.unwrap(), seen.counts.enqueued);
+    let leader = story.cluster.leader_of(queue).await.unwrap();
+    let followers: Vec<u32> = seen.replicas.into_iter().filter(|id| *id != leader).collect();
+    for follower in &followers {
+        story.cluster.broker(*follower).disk_stalls().unwrap();
+    }
+    let restore = command(story, arguments).spawn().unwrap();
     let begun = eventually("the restore to be under way", PATIENCE, async || {
-        let enqueued = enqueued(story, queue).await;
-        anyhow::ensure!(enqueued > before + 1_000, "{enqueued}");
+        let now = appended(story).await?;
+        anyhow::ensure!(now > end + 1_000, "from {end} to {now}");
         Ok(())
     });
     begun.await.unwrap();
+    stop(&restore).await;
+    for follower in &followers {
+        story.cluster.broker(*follower).disk_is_well().unwrap();
+    }
+    let some = eventually("what was sent to be stored", PATIENCE, async || {
+        let enqueued = enqueued(story, queue).await;
+        anyhow::ensure!(enqueued > before, "{enqueued}");
+        Ok(enqueued)
+    });
+    assert!(some.await.unwrap() < before + MESSAGES);
+    restore
+}
+
+/// A backup that is stopped with some of the messages written and not all of them. One that got to the end before it was stopped is thrown
+/// away, and another one made.
+async fn backup_in_the_middle(story: &Story, arguments: &[&str], file: &Path) -> Child {
+    let caught = eventually("a backup to be stopped in its middle", PATIENCE, async || {
+        let mut backup = command(story, arguments).spawn()?;
+        let part = part_of(file);
+        while std::fs::metadata(&part).map_or(0, |part| part.len()) < 1 << 20 {
+            if let Some(status) = backup.try_wait()? {
+                anyhow::ensure!(status.success(), "{status}");
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+        if backup.try_wait()?.is_none() {
+            stop(&backup).await;
+            if part.exists() && !file.exists() {
+                return Ok(backup);
+            }
+            signal(&backup, Signal::CONT);
+            backup.wait().await?;
+        }
+        std::fs::remove_file(file)?;
+        anyhow::bail!("it was faster than the test")
+    });
+    caught.await.unwrap()
+}
+
+/// From here on it does nothing: a signal that was sent is not yet one that was heeded.
+async fn stop(child: &Child) {
     signal(child, Signal::STOP);
-    let enqueued = enqueued(story, queue).await;
-    assert!(enqueued < before + MESSAGES, "it was faster than the test");
+    let tasks = format!("/proc/{}/task", child.id().unwrap());
+    let stopped = eventually("every thread of it to stand still", PATIENCE, async || {
+        for task in std::fs::read_dir(&tasks)? {
+            let stat = std::fs::read_to_string(task?.path().join("stat"))?;
+            let state = stat.rsplit(") ").next().and_then(|rest| rest.chars().next());
+            anyhow::ensure!(matches!(state, Some('T' | 'Z')), "{stat}");
+        }
+        Ok(())
+    });
+    stopped.await.unwrap();
+}
+
+impl Story {
+    async fn with_disks_that_can_be_held() -> Story {
+        Story::with(BrokerOptions { slow_disk: true, ..BrokerOptions::default() }).await
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_queue_is_backed_up_and_restored_once_while_its_leaders_are_killed() {
-    let mut story = Story::begins().await;
+    let mut story = Story::with_disks_that_can_be_held().await;
     let all = fill(&story, "orders").await;
     // Held by somebody: that, too, is backed up.
     let mut holds = story.driver.consumer("orders", 100).await.unwrap();
@@ -102,14 +171,8 @@ async fn a_queue_is_backed_up_and_restored_once_while_its_leaders_are_killed() {
     let file = folder.path().join("orders.backup");
     let named = file.to_str().unwrap();
 
-    let mut backup = command(&story, &["backup", "--data", "--queue", "ord*", named]);
-    let backup = backup.spawn().unwrap();
-    let begun = eventually("the backup to be under way", PATIENCE, async || {
-        anyhow::ensure!(std::fs::metadata(part_of(&file))?.len() > 2 << 20);
-        Ok(())
-    });
-    begun.await.unwrap();
-    signal(&backup, Signal::STOP);
+    let arguments = ["backup", "--data", "--queue", "ord*", named];
+    let backup = backup_in_the_middle(&story, &arguments, &file).await;
     assert!(!file.exists(), "what is not whole does not look it");
     let first = story.cluster.kill_leader_of("orders").await.unwrap();
     signal(&backup, Signal::CONT);
@@ -131,8 +194,7 @@ async fn a_queue_is_backed_up_and_restored_once_while_its_leaders_are_killed() {
 
     story.driver.client().purge("orders").await.unwrap();
     let before = enqueued(&story, "orders").await;
-    let restore = command(&story, &["restore", "--data", named]).spawn().unwrap();
-    stopped_in_the_middle(&story, "orders", &restore, before).await;
+    let restore = restore_in_the_middle(&mut story, "orders", &["restore", "--data", named]).await;
     story.cluster.kill_leader_of("orders").await.unwrap();
     signal(&restore, Signal::CONT);
     let said = done(restore).await;
@@ -148,7 +210,7 @@ async fn a_queue_is_backed_up_and_restored_once_while_its_leaders_are_killed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restore_that_was_killed_goes_on_and_stores_nothing_twice() {
-    let story = Story::begins().await;
+    let mut story = Story::with_disks_that_can_be_held().await;
     let all = fill(&story, "orders").await;
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("orders.backup");
@@ -157,22 +219,18 @@ async fn a_restore_that_was_killed_goes_on_and_stores_nothing_twice() {
 
     // Interrupted like a backup that somebody has had enough of.
     let other = folder.path().join("other.backup");
-    let mut interrupted =
-        command(&story, &["backup", "--data", other.to_str().unwrap()]).spawn().unwrap();
-    let begun = eventually("the backup to be under way", PATIENCE, async || {
-        anyhow::ensure!(std::fs::metadata(part_of(&other))?.len() > 1 << 20);
-        Ok(())
-    });
-    begun.await.unwrap();
+    let arguments = ["backup", "--data", other.to_str().unwrap()];
+    let mut interrupted = backup_in_the_middle(&story, &arguments, &other).await;
     signal(&interrupted, Signal::INT);
+    signal(&interrupted, Signal::CONT);
     let status = tokio::time::timeout(PATIENCE, interrupted.wait()).await.unwrap().unwrap();
     assert_eq!(status.code(), Some(1));
     assert!(!other.exists() && !part_of(&other).exists(), "nothing that looks like a backup");
 
     story.driver.client().purge("orders").await.unwrap();
     let before = enqueued(&story, "orders").await;
-    let mut restore = command(&story, &["restore", "--data", named]).spawn().unwrap();
-    stopped_in_the_middle(&story, "orders", &restore, before).await;
+    let mut restore =
+        restore_in_the_middle(&mut story, "orders", &["restore", "--data", named]).await;
     restore.kill().await.unwrap();
     let said = done(command(&story, &["restore", "--data", named]).spawn().unwrap()).await;
     assert_eq!(

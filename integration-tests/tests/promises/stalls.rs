@@ -117,21 +117,25 @@ async fn a_leader_that_resigned_for_its_disk_settles_and_delivers_nothing_when_t
     wire.send(ClientFrame::Publish(the_fiftieth())).await.unwrap();
     wire.send(ClientFrame::Settle(settle)).await.unwrap();
     story.led_by_another(QUEUE, leader).await;
-    let frames = wire.until_quiet(QUIET).await;
     let settle_failed = |frame: &BrokerFrame| match frame {
         BrokerFrame::SettleFailed { error, .. } => Some(error.outcome),
         _ => None,
     };
+    // The message it gives to the leader there is now, under the name and number it has: that one confirms it.
+    let confirms = |frame: &BrokerFrame| matches!(frame, BrokerFrame::Confirmed { .. });
+    let both = |frames: &[BrokerFrame]| {
+        frames.iter().any(confirms) && frames.iter().any(|frame| settle_failed(frame).is_some())
+    };
+    let mut frames = wire.until(PATIENCE, both).await.unwrap();
+    frames.extend(wire.until_quiet(QUIET).await);
     let outcomes: Vec<Outcome> = frames.iter().filter_map(settle_failed).collect();
     assert_eq!(outcomes, [Outcome::Unknown], "{frames:?}");
     let settles = |frame: &BrokerFrame| matches!(frame, BrokerFrame::Settled { .. });
     assert!(!frames.iter().any(settles), "{frames:?}");
-    // The message it gives to the leader there is now, under the name and number it has: that one confirms it.
-    let confirms = |frame: &BrokerFrame| matches!(frame, BrokerFrame::Confirmed { .. });
-    assert!(frames.iter().any(confirms), "{frames:?}");
 
     story.cluster.broker(leader).disk_is_well().unwrap();
     story.cluster.whole(&[QUEUE]).await.unwrap();
+    story.metric_is(leader, "bellwether_disk_stalled", 0.0).await;
     let frames = wire.until_quiet(QUIET).await;
     assert_eq!(delivered(&frames), [], "it delivered: {frames:?}");
     assert!(!frames.iter().any(|frame| settles(frame) || confirms(frame)), "{frames:?}");
@@ -150,14 +154,18 @@ async fn holds_ten(wire: &mut Wire) -> Settle {
     let attach =
         Request::AttachConsumer { consumer: CONSUMER, queue, prefetch, prefetch_bytes, claim };
     let mut frames = wire.ask(attach).await.unwrap();
-    frames.extend(wire.until_quiet(Duration::from_millis(500)).await);
+    let held = |frames: &[BrokerFrame]| -> u64 {
+        delivered(frames).iter().map(|range| range.count()).sum()
+    };
+    let left = 10 - held(&frames);
+    frames.extend(wire.until(PATIENCE, |more| held(more) >= left).await.unwrap());
     let deliver = |frame: &BrokerFrame| match frame {
         BrokerFrame::Deliver(deliver) => Some(deliver.epoch),
         _ => None,
     };
     let epoch = frames.iter().find_map(deliver).expect("it delivers");
     let ranges = delivered(&frames);
-    assert_eq!(ranges.iter().map(|range| range.count()).sum::<u64>(), 10, "{frames:?}");
+    assert_eq!(held(&frames), 10, "{frames:?}");
     let name = Some(ProducerName::new("wire").unwrap());
     let attach = Request::AttachProducer { producer: PRODUCER, name, next: Seq(1) };
     wire.ask(attach).await.unwrap();

@@ -190,7 +190,8 @@ pub struct ElectionReport {
     pub from: Option<BrokerLife>,
     /// Who leads.
     pub to: BrokerLife,
-    /// What made it necessary: `declared`, `process gone`, `session expired`, `resigned`, `drained`, `moved`, `forced`, or a word of a later version.
+    /// What made it necessary: `declared`, `process gone`, `session expired`, `resigned`, `drained`, `moved`, `forced`, `taint cleared`
+    /// (no election), or a word of a later version.
     pub trigger: String,
     /// The words of who resigned.
     pub why: Option<String>,
@@ -224,7 +225,7 @@ pub struct Attention {
     pub broker: BrokerId,
     /// Its disk has failed: it holds nothing that counts until it is replaced.
     pub store_failed: bool,
-    /// Its disk is nearly full: publishes are refused.
+    /// Its disk is nearly full: publishes are refused, those to queues of class vital last.
     pub disk_full: bool,
     /// Copies that have stopped on this broker, and why.
     pub stopped: Vec<StoppedCopy>,
@@ -238,6 +239,8 @@ pub struct Attention {
     pub below_min_isr: Troubled,
     /// Queues with fewer in-sync copies than asked for.
     pub under_replicated: Troubled,
+    /// Its disk fills: producers are slowed, and publishes to queues of class bulk refused.
+    pub disk_low: bool,
 }
 
 impl Attention {
@@ -254,6 +257,7 @@ impl Attention {
             tainted: Troubled::default(),
             below_min_isr: Troubled::default(),
             under_replicated: Troubled::default(),
+            disk_low: false,
         }
     }
 }
@@ -328,7 +332,8 @@ wire_struct!(Attention {
     without_leader,
     tainted,
     below_min_isr,
-    under_replicated,
+    under_replicated;
+    disk_low,
 });
 wire_struct!(StoppedCopy { virtual_host, queue, why });
 wire_struct!(Troubled { count, first });

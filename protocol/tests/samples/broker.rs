@@ -330,6 +330,14 @@ fn responses() -> Vec<(&'static str, Response)> {
                 tainted: Troubled::default(),
                 below_min_isr: Troubled::default(),
                 under_replicated: Troubled::default(),
+                disk_low: false,
+            })),
+        ),
+        (
+            "AttentionDiskLow",
+            Response::Attention(Box::new(Attention {
+                disk_low: true,
+                ..Attention::calm(BrokerId(1))
             })),
         ),
     ]

@@ -94,6 +94,19 @@ fn what_was_noted_and_lost_is_forgotten_and_what_each_forced_leader_lacked_adds_
     assert_eq!((taint.epoch, taint.lost, taint.more), (Epoch(2), 9, true));
 }
 
+/// How much is lost the client says, and it may say anything: a shard that panics serves no queue any more.
+#[test]
+fn what_is_lost_beyond_counting_stays_there() {
+    let mut three = survivor();
+    let (end, lost, more, cleared) = (Offset(0), 4, false, None);
+    let taint = Taint { epoch: Epoch(1), by: life(2), at_ms: 1, end, lost, more, cleared };
+    let past = Box::new(Past { taint: Some(taint), ..Past::default() });
+    three.reads(QueueState { past, ..state(1, Some(1), &[1, 2]) }, 1);
+    three.happens(Event::Force(Force { version: version(1), lost: u64::MAX, ..order() }));
+    let taint = three.cas().expect("it asks to lead").1.past.taint.expect("it is tainted");
+    assert_eq!(taint.lost, u64::MAX);
+}
+
 /// An operator has dealt with what was lost before. The epoch stays: a log of before that one is another still.
 #[test]
 fn what_was_cleared_is_not_counted_again_when_another_leader_is_forced() {

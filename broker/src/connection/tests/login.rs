@@ -132,6 +132,39 @@ async fn a_producers_name_is_its_users_own() {
     assert_eq!(taken.producer.unwrap().as_str(), "shop", "nobody logged in");
 }
 
+/// Where a login is not required, who does not log in could say what brokers make of the name of a user's producer.
+#[tokio::test]
+async fn nobody_names_a_producer_as_brokers_name_those_of_users() {
+    let mut world = World::new().await;
+    let name = Some(ProducerName::new("@7:billing/p-1").unwrap());
+    let error =
+        world.refused(Request::AttachProducer { producer: PRODUCER, name, next: Seq(1) }).await;
+    assert_eq!(error.code, ErrorCode::InvalidOption);
+    assert!(error.message.contains("@7:billing/p-1") && error.message.contains("begin with @"));
+    // The number is free still.
+    world.attach_producer().await;
+}
+
+/// A password is not taken there either.
+#[tokio::test]
+async fn what_passwords_are_checked_against_does_not_cross_a_network_without_tls() {
+    for (origin, is_told) in
+        [(far(), false), (near(), true), (Origin::tls(far().address.unwrap(), None), true)]
+    {
+        let mut world = World::locked(origin).await;
+        world.change("alice", UserChange::SetTags([UserTag::Administrator].into())).await;
+        world.scram("alice", "pencil").await.unwrap();
+        if is_told {
+            let told = world.done(Request::ListCredentials).await;
+            assert!(matches!(told, Response::Credentials(list) if list.len() == 1));
+        } else {
+            let error = world.refused(Request::ListCredentials).await;
+            assert_eq!(error.code, ErrorCode::AccessRefused);
+            assert!(error.message.contains("TLS"), "{}", error.message);
+        }
+    }
+}
+
 #[tokio::test]
 async fn who_does_not_log_in_is_told_how_and_nothing_is_done_for_them() {
     let mut world = World::locked(near()).await;

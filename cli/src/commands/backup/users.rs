@@ -17,6 +17,8 @@ pub type Users = BTreeMap<String, Value>;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Restored {
     Made(UserName, UserRecord),
+    /// It is there as it was, but for permissions that it lacks: as a restore leaves it that was interrupted.
+    Permitted(UserName, UserRecord),
     /// It is there and differs: what it is now, and what it becomes.
     Replaced(UserName, Box<UserRecord>, UserRecord),
 }
@@ -65,6 +67,9 @@ pub fn plan(
         match found.get(&user) {
             None => plan.push(Restored::Made(user, record)),
             Some(there) if is_same(there, &record) => {}
+            Some(there) if lacks_permissions_alone(there, &record) => {
+                plan.push(Restored::Permitted(user, record));
+            }
             Some(there) => {
                 plan.push(Restored::Replaced(user, Box::new(there.clone()), record));
             }
@@ -77,6 +82,14 @@ fn is_same(one: &UserRecord, other: &UserRecord) -> bool {
     let parts =
         |user: &UserRecord| (user.credentials.clone(), user.tags.clone(), user.permissions.clone());
     parts(one) == parts(other)
+}
+
+/// Whether nothing is there that is not in the backup, and nothing is missing but permissions.
+fn lacks_permissions_alone(there: &UserRecord, wanted: &UserRecord) -> bool {
+    let mut permissions = there.permissions.iter();
+    there.credentials == wanted.credentials
+        && there.tags == wanted.tags
+        && permissions.all(|(host, permissions)| wanted.permissions.get(host) == Some(permissions))
 }
 
 impl Restored {
@@ -104,6 +117,7 @@ impl Restored {
                 client.restore_user(name, credentials, tags).await?;
                 (name, wanted)
             }
+            Restored::Permitted(name, wanted) => (name, wanted),
             Restored::Replaced(name, there, wanted) => {
                 let kept: BTreeSet<_> = wanted.permissions.keys().collect();
                 for host in there.permissions.keys().filter(|host| !kept.contains(host)) {
@@ -130,7 +144,9 @@ impl Restored {
     /// Whose.
     pub fn user(&self) -> &UserName {
         match self {
-            Restored::Made(name, _) | Restored::Replaced(name, ..) => name,
+            Restored::Made(name, _)
+            | Restored::Permitted(name, _)
+            | Restored::Replaced(name, ..) => name,
         }
     }
 }
@@ -181,6 +197,24 @@ mod tests {
             assert!(words.contains(part), "{words}");
         }
         assert!(!words.contains("tags"), "{words}");
+    }
+
+    /// It was "different" at the second run of a restore that was interrupted between the two steps, and everything was refused.
+    #[test]
+    fn a_user_that_was_made_and_not_yet_permitted_is_no_other_user() {
+        let ours = users(&[("a", record("one", "x"))]);
+        let wanted = to_json(&ours).unwrap();
+        let mut half = ours.clone();
+        for record in half.values_mut() {
+            record.permissions.clear();
+        }
+        let plan_of = |there| plan(&wanted, there).unwrap();
+        let again = plan_of(&half);
+        assert!(matches!(&again[..], [Restored::Permitted(name, _)] if name.as_str() == "a"));
+        assert_eq!(again[0].difference(), None);
+        // With a permission that the backup does not know it is another one.
+        let more = users(&[("a", record("one", "y"))]);
+        assert!(plan_of(&more)[0].difference().is_some());
     }
 
     #[test]

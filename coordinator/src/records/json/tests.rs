@@ -259,6 +259,15 @@ fn fields_of_a_later_version_survive_inside_of_entries_that_stay() {
 }
 
 #[test]
+fn fields_of_a_later_version_survive_in_who_has_cleared_a_taint() {
+    let mut later: serde_json::Value = serde_json::from_str(OF_A_LATER_VERSION).unwrap();
+    later["tainted"]["cleared"] =
+        serde_json::json!({ "at_ms": 8, "by": "user ops", "ticket": "OPS-8" });
+    let read = QueueState::parse(later.to_string().as_bytes()).unwrap();
+    assert_eq!(json(&read), later);
+}
+
+#[test]
 fn an_entry_that_is_replaced_takes_with_it_what_was_said_of_it() {
     let read = QueueState::parse(OF_A_LATER_VERSION.as_bytes()).unwrap();
     let noted = Committed { end: Offset(10), enqueued: 8, settled: 2, at_ms: 6, term: None };

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::write::sync_folder_of;
 use crate::outcome::Failure;
 
 /// The format that this version writes, and the newest it reads.
@@ -44,6 +45,9 @@ pub struct QueueProgress {
     pub gone_before: u64,
     /// So many messages of the backup are confirmed at least.
     pub confirmed: u64,
+    /// All of them are, and were looked for in the queue. Files of earlier versions do not say so of any.
+    #[serde(default)]
+    pub finished: bool,
 }
 
 impl Progress {
@@ -129,16 +133,32 @@ impl Progress {
         let new = PathBuf::from(new);
         std::fs::write(&new, text).map_err(failed)?;
         std::fs::File::open(&new).and_then(|file| file.sync_all()).map_err(failed)?;
-        std::fs::rename(&new, &self.path).map_err(failed)
+        std::fs::rename(&new, &self.path).map_err(failed)?;
+        sync_folder_of(&self.path)
     }
 
-    /// All is restored: a further restore begins anew.
-    pub fn done(self) -> Result<(), Failure> {
+    /// These queues are restored. A further restore begins anew, unless others were begun that are not: the file is kept for them, and
+    /// they are named. Without it they could only be restored anew, and what they hold already would be stored twice.
+    pub fn finish<'a>(
+        mut self,
+        restored: impl IntoIterator<Item = &'a String>,
+    ) -> Result<Vec<String>, Failure> {
+        for name in restored {
+            if let Some(queue) = self.queues.get_mut(name) {
+                queue.finished = true;
+            }
+        }
+        let unfinished = self.queues.iter().filter(|(_, queue)| !queue.finished);
+        let unfinished: Vec<String> = unfinished.map(|(name, _)| name.clone()).collect();
+        if !unfinished.is_empty() {
+            self.save()?;
+            return Ok(unfinished);
+        }
         match std::fs::remove_file(&self.path) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 Err(Failure::NotDone(format!("{}: {error}", self.path.display())))
             }
-            _ => Ok(()),
+            _ => Ok(unfinished),
         }
     }
 }
@@ -173,6 +193,7 @@ mod tests {
             enqueued_before: 2,
             gone_before: 2,
             confirmed: 100,
+            finished: false,
         };
         first.queues.insert("orders".into(), queue.clone());
         first.save().unwrap();
@@ -180,9 +201,37 @@ mod tests {
         assert!(goes_on);
         assert_eq!(again, first);
         assert_eq!(again.producer(&queue), first.producer(&queue));
-        again.done().unwrap();
+        assert!(again.finish([&"orders".to_owned()]).unwrap().is_empty());
         let (another, goes_on) = begun(&file, backup, "c", NOW).unwrap();
         assert!(!goes_on && another.restore != first.restore);
+    }
+
+    /// A restore was interrupted in `b`, then `--queue a` alone was restored. Had that one taken the file away, the first half of `b`
+    /// would have been published a second time, under another name.
+    #[test]
+    fn a_restore_of_one_queue_keeps_what_is_known_of_another_that_was_begun() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, backup) = (folder.path().join("backup"), Uuid::from_u128(7));
+        let (mut first, _) = begun(&file, backup, "c", NOW).unwrap();
+        let (a, b) = ("a".to_owned(), "b".to_owned());
+        let half = QueueProgress {
+            id: "q".into(),
+            from: 0,
+            enqueued_before: 0,
+            gone_before: 0,
+            confirmed: 50,
+            finished: false,
+        };
+        first.queues.insert(a.clone(), half.clone());
+        first.queues.insert(b.clone(), half.clone());
+        let restore = first.restore;
+        assert_eq!(first.finish([&a]).unwrap(), [b.as_str()]);
+        let (again, goes_on) = begun(&file, backup, "c", NOW).unwrap();
+        assert!(goes_on && again.restore == restore, "its producers have the names they had");
+        assert_eq!(again.queues[&b], half);
+        assert!(again.queues[&a].finished);
+        assert!(again.finish([&b]).unwrap().is_empty());
+        assert!(!begun(&file, backup, "c", NOW).unwrap().1);
     }
 
     #[test]

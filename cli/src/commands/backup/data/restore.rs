@@ -90,7 +90,7 @@ async fn run(args: &RestoreArgs, found: Found) -> Result<(), Failure> {
     let there = look(&client, &found).await?;
     judge(args, &there, &progress)?;
     if args.dry_run {
-        return tell(args, &found, &BTreeMap::new(), goes_on);
+        return tell(args, &found, &BTreeMap::new(), goes_on, &[]);
     }
     for (name, Described { queue, counts }) in &there {
         let fresh = || QueueProgress {
@@ -99,6 +99,7 @@ async fn run(args: &RestoreArgs, found: Found) -> Result<(), Failure> {
             enqueued_before: counts.enqueued,
             gone_before: counts.settled + counts.purged,
             confirmed: 0,
+            finished: false,
         };
         progress.queues.entry(name.clone()).or_insert_with(fresh);
     }
@@ -106,8 +107,8 @@ async fn run(args: &RestoreArgs, found: Found) -> Result<(), Failure> {
     progress.save()?;
     publish(args, &client, &found, &mut progress).await?;
     let verdicts = verify(args, &client, &found.queues, &progress).await?;
-    progress.done()?;
-    tell(args, &found, &verdicts, goes_on)
+    let unfinished = progress.finish(found.queues.keys())?;
+    tell(args, &found, &verdicts, goes_on, &unfinished)
 }
 
 /// The queues as they are. All must be there: a restore of definitions makes them.
@@ -298,6 +299,7 @@ fn tell(
     found: &Found,
     verdicts: &BTreeMap<String, Verdict>,
     goes_on: bool,
+    unfinished: &[String],
 ) -> Result<(), Failure> {
     let messages: u64 = found.queues.values().map(|end| end.messages).sum();
     if args.client.json {
@@ -308,7 +310,7 @@ fn tell(
             })
         };
         return print_json(&json!({
-            "dry_run": args.dry_run, "resumed": goes_on, "messages": messages,
+            "dry_run": args.dry_run, "resumed": goes_on, "messages": messages, "unfinished": unfinished,
             "queues": found.queues.iter().map(queue).collect::<Vec<_>>(),
         }));
     }
@@ -334,5 +336,13 @@ fn tell(
         "{} of {} {verb}",
         counted(messages, "message", "messages"),
         counted(found.queues.len() as u64, "queue", "queues")
+    ))?;
+    if unfinished.is_empty() {
+        return Ok(());
+    }
+    print_line(&format!(
+        "A restore of this backup that was interrupted is not finished in these queues: {}. Restore them as well; {}.restoring is kept until then",
+        unfinished.join(", "),
+        args.file.display()
     ))
 }

@@ -1,6 +1,6 @@
 //! Making a backup of data: queue by queue, page by page, each queue as it was when its first page was read.
 
-use bellwether_client::{BrowsedMessage, Client, QueueName};
+use bellwether_client::{BrowsedMessage, Client, QueryError, QueueName};
 use bytes::Bytes;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -48,9 +48,22 @@ async fn write(args: &BackupArgs) -> Result<(), Failure> {
     let bar = progress::bar(&progress::board(), "read", None);
     let mut part = Part::begin(&args.file, begin)?;
     let mut kept: Vec<(QueueName, QueueEnd)> = Vec::with_capacity(names.len());
+    let mut left_out: Vec<QueueName> = Vec::new();
     for name in names {
-        let end = save(&client, &name, &mut part, &bar).await?;
-        kept.push((name, end));
+        match save(&client, &name, &mut part, &bar).await {
+            Ok(end) => kept.push((name, end)),
+            // Whoever asked for this very queue wants to know.
+            Err(NotSaved::Deleted(_)) if !args.queues.iter().any(|one| one == name.as_str()) => {
+                left_out.push(name);
+            }
+            Err(NotSaved::Deleted(failure) | NotSaved::Failed(failure)) => return Err(failure),
+        }
+    }
+    if kept.is_empty() {
+        return Err(Failure::NotDone(format!(
+            "nothing is written: every queue that was meant has been deleted meanwhile ({})",
+            named(&left_out)
+        )));
     }
     let end = part.finish()?;
     bar.finish_and_clear();
@@ -58,6 +71,7 @@ async fn write(args: &BackupArgs) -> Result<(), Failure> {
         let queues: Vec<Value> = kept.iter().map(|(name, end)| as_json(name, end)).collect();
         return print_json(&json!({
             "file": args.file, "virtual_host": args.client.vhost.as_str(), "messages": end.messages, "queues": queues,
+            "left_out": left_out.iter().map(QueueName::as_str).collect::<Vec<_>>(),
         }));
     }
     for (name, end) in &kept {
@@ -68,6 +82,9 @@ async fn write(args: &BackupArgs) -> Result<(), Failure> {
             end.sha256
         ))?;
     }
+    if !left_out.is_empty() {
+        print_line(&format!("deleted meanwhile, and not in it: {}", named(&left_out)))?;
+    }
     print_line(&format!(
         "{} of {} are written to {}. Definitions are not in it: back them up as well.",
         counted(end.messages, "message", "messages"),
@@ -76,16 +93,36 @@ async fn write(args: &BackupArgs) -> Result<(), Failure> {
     ))
 }
 
+fn named(queues: &[QueueName]) -> String {
+    queues.iter().map(QueueName::as_str).collect::<Vec<_>>().join(", ")
+}
+
+/// Why a queue is not in the backup.
+enum NotSaved {
+    /// It was deleted after it was listed and before its first page: nothing of it is written.
+    Deleted(Failure),
+    Failed(Failure),
+}
+
+impl From<Failure> for NotSaved {
+    fn from(failure: Failure) -> NotSaved {
+        NotSaved::Failed(failure)
+    }
+}
+
 async fn save(
     client: &Client,
     name: &QueueName,
     part: &mut Part,
     bar: &indicatif::ProgressBar,
-) -> Result<QueueEnd, Failure> {
-    let within =
-        |error: bellwether_client::QueryError| Failure::NotDone(format!("queue {name}: {error}"));
+) -> Result<QueueEnd, NotSaved> {
+    let within = |error: QueryError| Failure::NotDone(format!("queue {name}: {error}"));
     let mut browser = client.browse(name.as_str()).map_err(within)?;
-    let mut page = browser.next_page().await.map_err(within)?;
+    let mut page = match browser.next_page().await {
+        Ok(page) => page,
+        Err(gone @ QueryError::NoSuchQueue { .. }) => return Err(NotSaved::Deleted(within(gone))),
+        Err(error) => return Err(within(error).into()),
+    };
     let id = browser.queue_id().map(|id| id.to_string()).unwrap_or_default();
     let until = browser.until().unwrap_or_default();
     part.queue(QueueBegin { name: name.to_string(), id, until })?;
@@ -100,7 +137,7 @@ async fn save(
         written?;
         page = next.map_err(within)?;
     }
-    part.end_queue()
+    Ok(part.end_queue()?)
 }
 
 fn kept(message: &BrowsedMessage) -> Kept {

@@ -111,11 +111,7 @@ impl Part {
                 self.whole = true;
             }
         }
-        let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        let folder = folder.unwrap_or(Path::new("."));
-        File::open(folder)
-            .and_then(|folder| folder.sync_all())
-            .map_err(|error| failed(folder, &error))?;
+        sync_folder_of(&self.path)?;
         Ok(self.end.clone())
     }
 
@@ -138,6 +134,13 @@ impl Drop for Part {
             eprintln!("warning: {} is left behind: {error}", self.part.display());
         }
     }
+}
+
+/// Puts a file's name on the disk: until then it may be gone, or mean what it meant before, after a loss of power.
+pub fn sync_folder_of(path: &Path) -> Result<(), Failure> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = folder.unwrap_or(Path::new("."));
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(|error| failed(folder, &error))
 }
 
 fn is_there(path: &Path) -> Failure {

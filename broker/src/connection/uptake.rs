@@ -12,7 +12,7 @@ const WINDOW: Duration = Duration::from_secs(1);
 const WINDOW_BYTES_LEAST: usize = 64 * 1024;
 
 /// One for each attempt to write everything that waits.
-pub(super) struct Pace {
+pub(super) struct Uptake {
     timeout: Duration,
     /// When it took something last.
     took_at: Instant,
@@ -20,13 +20,13 @@ pub(super) struct Pace {
     window_bytes: usize,
 }
 
-impl Pace {
-    pub fn new(timeout: Duration) -> Pace {
+impl Uptake {
+    pub fn new(timeout: Duration) -> Uptake {
         let now = Instant::now();
-        Pace { timeout, took_at: now, window_at: now, window_bytes: 0 }
+        Uptake { timeout, took_at: now, window_at: now, window_bytes: 0 }
     }
 
-    /// How long to wait for the client at most before [`Pace::waited`] is asked.
+    /// How long to wait for the client at most before [`Uptake::waited`] is asked.
     pub fn look_in(&self) -> Duration {
         self.timeout.min(WINDOW)
     }
@@ -75,28 +75,28 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_takes_nothing_is_gone_after_the_timeout_and_sooner_when_it_holds_others_up() {
-        let mut pace = Pace::new(Duration::from_secs(3));
+        let mut uptake = Uptake::new(Duration::from_secs(3));
         for _ in 0..2 {
             seconds(1).await;
-            pace.waited(false).unwrap();
+            uptake.waited(false).unwrap();
         }
         seconds(1).await;
-        assert!(pace.waited(false).unwrap_err().to_string().contains("does not read"));
-        let mut pace = Pace::new(Duration::from_secs(3));
+        assert!(uptake.waited(false).unwrap_err().to_string().contains("does not read"));
+        let mut uptake = Uptake::new(Duration::from_secs(3));
         seconds(1).await;
-        assert!(pace.waited(true).unwrap_err().to_string().contains("used up"));
+        assert!(uptake.waited(true).unwrap_err().to_string().contains("used up"));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_few_bytes_a_second_are_not_enough_only_while_memory_is_used_up() {
-        let mut pace = Pace::new(Duration::from_secs(3));
+        let mut uptake = Uptake::new(Duration::from_secs(3));
         for _ in 0..20 {
             seconds(1).await;
-            pace.wrote(1, || false).unwrap();
+            uptake.wrote(1, || false).unwrap();
         }
         seconds(1).await;
-        pace.wrote(WINDOW_BYTES_LEAST, || true).unwrap();
+        uptake.wrote(WINDOW_BYTES_LEAST, || true).unwrap();
         seconds(1).await;
-        pace.wrote(1, || true).unwrap_err();
+        uptake.wrote(1, || true).unwrap_err();
     }
 }
