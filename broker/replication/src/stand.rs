@@ -11,6 +11,12 @@ use bellwether_protocol::peer::Position;
 
 use crate::{CasOutcome, Effect, Replica, Role};
 
+/// How much longer each member waits for those before it to stand, for each queue that lost the same leader: the coordinator carries
+/// out some thousand elections a second, and a member that does not wait for its turn stands in vain, at their cost.
+const CROWD_STEP: Duration = Duration::from_micros(600);
+/// The same for any number of queues: those before it may not be able to stand at all.
+const CROWD_MAX: Duration = Duration::from_secs(3);
+
 /// A CAS to lead is under way, and the old epoch is not answered.
 #[derive(Debug)]
 pub(crate) struct Standing {
@@ -115,20 +121,31 @@ impl Replica {
         }
     }
 
+    /// This many queues lose this leader at once, this one among them. It is only about when a member stands that others go before.
+    pub fn crowd(&mut self, leader: BrokerLife, queues: usize) {
+        let queues = u32::try_from(queues).unwrap_or(u32::MAX);
+        self.crowd = Some((leader, CROWD_STEP.saturating_mul(queues).min(CROWD_MAX)));
+    }
+
     /// In turn: the longest log at once, each other a step later; first a step for the answers to come in.
     fn stand_when_due(&mut self, now: Instant, effects: &mut Vec<Effect>) {
         let (Some(candidacy), Some(seen)) = (&self.candidacy, &self.seen) else { return };
-        let step = self.timing.stand_step;
-        let listening = if candidacy.unheard.is_empty() { Duration::ZERO } else { step };
+        let listening = match candidacy.unheard.is_empty() {
+            true => Duration::ZERO,
+            false => self.timing.stand_step,
+        };
+        let crowd = self.crowd.filter(|(leader, _)| seen.state.leader == Some(*leader));
+        let step = self.timing.stand_step + crowd.map_or(Duration::ZERO, |(_, longer)| longer);
         let rank = u32::try_from(self.rank(candidacy, &seen.state)).unwrap_or(u32::MAX);
-        // A member that does not answer within a step is not waited for.
+        // A member that does not answer within a step is waited for no longer than one that does.
         let due = candidacy.since + listening + step * rank;
         if now >= due {
             self.stand(now, effects);
         }
     }
 
-    /// How many of those heard go before this one: longer log first, then the order of the replica set.
+    /// How many go before this one: longer log first, then the order of the replica set. Of those not heard the logs are taken to be as
+    /// long: when thousands of queues ask at once, the answers take longer than a step, and all would take themselves for the first.
     fn rank(&self, candidacy: &Candidacy, state: &QueueState) -> usize {
         // Brokers outside the replica set, of which one may be in sync yet, come last.
         let place = |broker: BrokerId| {
@@ -136,15 +153,17 @@ impl Replica {
         };
         let me = self.identity.member;
         let mine = (self.log.epochs.last().unwrap_or_default(), self.log.end);
-        candidacy
+        let earlier = |broker: BrokerId| place(broker) < place(me.broker);
+        let heard = candidacy
             .heard
             .iter()
             .filter(|other| state.isr.contains(&other.member) && other.member != me)
             .filter(|other| {
                 let theirs = (other.last_epoch, other.log_end);
-                theirs > mine || (theirs == mine && place(other.member.broker) < place(me.broker))
+                theirs > mine || (theirs == mine && earlier(other.member.broker))
             })
-            .count()
+            .count();
+        heard + candidacy.unheard.iter().filter(|broker| earlier(**broker)).count()
     }
 
     fn stand(&mut self, now: Instant, effects: &mut Vec<Effect>) {

@@ -1,5 +1,6 @@
 //! One broker that leads thousands of queues is killed: how long until every one of them is led, and takes messages, again.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,8 +17,8 @@ use tokio::task::JoinSet;
 
 /// Declarations that are under way at once.
 const AT_ONCE: usize = 64;
-/// Pause between two looks at the cluster while it heals.
-const LOOK: Duration = Duration::from_millis(20);
+/// Pause between two looks at the cluster while it heals. A look walks over all queues.
+const LOOK: Duration = Duration::from_millis(50);
 /// Nothing here takes that long.
 const PATIENCE: Duration = Duration::from_secs(300);
 /// Who leads everything, and is killed.
@@ -33,7 +34,7 @@ pub struct Options {
     samples: u32,
 }
 
-pub async fn run(mut cluster: Cluster, options: &Options) -> Result<bool> {
+pub async fn run(mut cluster: Cluster, options: &Options, folder: Option<&Path>) -> Result<bool> {
     let driver = cluster.driver().await?;
     let begun = Instant::now();
     declare(&driver, options.queues).await?;
@@ -64,6 +65,9 @@ pub async fn run(mut cluster: Cluster, options: &Options) -> Result<bool> {
     }
     let led_again = begun.elapsed();
     println!("every queue was led again after {led_again:?}");
+    if let Some(folder) = folder {
+        cluster.ensemble().keep_logs(folder)?;
+    }
     let step = (options.queues / options.samples.max(1)).max(1);
     for queue in (0..options.queues).step_by(step as usize) {
         let name = name(queue);
