@@ -216,6 +216,24 @@ fn in_a_crowd_those_behind_wait_as_long_as_the_elections_of_those_before_may_tak
 }
 
 #[test]
+fn in_a_crowd_one_that_is_dead_too_or_does_not_answer_is_not_waited_for_that_long() {
+    let mut three = Given::follower_of_three(3);
+    three.crowd(1, 5_000);
+    three.happens(Event::Dead { life: life(2) });
+    three.happens(Event::Dead { life: life(1) });
+    three.later(Duration::from_millis(30));
+    assert!(three.cas().is_some(), "broker 2 was killed with broker 1");
+
+    let mut three = Given::follower_of_three(3);
+    three.crowd(1, 5_000);
+    three.happens(Event::Gone { life: life(1) });
+    three.later(Duration::from_millis(1_050));
+    assert_eq!(three.cas(), None, "its answer may be on its way");
+    three.later(Duration::from_millis(10));
+    assert!(three.cas().is_some());
+}
+
+#[test]
 fn a_crowd_that_waited_for_another_leader_makes_nobody_wait_for_this_one() {
     let mut three = Given::follower_of_three(3);
     three.crowd(2, 5_000);
