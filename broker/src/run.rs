@@ -163,12 +163,15 @@ pub async fn run(
         reads,
         reads_max,
     });
+    let (stalls, stalling) = watch::channel(false);
     let watched = stall::Surroundings {
         journal: journal.metrics(),
         shards: shards.clone(),
         metrics: metrics.clone(),
         health: health.clone(),
+        stalls,
     };
+    tracker.spawn(stall::announce(stalling, lives.clone(), stop.clone()));
     tracker.spawn(stall::watch(watched, config.timing.session_timeout, stop.clone()));
     let (logs, thread) = start_journal(journal, &shards, &wakes)?;
     mailboxes.start(logs, recovered, &wakes, &shards, &environment, &tracker, &stop);
@@ -339,6 +342,7 @@ fn record(
         version: env!("CARGO_PKG_VERSION").to_owned(),
         rack: config.rack.clone(),
         peer_tls,
+        disk_stalls: false,
         unknown: UnknownFields::new(),
     }
 }

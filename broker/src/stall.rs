@@ -1,11 +1,14 @@
 //! Watches the journal's thread from outside: a disk that answers nothing for a third of the session time-out makes this
 //! broker give its leaderships up while it still can, and take none until its disk has been fine for three times as long.
 
+mod announce;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bellwether_journal::JournalMetrics;
 use bellwether_replication::{DiskNews, DiskWatch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -13,6 +16,8 @@ use crate::admin::{Health, Trouble};
 use crate::metrics::Metrics;
 use crate::shard::Shards;
 use crate::shard::input::ShardInput;
+
+pub(crate) use announce::announce;
 
 /// The part of the session time-out after which a disk stalls: soon enough that elections are over before anybody would give
 /// this broker up, late enough that a long sync of a busy disk is none.
@@ -30,6 +35,8 @@ pub(crate) struct Surroundings {
     pub shards: Shards,
     pub metrics: Arc<Metrics>,
     pub health: Arc<Health>,
+    /// From the first moment on at which a disk stalls until it is fine: for the other brokers.
+    pub stalls: watch::Sender<bool>,
 }
 
 /// Until `stop`.
@@ -67,12 +74,14 @@ impl Surroundings {
                 self.metrics.disk_stalled.set(1);
                 self.metrics.disk_stalls.increment();
                 self.health.raise(trouble);
+                self.stalls.send_replace(true);
             }
             DiskNews::StillStalls | DiskNews::Returns => {}
             DiskNews::Fine => {
                 info!("the disk has been fine for a while: leaderships are taken again");
                 self.metrics.disk_stalled.set(0);
                 self.health.clear(&trouble);
+                self.stalls.send_replace(false);
             }
         }
         for shard in self.shards.all() {

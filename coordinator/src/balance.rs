@@ -105,18 +105,28 @@ impl<'a> Picture<'a> {
     #[must_use]
     pub fn next_leaders(&self, most: usize) -> Vec<Change> {
         let mut loads = self.loads(|state| &state.replicas[..state.replicas.len().min(1)]);
+        let is_to_give_up = |first: BrokerId| {
+            matches!(self.standing(first), Standing::Leaves | Standing::LeadsNothing)
+        };
+        let mut firsts = self.queues.iter().filter_map(|view| view.state.replicas.first());
+        if is_even(&loads) && !firsts.any(|first| is_to_give_up(*first)) {
+            // As things are nearly always: what follows copies every replica set.
+            return Vec::new();
+        }
         let mut firsts: Vec<(QueueView<'a>, Vec<BrokerId>)> =
             self.queues.iter().map(|view| (*view, view.state.replicas.clone())).collect();
         for (view, replicas) in &mut firsts {
             let Some(first) = replicas.first().copied() else { continue };
-            if matches!(self.standing(first), Standing::Leaves | Standing::LeadsNothing)
+            if is_to_give_up(first)
                 && let Some(to) = self.best_leader(view, replicas, &loads)
             {
                 prefer(replicas, to);
                 *loads.entry(to).or_default() += 1;
             }
         }
-        while let Some(path) = uneven_path(&firsts, &loads) {
+        // Each path is a walk over all queues and changes at least one: more of them than changes are not wanted now.
+        for _ in 0..most {
+            let Some(path) = uneven_path(&firsts, &loads) else { break };
             for (at, to) in path {
                 let from = firsts[at].1[0];
                 prefer(&mut firsts[at].1, to);
@@ -315,12 +325,20 @@ fn prefer(replicas: &mut [BrokerId], broker: BrokerId) {
     }
 }
 
+/// No broker leads two more than another.
+fn is_even(loads: &BTreeMap<BrokerId, u32>) -> bool {
+    loads.values().max().zip(loads.values().min()).is_none_or(|(most, least)| most - least < 2)
+}
+
 /// Which queues have to be led by whom, so that a broker that leads two more than another leads one less and the other one more:
 /// directly, or through others.
 fn uneven_path(
     firsts: &[(QueueView<'_>, Vec<BrokerId>)],
     loads: &BTreeMap<BrokerId, u32>,
 ) -> Option<Vec<(usize, BrokerId)>> {
+    if is_even(loads) {
+        return None;
+    }
     // From each broker, to whom else a queue that it is to lead could go.
     let mut ways: BTreeMap<(BrokerId, BrokerId), usize> = BTreeMap::new();
     for (at, (_, replicas)) in firsts.iter().enumerate() {

@@ -47,6 +47,8 @@ pub struct BrokerRecord {
     pub rack: Option<String>,
     /// Whether it speaks TLS with brokers. Earlier versions do not say.
     pub peer_tls: bool,
+    /// Its disk stalls, or did a moment ago: it would decline to lead. Earlier versions do not say.
+    pub disk_stalls: bool,
     pub unknown: UnknownFields,
 }
 

@@ -324,6 +324,18 @@ impl Broker {
         occupied(&self.data)
     }
 
+    /// Processor time that it has used since it was started.
+    pub fn cpu_time(&self) -> Result<Duration> {
+        let id = self.process_id()?;
+        let stat = std::fs::read_to_string(format!("/proc/{id}/stat"))?;
+        // Behind the name, which may hold anything, in brackets: user and system time are the 14th and 15th field of all.
+        let behind = stat.rsplit_once(')').context("no name in stat")?.1;
+        let ticks = behind.split_whitespace().skip(11).take(2).map(str::parse::<u64>);
+        let ticks = ticks.sum::<Result<u64, _>>()?;
+        // Linux counts them in hundredths of a second, whatever its own clock.
+        Ok(Duration::from_millis(ticks * 10))
+    }
+
     /// The end of its log.
     #[must_use]
     pub fn tail(&self) -> String {

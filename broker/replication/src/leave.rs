@@ -25,6 +25,14 @@ impl Replica {
         }
     }
 
+    /// These brokers would decline to lead, and no others: their disks stall, or did a moment ago. No leadership is offered to them,
+    /// but where there is nobody else to take it.
+    pub fn unready(&mut self, brokers: &[BrokerId]) {
+        if self.unready != brokers {
+            self.unready = brokers.to_vec();
+        }
+    }
+
     /// Whether a hand-over is under way that somebody is there to take.
     #[must_use]
     pub fn hands_over(&self) -> bool {
@@ -54,6 +62,7 @@ impl Replica {
         let can_lead = |broker: &BrokerId| {
             leading.others.iter().any(|other| {
                 other.member.broker == *broker
+                    && !self.unready.contains(broker)
                     && leading.may_succeed(other)
                     && !other.is_gone(now, &self.timing, self.log.end)
                     && other.in_sync_since.is_some_and(settled)
@@ -66,6 +75,15 @@ impl Replica {
             return (settled(leading.since) && can_lead(&first)).then_some(first);
         }
         replicas.iter().copied().find(can_lead)
+    }
+
+    /// Whether it leads although the leadership belongs elsewhere, if somebody can take it there: then time may bring
+    /// [`Replica::moves_to`] about.
+    #[must_use]
+    pub fn is_misplaced(&self) -> bool {
+        let (Role::Leading(_), Some(seen)) = (&self.role, &self.seen) else { return false };
+        let me = self.identity.member.broker;
+        seen.state.replicas.first().is_some_and(|first| *first != me)
     }
 
     /// Whether a move is under way: what clients ask for is held back, for it will soon be clear who is to take it.
@@ -91,8 +109,8 @@ impl Replica {
         if !leading.is_leaving() || leading.pending.is_some() {
             return;
         }
-        if let Leaving::Moves { until, .. } = leading.leaving
-            && now >= until
+        if let Leaving::Moves { to, until } = leading.leaving
+            && (now >= until || self.unready.contains(&to))
         {
             leading.leaving = Leaving::No;
             leading.moves_again = now + self.timing.settle;
@@ -116,7 +134,7 @@ impl Replica {
                 Leaving::Drains | Leaving::No => true,
             })
             .filter_map(|other| other.life.map(|life| (life, other.member)))
-            .min_by_key(|(life, _)| place(life.broker));
+            .min_by_key(|(life, _)| (self.unready.contains(&life.broker), place(life.broker)));
         let Some((successor, member)) = successor else { return };
         // Who is not in the ISR may not lead: the filter above sees to it, and the rule says it once more.
         let Ok(proposal) = handed_over(&seen.state, successor, member) else { return };

@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 use bellwether_coordinator::coordinator::Version;
 use bellwether_coordinator::records::QueueState;
 use bellwether_log::EpochHistory;
-use bellwether_protocol::ids::{BrokerLife, Epoch, Member, Offset, QueueId};
+use bellwether_protocol::ids::{BrokerId, BrokerLife, Epoch, Member, Offset, QueueId};
 use bellwether_protocol::peer::{NoPosition, Position, Subscription};
 
 pub use disk_watch::{DiskNews, DiskWatch};
@@ -147,6 +147,10 @@ pub struct Replica {
     taken_for_dead: Vec<BrokerLife>,
     log: LogFacts,
     role: Role,
+    /// Brokers that would decline to lead.
+    unready: Vec<BrokerId>,
+    /// How much longer each member waits for those before it, while many queues lost this leader at once.
+    crowd: Option<(BrokerLife, Duration)>,
     /// Since when a trigger to stand has been there, and what was heard since.
     candidacy: Option<stand::Candidacy>,
     /// Subscriptions to an epoch that this broker does not know of yet; answered when it leads it.
@@ -198,6 +202,8 @@ impl Replica {
             taken_for_dead: Vec::new(),
             log,
             role: Role::Idle,
+            unready: Vec::new(),
+            crowd: None,
             candidacy: None,
             early: Vec::new(),
             subscriptions: 0,

@@ -11,6 +11,15 @@ use bellwether_protocol::peer::Position;
 
 use crate::{CasOutcome, Effect, Replica, Role};
 
+/// How much longer each member waits for those before it to stand, for each queue that lost the same leader: the coordinator carries
+/// out some thousand elections a second, and a member that does not wait for its turn stands in vain, at their cost.
+const CROWD_STEP: Duration = Duration::from_micros(600);
+/// The same for any number of queues: those before it may not be able to stand at all.
+const CROWD_MAX: Duration = Duration::from_secs(3);
+
+/// How much longer, of that, one that has not answered is waited for. It may be gone as well, and nobody know it yet.
+const CROWD_LISTEN_MAX: Duration = Duration::from_secs(1);
+
 /// A CAS to lead is under way, and the old epoch is not answered.
 #[derive(Debug)]
 pub(crate) struct Standing {
@@ -115,25 +124,46 @@ impl Replica {
         }
     }
 
+    /// This many queues lose this leader at once, this one among them. It is only about when a member stands that others go before.
+    pub fn crowd(&mut self, leader: BrokerLife, queues: usize) {
+        let queues = u32::try_from(queues).unwrap_or(u32::MAX);
+        self.crowd = Some((leader, CROWD_STEP.saturating_mul(queues).min(CROWD_MAX)));
+    }
+
     /// In turn: the longest log at once, each other a step later; first a step for the answers to come in.
     fn stand_when_due(&mut self, now: Instant, effects: &mut Vec<Effect>) {
         let (Some(candidacy), Some(seen)) = (&self.candidacy, &self.seen) else { return };
         let step = self.timing.stand_step;
-        let listening = if candidacy.unheard.is_empty() { Duration::ZERO } else { step };
+        let crowd = self.crowd.filter(|(leader, _)| seen.state.leader == Some(*leader));
+        let crowd = crowd.map_or(Duration::ZERO, |(_, longer)| longer);
+        // A member that does not answer is not waited for any longer than this.
+        let listening = if candidacy.unheard.is_empty() {
+            Duration::ZERO
+        } else if self.awaits_one_before(candidacy, &seen.state) {
+            2 * step + crowd.min(CROWD_LISTEN_MAX)
+        } else {
+            step
+        };
         let rank = u32::try_from(self.rank(candidacy, &seen.state)).unwrap_or(u32::MAX);
-        // A member that does not answer within a step is not waited for.
-        let due = candidacy.since + listening + step * rank;
+        let due = candidacy.since + listening + (step + crowd) * rank;
         if now >= due {
             self.stand(now, effects);
         }
     }
 
+    /// Whether one that has not answered would go first if its log is as long: when thousands of queues ask at once, the answers take
+    /// longer than a step, and all would take themselves for the first.
+    fn awaits_one_before(&self, candidacy: &Candidacy, state: &QueueState) -> bool {
+        let mine = place(state, self.identity.member.broker);
+        let is_dead = |broker: BrokerId| {
+            let mut dead = self.departed.iter().chain(&self.taken_for_dead);
+            dead.any(|life| life.broker == broker)
+        };
+        candidacy.unheard.iter().any(|one| place(state, *one) < mine && !is_dead(*one))
+    }
+
     /// How many of those heard go before this one: longer log first, then the order of the replica set.
     fn rank(&self, candidacy: &Candidacy, state: &QueueState) -> usize {
-        // Brokers outside the replica set, of which one may be in sync yet, come last.
-        let place = |broker: BrokerId| {
-            state.replicas.iter().position(|b| *b == broker).unwrap_or(usize::MAX)
-        };
         let me = self.identity.member;
         let mine = (self.log.epochs.last().unwrap_or_default(), self.log.end);
         candidacy
@@ -142,7 +172,8 @@ impl Replica {
             .filter(|other| state.isr.contains(&other.member) && other.member != me)
             .filter(|other| {
                 let theirs = (other.last_epoch, other.log_end);
-                theirs > mine || (theirs == mine && place(other.member.broker) < place(me.broker))
+                let earlier = place(state, other.member.broker) < place(state, me.broker);
+                theirs > mine || (theirs == mine && earlier)
             })
             .count()
     }
@@ -228,4 +259,9 @@ impl Replica {
             effects.push(again);
         }
     }
+}
+
+/// Brokers outside the replica set, of which one may be in sync yet, come last.
+fn place(state: &QueueState, broker: BrokerId) -> usize {
+    state.replicas.iter().position(|one| *one == broker).unwrap_or(usize::MAX)
 }

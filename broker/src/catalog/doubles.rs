@@ -214,6 +214,7 @@ pub fn record(life: BrokerLife) -> BrokerRecord {
         version: "test".to_owned(),
         rack: None,
         peer_tls: false,
+        disk_stalls: false,
         unknown: UnknownFields::new(),
     }
 }

@@ -5,6 +5,7 @@
 //! gone" is told to a shard only after the state that names the leader was read on the same session.
 
 mod answers;
+mod casts;
 mod delete;
 #[cfg(test)]
 pub(crate) mod doubles;
@@ -31,7 +32,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGua
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
-use bellwether_coordinator::coordinator::{Coordinator, Version, Write, WriteError};
+use bellwether_coordinator::coordinator::{Coordinator, Version};
 use bellwether_coordinator::paths;
 use bellwether_coordinator::records::QueueState;
 use bellwether_protocol::error::{BrokerAddress, ErrorBody, ErrorCode};
@@ -87,6 +88,7 @@ struct Shared {
     reread: Notify,
     commands: mpsc::Sender<Command>,
     tombstones: strikes::Tombstones,
+    casts: Arc<casts::Casts>,
 }
 
 /// What declarations ask of the watcher.
@@ -121,6 +123,7 @@ impl Catalog {
             reread: Notify::new(),
             commands,
             tombstones: strikes::Tombstones::default(),
+            casts: Arc::default(),
             config,
         });
         let watcher = watcher::Watcher::new(Arc::clone(&shared), inbox);
@@ -240,20 +243,8 @@ impl StateKeeper for Catalog {
             Some(present) if present.life == life => present.coordinator.clone(),
             _ => return CasOutcome::NotSent,
         };
-        let set = Write::Set { path: paths::queue_state(queue), bytes: state.to_bytes(), version };
-        match session.write(vec![set]).await {
-            Ok(versions) => {
-                // A version of a set that did not come back is known all the same.
-                let version = versions.first().copied().flatten().unwrap_or(Version(version.0 + 1));
-                CasOutcome::Done { version }
-            }
-            Err(WriteError::Refused { .. }) => CasOutcome::Refused,
-            Err(WriteError::Undecided(_) | WriteError::SessionOver) => CasOutcome::Undecided,
-            Err(WriteError::Invalid(why)) => {
-                tracing::error!(queue.id = %queue, %why, "a change of a queue's state was not sent");
-                CasOutcome::NotSent
-            }
-        }
+        let path = paths::queue_state(queue);
+        self.shared.casts.set(session, path, state.to_bytes(), version).await
     }
 
     fn reread(&self, queues: Vec<QueueId>) {

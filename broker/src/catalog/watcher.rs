@@ -186,7 +186,7 @@ impl Watcher {
             self.note_waiting(events);
             self.catch_up = false;
         }
-        self.read_urgent(session).await?;
+        self.read_urgent(session, events).await?;
         for reply in self.waiting.drain(..) {
             // Who asked may have given up.
             let _gone = reply.send(());
@@ -194,17 +194,25 @@ impl Watcher {
         Ok(())
     }
 
-    /// What shards asked for, and what has changed.
-    async fn read_urgent(&mut self, session: &Arc<dyn Coordinator>) -> Result<(), ReadError> {
+    /// What shards asked for, and what has changed, by turns: with thousands of elections under way there is always something of
+    /// both, and a shard that does not hear how they went asks for more.
+    async fn read_urgent(
+        &mut self,
+        session: &Arc<dyn Coordinator>,
+        events: &mut Events,
+    ) -> Result<(), ReadError> {
         loop {
+            self.note_waiting(events);
             let rereads = std::mem::take(
                 &mut *self.shared.rereads.lock().unwrap_or_else(PoisonError::into_inner),
             );
+            if rereads.is_empty() && self.pending.is_empty() {
+                return Ok(());
+            }
             if !rereads.is_empty() {
                 self.reread(session, rereads.into_iter().collect()).await?;
-            } else if self.pending.is_empty() {
-                return Ok(());
-            } else {
+            }
+            if !self.pending.is_empty() {
                 self.read_pending(session).await?;
             }
         }
@@ -228,7 +236,9 @@ impl Watcher {
         paths: &[Path],
         synced: bool,
     ) -> Result<(), ReadError> {
+        let begun = std::time::Instant::now();
         let documents = session.read_many(paths).await?;
+        debug!(documents = documents.len(), synced, took = ?begun.elapsed(), "documents were read");
         let mut changes = Changes::default();
         {
             let mut tree = self.shared.tree_mut();
@@ -397,8 +407,7 @@ impl Watcher {
     ) -> Result<(), ReadError> {
         for piece in paths.chunks(READS_MAX) {
             self.read(session, piece, true).await?;
-            self.note_waiting(events);
-            self.read_urgent(session).await?;
+            self.read_urgent(session, events).await?;
         }
         listed.extend(paths);
         Ok(())

@@ -137,10 +137,13 @@ impl LocalQueue {
         }
     }
 
-    /// Whether deliveries wait for the lease or for the time from which they are allowed.
+    /// Whether deliveries, or consumers, wait for the lease or for the time from which they are allowed. With nothing to hand out
+    /// a consumer waits for messages, and needs no clock.
     pub(super) fn waits_to_deliver(&self) -> bool {
         self.leader.as_ref().is_some_and(|leader| {
-            leader.serves && !(leader.consumers.is_empty() && leader.held_attaches.is_empty())
+            leader.serves
+                && (!leader.held_attaches.is_empty()
+                    || !leader.consumers.is_empty() && self.machine.wants_dispatch())
         })
     }
 

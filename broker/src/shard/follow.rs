@@ -35,6 +35,7 @@ impl Shard {
             }
             PeerNews::Dead { peer } => {
                 tracing::debug!(peer = %peer, "the broker's process is dead: its connection was reset and its address refuses or belongs to another life");
+                self.crowd(|leader| leader == peer);
                 self.each(|queue, tools| queue.step(tools, Event::Dead { life: peer }));
             }
             PeerNews::Room { peer } => self.each(|queue, tools| queue.room(tools, peer)),

@@ -116,6 +116,17 @@ pub struct LiveBrokers {
     pub brokers: Vec<BrokerRecord>,
 }
 
+impl LiveBrokers {
+    /// Those that would decline to lead, in order.
+    #[must_use]
+    pub fn unready(&self) -> Vec<BrokerId> {
+        let stalling = self.brokers.iter().filter(|record| record.disk_stalls);
+        let mut unready: Vec<BrokerId> = stalling.map(|record| record.life.broker).collect();
+        unready.sort_unstable();
+        unready
+    }
+}
+
 /// What was read of one queue.
 #[derive(Clone, Debug)]
 pub enum QueueNews {

@@ -3,6 +3,7 @@
 
 mod apply;
 mod attach;
+mod attention;
 pub mod browse;
 mod clients;
 mod delete;
@@ -30,10 +31,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bellwether_journal::{Logs, RecoveredLog};
-use bellwether_protocol::ids::QueueId;
+use bellwether_protocol::ids::{BrokerId, QueueId};
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
+use attention::Attention;
 use input::ShardInput;
 use queue::LocalQueue;
 pub(crate) use tools::{Environment, Internal, Tools};
@@ -158,7 +160,10 @@ impl ShardMailboxes {
                 internal,
                 wake: wakes[index].clone(),
                 queues: HashMap::new(),
+                attention: Attention::default(),
+                shards: shards.count(),
                 store_failed: None,
+                unready: Vec::new(),
                 disk_stalls: false,
                 ticks: 0,
                 tools: Tools::new(logs, environment.clone(), internal_sender),
@@ -176,8 +181,13 @@ struct Shard {
     /// The journal thread has done something.
     wake: Arc<Notify>,
     queues: HashMap<QueueId, Box<LocalQueue>>,
+    attention: Attention,
+    /// How many there are of these, each with as many queues.
+    shards: usize,
     /// Why the journal is of no use any more, if so.
     store_failed: Option<String>,
+    /// Brokers that would decline to lead.
+    unready: Vec<BrokerId>,
     /// No sync returns, or syncs have not been fine for long enough since: copies that begin meanwhile have to know.
     disk_stalls: bool,
     ticks: u64,
@@ -233,13 +243,19 @@ impl Shard {
     /// Lets every queue that was touched act on what has changed, and hands everything on.
     fn end_turn(&mut self) {
         let touched = self.tools.take_touched();
-        for id in touched {
-            if let Some(queue) = self.queues.get_mut(&id) {
+        for id in &touched {
+            if let Some(queue) = self.queues.get_mut(id) {
                 queue.finish_turn(&mut self.tools);
             }
         }
         for id in self.tools.take_parted() {
             self.part(id);
+        }
+        for id in touched {
+            match self.queues.get(&id) {
+                Some(queue) => self.attention.consider(queue),
+                None => self.attention.forget(id),
+            }
         }
         self.tools.hand_on();
     }

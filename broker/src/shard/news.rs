@@ -1,12 +1,13 @@
 //! What the catalog tells: definitions, states, tombstones, who is live; and this broker's own life.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use bellwether_coordinator::coordinator::Version;
 use bellwether_coordinator::records::{QueueDefinition, QueueState};
 use bellwether_journal::{Condition, RecoveredLog};
 use bellwether_protocol::client::QueueClass;
-use bellwether_protocol::ids::{Member, Offset, OffsetRange, QueueId, StoreId};
+use bellwether_protocol::ids::{BrokerLife, Member, Offset, OffsetRange, QueueId, StoreId};
 use bellwether_protocol::names::{QueueName, VirtualHost};
 use bellwether_queue::Queue;
 use bellwether_replication::{Event, Identity, LogFacts, Replica};
@@ -25,7 +26,10 @@ impl Shard {
             ShardInput::Publish(publishes) => {
                 for publish in publishes {
                     match self.queues.get_mut(&publish.queue) {
-                        Some(queue) => queue.publish(&mut self.tools, publish),
+                        Some(queue) => {
+                            self.tools.touch(publish.queue);
+                            queue.publish(&mut self.tools, publish)
+                        }
                         None => {
                             self.tools.outcome(&publish.origin, publish.token, Err(unknown_here()))
                         }
@@ -33,7 +37,10 @@ impl Shard {
                 }
             }
             ShardInput::Attach(attach) => match self.queues.get_mut(&attach.queue) {
-                Some(queue) => queue.attach(&mut self.tools, attach),
+                Some(queue) => {
+                    self.tools.touch(attach.queue);
+                    queue.attach(&mut self.tools, attach)
+                }
                 None => answer(attach.reply, Err(unknown_here())),
             },
             ShardInput::Detach { queue, consumer } => {
@@ -47,15 +54,19 @@ impl Shard {
             ShardInput::Drained { queue, consumer } => {
                 self.on(queue, |queue, tools| queue.drained(tools, consumer))
             }
-            ShardInput::Purge { queue, reply } => match self.queues.get_mut(&queue) {
-                Some(queue) => queue.purge(&mut self.tools, reply),
+            ShardInput::Purge { queue: id, reply } => match self.queues.get_mut(&id) {
+                Some(queue) => {
+                    queue.purge(&mut self.tools, reply);
+                    self.tools.touch(id);
+                }
                 None => answer(reply, Err(unknown_here())),
             },
-            ShardInput::PrepareDelete { queue, if_unused, if_empty, reply } => {
-                match self.queues.get_mut(&queue) {
+            ShardInput::PrepareDelete { queue: id, if_unused, if_empty, reply } => {
+                match self.queues.get_mut(&id) {
                     Some(queue) => {
                         let asked = AskedDelete { if_unused, if_empty, reply };
                         queue.prepare_delete(&mut self.tools, asked);
+                        self.tools.touch(id);
                     }
                     None => answer(reply, Err(unknown_here())),
                 }
@@ -146,6 +157,7 @@ impl Shard {
     pub(super) fn on(&mut self, id: QueueId, act: impl FnOnce(&mut LocalQueue, &mut Tools)) {
         if let Some(queue) = self.queues.get_mut(&id) {
             act(queue, &mut self.tools);
+            self.tools.touch(id);
         }
     }
 
@@ -169,6 +181,7 @@ impl Shard {
     pub(super) fn part(&mut self, id: QueueId) {
         if let Some(mut queue) = self.queues.remove(&id) {
             queue.stop_leading(&mut self.tools);
+            self.attention.forget(id);
             self.tools.logs.remove(id);
             self.tools.reread(id);
         }
@@ -183,6 +196,7 @@ impl Shard {
                 if let Some(mut queue) = self.queues.remove(&id) {
                     tracing::debug!(queue = %queue.definition.name, queue.id = %id, "the queue was deleted: its log goes");
                     queue.deleted(&mut self.tools);
+                    self.attention.forget(id);
                 } else {
                     self.tools.logs.remove(id);
                 }
@@ -229,6 +243,12 @@ impl Shard {
     /// The live brokers were read, after the states told before.
     fn brokers(&mut self, live: Arc<LiveBrokers>) {
         self.tools.brokers = live.clone();
+        let unready = live.unready();
+        if unready != self.unready {
+            self.each(|queue, _| queue.replica.unready(&unready));
+            self.unready = unready;
+        }
+        self.crowd(|leader| live.brokers.iter().all(|broker| broker.life != leader));
         self.each(|queue, tools| {
             let leader = queue.replica.state().and_then(|(state, _)| state.leader);
             if let Some(life) =
@@ -237,6 +257,26 @@ impl Shard {
                 queue.step(tools, Event::Gone { life });
             }
         });
+    }
+
+    /// Leaders are gone, as `gone` says: tells their queues of how many there are like them.
+    pub(super) fn crowd(&mut self, gone: impl Fn(BrokerLife) -> bool) {
+        let lost = |queue: &LocalQueue| {
+            let leader = queue.replica.state().and_then(|(state, _)| state.leader);
+            leader.filter(|leader| gone(*leader))
+        };
+        let mut crowds: HashMap<BrokerLife, usize> = HashMap::new();
+        for leader in self.queues.values().filter_map(|queue| lost(queue)) {
+            *crowds.entry(leader).or_default() += self.shards;
+        }
+        if crowds.is_empty() {
+            return;
+        }
+        for queue in self.queues.values_mut() {
+            if let Some(leader) = lost(queue) {
+                queue.replica.crowd(leader, crowds[&leader]);
+            }
+        }
     }
 
     /// A log that was found at the start: it is part of this broker's replica of the queue, whose definition comes later.
@@ -293,7 +333,8 @@ impl Shard {
             member: Member { store, ..environment.member },
             started: environment.started,
         };
-        let replica = Replica::new(identity, self.tools.timing, facts);
+        let mut replica = Replica::new(identity, self.tools.timing, facts);
+        replica.unready(&self.unready);
         let id = definition.queue;
         let queue = LocalQueue {
             id,

@@ -222,6 +222,11 @@ impl LocalQueue {
         tools.touch(self.id);
     }
 
+    /// Whether time alone may make it act.
+    pub fn wants_ticks(&self) -> bool {
+        self.replica.wants_ticks() || self.waits_to_deliver() || self.waits_to_delete()
+    }
+
     pub fn perform(&mut self, tools: &mut Tools, effects: Vec<Effect>) {
         for effect in effects {
             self.perform_one(tools, effect);

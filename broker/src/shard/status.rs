@@ -95,8 +95,9 @@ impl Shard {
     pub(super) fn note_committed(&mut self) {
         let tools = &self.tools;
         let mut due: Vec<_> = self
-            .queues
-            .values()
+            .attention
+            .unnoted()
+            .filter_map(|id| self.queues.get(&id))
             .filter(|queue| queue.wants_note(tools))
             .map(|queue| (queue.noted_at, queue.id))
             .collect();

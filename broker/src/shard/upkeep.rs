@@ -21,28 +21,18 @@ const COUNT_INDEXES_EVERY: u64 = 100;
 impl Shard {
     pub(super) fn tick(&mut self, paused: bool) {
         self.ticks += 1;
-        let mut moves = if self.ticks.is_multiple_of(MOVES_EVERY) {
-            let moving = self.queues.values().filter(|queue| queue.replica.is_moving()).count();
-            MOVES_MAX.saturating_sub(moving)
-        } else {
-            0
-        };
-        for queue in self.queues.values_mut() {
-            if paused {
-                queue.step(&mut self.tools, Event::Paused);
-            }
-            if queue.replica.wants_ticks() {
-                queue.step(&mut self.tools, Event::Tick);
-            }
-            if moves > 0 && queue.may_move(self.tools.now) {
-                moves -= 1;
-                queue.moves_on(&mut self.tools);
-            }
-            if queue.waits_to_deliver() || queue.waits_to_delete() {
-                self.tools.touch(queue.id);
-            }
+        if paused {
+            self.each(|queue, tools| queue.step(tools, Event::Paused));
+        }
+        for id in self.attention.ticking() {
+            self.on(id, |queue, tools| {
+                if queue.replica.wants_ticks() {
+                    queue.step(tools, Event::Tick);
+                }
+            });
         }
         if self.ticks.is_multiple_of(MOVES_EVERY) {
+            self.move_on();
             self.note_committed();
         }
         if self.ticks.is_multiple_of(COUNT_INDEXES_EVERY) {
@@ -50,6 +40,24 @@ impl Shard {
         }
         for id in self.tools.logs.wants_checkpoint() {
             self.checkpoint(id);
+        }
+    }
+
+    /// Lets leaderships go to where they belong, a few at a time.
+    fn move_on(&mut self) {
+        // Who moves wants ticks, and belongs elsewhere.
+        let moving = |id: &QueueId| self.queues.get(id).is_some_and(|q| q.replica.is_moving());
+        let mut moves = MOVES_MAX.saturating_sub(self.attention.moving(moving));
+        for id in self.attention.misplaced() {
+            if moves == 0 {
+                return;
+            }
+            self.on(id, |queue, tools| {
+                if queue.may_move(tools.now) {
+                    moves -= 1;
+                    queue.moves_on(tools);
+                }
+            });
         }
     }
 

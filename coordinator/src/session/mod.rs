@@ -13,6 +13,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures::future::try_join_all;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -226,12 +227,12 @@ impl Coordinator for Session {
     }
 
     async fn read_many(&self, paths: &[Path]) -> Result<Vec<Option<Document>>, ReadError> {
-        let mut documents = Vec::with_capacity(paths.len());
-        for paths in paths.chunks(READS_AT_ONCE) {
+        // All are sent, in order, before the first is answered: while this session writes, each answer waits for the writes before it.
+        let asked = paths.chunks(READS_AT_ONCE).map(|paths| {
             let paths = paths.to_vec();
-            documents.extend(self.ask(|link| async move { link.read_many(paths).await }).await?);
-        }
-        Ok(documents)
+            self.ask(|link| async move { link.read_many(paths).await })
+        });
+        Ok(try_join_all(asked).await?.into_iter().flatten().collect())
     }
 
     async fn children(&self, path: &Path) -> Result<Vec<String>, ReadError> {

@@ -21,6 +21,10 @@ use crate::session::{CHANGES_MAX, Link};
 /// Syncs that wait for one watcher to pass on what it has; more wait to ask.
 const FLUSHES_MAX: usize = 16;
 
+/// Documents in one request. Each request costs a server some hand-overs between its threads, whatever is in it; and each answer has to
+/// fit in memory on both sides: a document may have 1 MB, though hardly any does.
+const READS_TOGETHER: usize = 32;
+
 /// A thread of its own for the library's tasks: the only way to end them for certain, with all they have queued. Ended, it
 /// closes the socket without ending the session.
 #[derive(Debug)]
@@ -143,6 +147,17 @@ fn add(
     }
 }
 
+/// Sent at once, whenever the answer is waited for.
+fn read<'a>(
+    client: &'a zk::Client,
+    paths: &[Path],
+) -> impl Future<Output = Result<Vec<zk::MultiReadResult>, zk::Error>> + use<'a> {
+    let mut reads = client.new_multi_reader();
+    let named = paths.iter().try_for_each(|path| reads.add_get_data(&path.0));
+    let answer = named.map(|()| reads.commit());
+    async move { answer?.await }
+}
+
 fn version(result: &zk::MultiWriteResult) -> Option<Version> {
     match result {
         // ZooKeeper leaves the version out of what a multi created; a document is created as version zero.
@@ -159,21 +174,33 @@ impl Link for ZooKeeperLink {
         let client = self.client()?;
         let session = client.session_id().0;
         // Made in order, hence sent in order, all before the first answer.
-        let reads: Vec<_> = paths.iter().map(|path| client.get_data(&path.0)).collect();
+        let reads: Vec<_> =
+            paths.chunks(READS_TOGETHER).map(|paths| read(&client, paths)).collect();
         let answers = self.answer(join_all(reads)).await?;
-        let document = |(bytes, stat): (Vec<u8>, zk::Stat)| Document {
+        let document = |bytes: Vec<u8>, stat: zk::Stat| Document {
             bytes: bytes.into(),
             version: Version(stat.version),
             own_ephemeral: stat.ephemeral_owner == session,
         };
-        answers
-            .into_iter()
-            .map(|answer| match answer {
-                Ok(found) => Ok(Some(document(found))),
-                Err(zk::Error::NoNode) => Ok(None),
-                Err(error) => Err(read_error(error)),
-            })
-            .collect()
+        let mut documents = Vec::with_capacity(paths.len());
+        for answer in answers {
+            for result in answer.map_err(read_error)? {
+                documents.push(match result {
+                    zk::MultiReadResult::Data { data, stat } => Some(document(data, stat)),
+                    zk::MultiReadResult::Error { err: zk::Error::NoNode } => None,
+                    zk::MultiReadResult::Error { err } => return Err(read_error(err)),
+                    other => {
+                        let what = format!("a read was answered with {other:?}");
+                        return Err(ReadError::Unavailable(what));
+                    }
+                });
+            }
+        }
+        if documents.len() != paths.len() {
+            let what = format!("{} reads had {} answers", paths.len(), documents.len());
+            return Err(ReadError::Unavailable(what));
+        }
+        Ok(documents)
     }
 
     async fn children(&self, path: Path) -> Result<Vec<String>, ReadError> {

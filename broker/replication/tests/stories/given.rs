@@ -182,6 +182,17 @@ impl Given {
         self.replica.tell_time(unix_ms);
     }
 
+    /// The disks of these brokers stall, or did a moment ago, and of no others.
+    pub fn unready(&mut self, brokers: &[u32]) {
+        let brokers: Vec<BrokerId> = brokers.iter().copied().map(BrokerId).collect();
+        self.replica.unready(&brokers);
+    }
+
+    /// So many queues lose this leader at once.
+    pub fn crowd(&mut self, leader: u32, queues: usize) {
+        self.replica.crowd(life(leader), queues);
+    }
+
     pub fn happens(&mut self, event: Event) {
         let from = self.effects.len();
         self.replica.step(self.now, event, &mut self.effects);

@@ -173,6 +173,76 @@ fn a_dead_leader_leaves_the_set_but_never_below_min_isr() {
     assert_eq!(brokers(&two.cas().expect("it stands").1.isr), [1, 2]);
 }
 
+/// Five thousand queues lost their leader at once, and the answers took longer than a step: both members took themselves for the first of
+/// every queue, and half of what the coordinator was asked to do was in vain.
+#[test]
+fn a_member_that_has_not_heard_from_one_before_it_lets_that_one_go_first_all_the_same() {
+    let mut three = Given::follower_of_three(3);
+    three.happens(Event::Dead { life: life(1) });
+    three.later(Duration::from_millis(50));
+    assert_eq!(three.cas(), None, "broker 2 comes first, though it has not answered");
+    three.later(Duration::from_millis(10));
+    assert_eq!(three.cas().expect("it is not waited for long").1.leader, Some(life(3)));
+
+    let mut two = Given::follower_of_three(2);
+    two.happens(Event::Dead { life: life(1) });
+    two.later(Duration::from_millis(30));
+    assert_eq!(two.cas().expect("nobody comes before it").1.leader, Some(life(2)));
+}
+
+#[test]
+fn in_a_crowd_those_behind_wait_as_long_as_the_elections_of_those_before_may_take() {
+    let mut three = Given::follower_of_three(3);
+    three.crowd(1, 5_000);
+    three.happens(Event::Dead { life: life(1) });
+    three.positions_agree(&[2]);
+    three.later(Duration::from_millis(3_000));
+    assert_eq!(three.cas(), None, "broker 2 has thousands to stand for");
+    three.later(Duration::from_millis(40));
+    assert!(three.cas().is_some(), "it may not be able to stand at all (promise G10)");
+
+    let mut two = Given::follower_of_three(2);
+    two.crowd(1, 5_000);
+    two.happens(Event::Dead { life: life(1) });
+    two.positions_agree(&[3]);
+    assert!(two.cas().is_some(), "the first waits for nobody");
+
+    let mut three = Given::follower_of_three(3);
+    three.crowd(1, 1_000_000);
+    three.happens(Event::Gone { life: life(1) });
+    three.positions_agree(&[2]);
+    three.later(Duration::from_millis(3_040));
+    assert!(three.cas().is_some(), "however many there are");
+}
+
+#[test]
+fn in_a_crowd_one_that_is_dead_too_or_does_not_answer_is_not_waited_for_that_long() {
+    let mut three = Given::follower_of_three(3);
+    three.crowd(1, 5_000);
+    three.happens(Event::Dead { life: life(2) });
+    three.happens(Event::Dead { life: life(1) });
+    three.later(Duration::from_millis(30));
+    assert!(three.cas().is_some(), "broker 2 was killed with broker 1");
+
+    let mut three = Given::follower_of_three(3);
+    three.crowd(1, 5_000);
+    three.happens(Event::Gone { life: life(1) });
+    three.later(Duration::from_millis(1_050));
+    assert_eq!(three.cas(), None, "its answer may be on its way");
+    three.later(Duration::from_millis(10));
+    assert!(three.cas().is_some());
+}
+
+#[test]
+fn a_crowd_that_waited_for_another_leader_makes_nobody_wait_for_this_one() {
+    let mut three = Given::follower_of_three(3);
+    three.crowd(2, 5_000);
+    three.happens(Event::Dead { life: life(1) });
+    three.positions_agree(&[2]);
+    three.later(Duration::from_millis(30));
+    assert!(three.cas().is_some());
+}
+
 #[test]
 fn a_silent_leader_is_no_reason_to_stand() {
     let mut two = Given::follower_of_three(2);

@@ -88,6 +88,48 @@ fn the_leadership_does_not_go_to_one_that_is_behind_or_not_there() {
     assert_eq!((one.cas(), one.leads()), (None, Some(Epoch(1))));
 }
 
+/// The disk of the preferred leader had stalled, and its syncs returned. For as long as it calmed down the leadership was handed to it
+/// every few seconds, it declined, and the queue had no leader until another one stood.
+#[test]
+fn the_leadership_does_not_go_to_one_whose_disk_calms_down_and_goes_when_it_is_ready() {
+    let mut one = Given::leader_of_three();
+    one.reads(on(&[3, 1, 2], three_in_sync()), 1);
+    one.unready(&[3]);
+    one.later(Duration::from_secs(60));
+    one.happens(Event::Move);
+    assert_eq!((one.cas(), one.leads()), (None, Some(Epoch(1))), "it would decline");
+    one.unready(&[]);
+    one.happens(Event::Move);
+    assert_eq!(one.cas().expect("it is ready").1.leader, Some(life(3)));
+}
+
+#[test]
+fn a_move_to_one_whose_disk_begins_to_stall_is_given_up_at_once() {
+    let mut one = Given::leader_of_three();
+    one.reads(on(&[3, 1, 2], three_in_sync()), 1);
+    one.later(Duration::from_secs(6));
+    one.appends(1);
+    one.happens(Event::Move);
+    assert_eq!(one.leads(), None, "it waits for broker 2 and 3");
+    one.unready(&[3]);
+    one.later(Duration::from_millis(10));
+    assert_eq!((one.cas(), one.leads()), (None, Some(Epoch(1))));
+    assert!(one.effects().contains(&Effect::Stays), "who was held back is served");
+}
+
+#[test]
+fn a_broker_that_drains_hands_over_to_one_that_is_ready_and_to_another_rather_than_to_nobody() {
+    let mut one = Given::leader_of_three();
+    one.unready(&[2]);
+    one.happens(Event::HandOver);
+    assert_eq!(one.cas().expect("it hands over").1.leader, Some(life(3)), "later in order");
+
+    let mut one = Given::leader_of_three();
+    one.unready(&[2, 3]);
+    one.happens(Event::HandOver);
+    assert_eq!(one.cas().expect("it leaves all the same").1.leader, Some(life(2)));
+}
+
 #[test]
 fn a_leader_outside_the_replica_set_gives_way_to_the_first_that_can_lead() {
     let mut one = Given::leader_of_three();

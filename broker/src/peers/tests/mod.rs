@@ -227,6 +227,7 @@ fn record(broker: u32, address: SocketAddr) -> BrokerRecord {
         version: String::new(),
         rack: None,
         peer_tls: false,
+        disk_stalls: false,
         unknown: UnknownFields::new(),
     }
 }

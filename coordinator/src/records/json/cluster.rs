@@ -35,6 +35,8 @@ struct BrokerJson {
     rack: Option<String>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     peer_tls: bool,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    disk_stalls: bool,
     #[serde(flatten)]
     unknown: UnknownFields,
 }
@@ -93,6 +95,7 @@ impl From<&BrokerRecord> for BrokerJson {
             version: record.version.clone(),
             rack: record.rack.clone(),
             peer_tls: record.peer_tls,
+            disk_stalls: record.disk_stalls,
             unknown: record.unknown.clone(),
         }
     }
@@ -115,6 +118,7 @@ impl TryFrom<BrokerJson> for BrokerRecord {
             version: json.version,
             rack: json.rack,
             peer_tls: json.peer_tls,
+            disk_stalls: json.disk_stalls,
             unknown: json.unknown,
         })
     }

@@ -114,10 +114,11 @@ fn every_record_comes_back_as_it_was() {
         version: "0.1.0".into(),
         rack: Some("a".into()),
         peer_tls: true,
+        disk_stalls: true,
         unknown: unknown.clone(),
     };
     assert_eq!(BrokerRecord::parse(&broker.to_bytes()), Ok(broker.clone()));
-    let racked_nowhere = BrokerRecord { rack: None, peer_tls: false, ..broker };
+    let racked_nowhere = BrokerRecord { rack: None, peer_tls: false, disk_stalls: false, ..broker };
     assert_eq!(BrokerRecord::parse(&racked_nowhere.to_bytes()), Ok(racked_nowhere));
     for (drain, retired) in
         [(Drain::Leaderships, false), (Drain::Copies, false), (Drain::Copies, true)]

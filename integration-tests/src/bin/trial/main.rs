@@ -70,8 +70,9 @@ fn main() -> Result<ExitCode> {
 /// `false` when a promise was broken.
 async fn run(Options { folder, trial }: Options) -> Result<bool> {
     let cluster = Cluster::start_with(Setup { folder: folder.clone(), ..Setup::default() }).await?;
-    let recorder =
-        Arc::new(Recorder::new(folder.map(|folder| folder.join("history.txt")).as_deref())?);
+    let recorder = Arc::new(Recorder::new(
+        folder.as_ref().map(|folder| folder.join("history.txt")).as_deref(),
+    )?);
     match trial {
         Trial::KillLeader(options) => {
             failover::run(cluster, recorder, failover::Case::KillLeader, &options).await
@@ -86,7 +87,7 @@ async fn run(Options { folder, trial }: Options) -> Result<bool> {
             failover::run(cluster, recorder, failover::Case::FreezeFollower, &options).await
         }
         Trial::EnsembleDown(options) => outage::run(cluster, recorder, &options).await,
-        Trial::ManyQueues(options) => many::run(cluster, &options).await,
+        Trial::ManyQueues(options) => many::run(cluster, &options, folder.as_deref()).await,
         Trial::Throughput(options) => throughput::run(cluster, &options).await,
         Trial::Backlog(options) => backlog::run(cluster, &options).await,
         Trial::Churn(options) => backlog::churn(cluster, &options).await,

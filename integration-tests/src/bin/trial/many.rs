@@ -1,10 +1,12 @@
 //! One broker that leads thousands of queues is killed: how long until every one of them is led, and takes messages, again.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use bellwether_client::{BrokerId, ClusterStatus, Drain};
+use bellwether_integration_tests::broker::Broker;
 use bellwether_integration_tests::cluster::Cluster;
 use bellwether_integration_tests::driver::Driver;
 use bellwether_integration_tests::eventually::eventually;
@@ -16,8 +18,10 @@ use tokio::task::JoinSet;
 
 /// Declarations that are under way at once.
 const AT_ONCE: usize = 64;
-/// Pause between two looks at the cluster while it heals.
-const LOOK: Duration = Duration::from_millis(20);
+/// Pause between two looks at the cluster while it heals. A look walks over all queues.
+const LOOK: Duration = Duration::from_millis(50);
+/// Leaderships settle for 5 s before they move, and the cluster's queues are counted as often.
+const SETTLES: Duration = Duration::from_secs(10);
 /// Nothing here takes that long.
 const PATIENCE: Duration = Duration::from_secs(300);
 /// Who leads everything, and is killed.
@@ -28,12 +32,15 @@ pub struct Options {
     /// Queues, with three copies each
     #[arg(long, default_value_t = 5_000)]
     queues: u32,
+    /// Before that, nothing is done for so long, and it is measured what the queues cost the brokers meanwhile
+    #[arg(long, default_value_t = 0)]
+    idle_seconds: u64,
     /// Queues that a message is published to when all are led again
     #[arg(long, default_value_t = 100)]
     samples: u32,
 }
 
-pub async fn run(mut cluster: Cluster, options: &Options) -> Result<bool> {
+pub async fn run(mut cluster: Cluster, options: &Options, folder: Option<&Path>) -> Result<bool> {
     let driver = cluster.driver().await?;
     let begun = Instant::now();
     declare(&driver, options.queues).await?;
@@ -41,6 +48,14 @@ pub async fn run(mut cluster: Cluster, options: &Options) -> Result<bool> {
     println!("{} queues were declared in {declared:?}", options.queues);
 
     let all = u64::from(options.queues);
+    let idle = Duration::from_secs(options.idle_seconds);
+    let mut idle_cpu_percent = Vec::new();
+    if !idle.is_zero() {
+        until(&driver, "every queue to be whole", |status| status.queues_under_replicated == 0)
+            .await?;
+        idle_cpu_percent = cpu_percent_of(&mut cluster, idle).await?;
+        println!("of a core, doing nothing for {idle:?}, in percent: {idle_cpu_percent:.2?}");
+    }
     let others: Vec<BrokerId> = cluster.brokers().iter().map(|one| BrokerId(one.id())).collect();
     for broker in others.into_iter().filter(|broker| *broker != KILLED) {
         driver.client().drain(broker, Some(Drain::Leaderships)).await?;
@@ -64,6 +79,9 @@ pub async fn run(mut cluster: Cluster, options: &Options) -> Result<bool> {
     }
     let led_again = begun.elapsed();
     println!("every queue was led again after {led_again:?}");
+    if let Some(folder) = folder {
+        cluster.ensemble().keep_logs(folder)?;
+    }
     let step = (options.queues / options.samples.max(1)).max(1);
     for queue in (0..options.queues).step_by(step as usize) {
         let name = name(queue);
@@ -76,12 +94,27 @@ pub async fn run(mut cluster: Cluster, options: &Options) -> Result<bool> {
         "trial": "many-queues",
         "queues": options.queues,
         "declared_ms": declared.as_millis() as u64,
+        "idle_cpu_percent": idle_cpu_percent,
         "led_again_ms": led_again.as_millis() as u64,
         "samples_confirmed_after_ms": begun.elapsed().as_millis() as u64,
         "ok": true,
     });
     println!("{report}");
     Ok(true)
+}
+
+/// Of one core, of each broker.
+async fn cpu_percent_of(cluster: &mut Cluster, time: Duration) -> Result<Vec<f64>> {
+    let used = |cluster: &mut Cluster| {
+        cluster.brokers().iter().map(Broker::cpu_time).collect::<Result<Vec<Duration>>>()
+    };
+    // What the last declaration left behind comes to rest first.
+    tokio::time::sleep(SETTLES).await;
+    let before = used(cluster)?;
+    tokio::time::sleep(time).await;
+    let after = used(cluster)?;
+    let spent = after.iter().zip(&before).map(|(after, before)| *after - *before);
+    Ok(spent.map(|spent| 100.0 * spent.as_secs_f64() / time.as_secs_f64()).collect())
 }
 
 async fn declare(driver: &Driver, queues: u32) -> Result<()> {
