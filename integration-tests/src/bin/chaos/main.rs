@@ -47,9 +47,10 @@ struct Options {
     /// Brokers
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=9))]
     brokers: u32,
-    /// Faults to draw from: kill,pause,term,zk-kill,zk-all,restart-all,power-loss,wipe,drain,disk-slow
-    #[arg(long, value_delimiter = ',', default_values_t = FaultKind::ALL)]
-    faults: Vec<FaultKind>,
+    /// Faults to draw from, with commas: kill, pause, term, zk-kill, zk-all, restart-all, rolling-restart, power-loss, wipe, drain,
+    /// membership, disk-slow, disk-full, fsync-error, corrupt, partition, slow-link, clock-jump, combo; or all
+    #[arg(long, default_value = "all", value_parser = Kinds::parse)]
+    faults: Kinds,
     /// Messages a second of most producers
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=5_000))]
     rate: u32,
@@ -66,6 +67,26 @@ struct Options {
     /// Keep the folder in any case
     #[arg(long)]
     keep: bool,
+}
+
+/// Kinds of faults to draw from.
+#[derive(Clone, Debug)]
+struct Kinds(Vec<FaultKind>);
+
+impl Kinds {
+    fn parse(names: &str) -> Result<Kinds, String> {
+        if names == "all" {
+            return Ok(Kinds(FaultKind::ALL.to_vec()));
+        }
+        names.split(',').map(str::parse).collect::<Result<_, _>>().map(Kinds)
+    }
+
+    /// Whether a run draws one of these: two at once are drawn from all kinds when no others are named.
+    fn draw(&self, wanted: &[FaultKind]) -> bool {
+        let only_two =
+            self.0.iter().all(|kind| !kind.lasts()) && self.0.contains(&FaultKind::Combo);
+        wanted.iter().any(|kind| self.0.contains(kind) || (only_two && kind.lasts()))
+    }
 }
 
 fn main() -> Result<ExitCode> {
@@ -91,7 +112,7 @@ fn main() -> Result<ExitCode> {
 async fn run(options: &Options, seed: u64, folder: &Path) -> Result<ExitCode> {
     std::fs::create_dir(folder).with_context(|| format!("making {}", folder.display()))?;
     let folder = folder.canonicalize()?;
-    println!("seed {seed}, {} minutes, faults {}", options.minutes, names(&options.faults));
+    println!("seed {seed}, {} minutes, faults {}", options.minutes, names(&options.faults.0));
     println!("binary {}", binary::bellwether()?.display());
     println!("evidence in {}", folder.display());
 
@@ -130,16 +151,23 @@ async fn start_cluster(options: &Options, folder: &Path) -> Result<Cluster> {
     println!("starting an ensemble of 3 and {} brokers", options.brokers);
     let syncs =
         if options.without_syncs { Syncs::IgnoredAfter(SYNCS_OF_A_START) } else { Syncs::Kept };
-    let power_loss = options.faults.contains(&FaultKind::PowerLoss).then_some(syncs);
+    let faults = &options.faults;
+    // What rots, and what a failed sync did not carry, must be told from what the system would have written all the same.
+    let power_loss = faults
+        .draw(&[FaultKind::PowerLoss, FaultKind::Corrupt, FaultKind::FsyncError])
+        .then_some(syncs);
     let setup = Setup {
         brokers: options.brokers,
         options: BrokerOptions {
             power_loss,
-            slow_disk: options.faults.contains(&FaultKind::DiskSlow),
+            slow_disk: faults.draw(&[FaultKind::DiskSlow]),
+            bad_disk: faults.draw(&[FaultKind::DiskFull, FaultKind::FsyncError]),
+            wrong_clock: faults.draw(&[FaultKind::ClockJump]),
             arguments: hurried(),
             ..BrokerOptions::default()
         },
         folder: Some(folder.to_owned()),
+        network: faults.draw(&[FaultKind::Partition, FaultKind::SlowLink]),
         ..Setup::default()
     };
     Cluster::start_with(setup).await
@@ -182,14 +210,14 @@ async fn inject_faults(
 ) -> Result<Table> {
     let until = Duration::from_secs_f64(options.minutes * 60.0);
     let mut table = Table::default();
-    for fault in Plan::new(seed, &options.faults, options.brokers as usize, injector.servers()) {
+    for fault in Plan::new(seed, &options.faults.0, options.brokers as usize, injector.servers()) {
         tokio::time::sleep(fault.after).await;
         let progress = injector.progress();
         if begun.elapsed() >= until || progress.violations >= VIOLATIONS_ENOUGH {
             break;
         }
         println!(
-            "{:6.1} s  {:<19} {:>8} confirmed {:>8} delivered {:>3} violations",
+            "{:6.1} s  {:<42} {:>8} confirmed {:>8} delivered {:>3} violations",
             begun.elapsed().as_secs_f64(),
             fault,
             progress.confirmed,

@@ -64,23 +64,23 @@ impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "\n{:<16} {:>5}   {:^21}   {:^21}",
+            "\n{:<25} {:>5}   {:^21}   {:^21}",
             "", "", "longest gap between", "longest gap between"
         )?;
         writeln!(
             f,
-            "{:<16} {:>5}   {:^21}   {:^21}",
+            "{:<25} {:>5}   {:^21}   {:^21}",
             "", "", "two confirms (ms)", "two deliveries (ms)"
         )?;
         writeln!(
             f,
-            "{:<16} {:>5}   {:>10} {:>10}   {:>10} {:>10}",
+            "{:<25} {:>5}   {:>10} {:>10}   {:>10} {:>10}",
             "fault", "times", "median", "worst", "median", "worst"
         )?;
         for row in self.rows() {
             writeln!(
                 f,
-                "{:<16} {:>5}   {:>10} {:>10}   {:>10} {:>10}",
+                "{:<25} {:>5}   {:>10} {:>10}   {:>10} {:>10}",
                 row.fault,
                 row.times,
                 row.confirm_gap_median_ms,
