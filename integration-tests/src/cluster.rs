@@ -165,7 +165,7 @@ impl Cluster {
     /// What clients of its own need to connect.
     #[must_use]
     pub fn reach(&self) -> Reach {
-        Reach { addresses: self.addresses(), tls: self.tls.clone() }
+        Reach { tls: self.tls.clone(), ..Reach::plain(self.addresses()) }
     }
 
     /// The brokers, in order of their numbers.

@@ -20,6 +20,7 @@ pub mod preload;
 pub mod process;
 pub mod recorder;
 pub mod stamp;
+pub mod timeline;
 pub mod users;
 pub mod wire;
 pub mod zookeeper;

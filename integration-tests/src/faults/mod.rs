@@ -39,7 +39,7 @@ pub enum FaultKind {
     DiskSlow,
     /// A broker's disk is full for a while.
     DiskFull,
-    /// Syncs of a broker fail; it is killed, losing what was not synced, and started again.
+    /// Syncs of a broker fail; it is killed, losing what was not synced, must refuse to start with that disk, and starts with an empty one.
     FsyncError,
     /// A broker is killed, a bit turned in what it had synced, and it is started again.
     Corrupt,
@@ -226,10 +226,10 @@ pub struct Fault {
 }
 
 impl Fault {
-    /// The kind, and that of what goes wrong meanwhile.
+    /// Its kind, and that of what goes wrong meanwhile.
     #[must_use]
-    pub fn kinds(&self) -> (FaultKind, Option<FaultKind>) {
-        (self.first.kind, self.meanwhile.map(|strike| strike.kind))
+    pub fn name(&self) -> String {
+        self.strikes().map(|strike| strike.kind.name()).collect::<Vec<_>>().join(" + ")
     }
 
     /// All of it.

@@ -14,6 +14,8 @@ use super::Injector;
 const SAID_WITHIN: Duration = Duration::from_secs(15);
 /// 1 when a store was given up.
 const GIVEN_UP: &str = "bellwether_journal_failed";
+/// What a broker says of a folder of which a sync has failed.
+const NOT_TRUSTED: &str = "cannot be trusted";
 
 impl Injector {
     pub(super) fn fill_the_disk(&mut self, id: u32) -> Result<()> {
@@ -63,6 +65,33 @@ impl Injector {
             recorder.broken(Violation::SyncRetried { what });
         }
         broker.kill()?;
+        broker.start()?;
+        if !syncs.failed.is_empty() {
+            self.is_not_trusted(id).await?;
+        }
+        Ok(())
+    }
+
+    /// What the system holds in memory of a file whose sync failed is not what lies on the disk: the broker must not start with it, and
+    /// starts with an empty folder.
+    async fn is_not_trusted(&mut self, id: u32) -> Result<()> {
+        let broker = self.cluster.broker(id);
+        match broker.end(SAID_WITHIN).await {
+            Ok(status) => {
+                ensure!(
+                    !status.success(),
+                    "broker {id} ended well with a folder that cannot be trusted"
+                );
+                ensure!(broker.tail().contains(NOT_TRUSTED), "broker {id}:\n{}", broker.tail());
+            }
+            Err(_) => {
+                broker.kill()?;
+                let what = format!("broker {id} started with a folder of which a sync had failed");
+                self.recorder.broken(Violation::Unsaid { what });
+            }
+        }
+        let broker = self.cluster.broker(id);
+        broker.wipe()?;
         broker.start()
     }
 

@@ -15,7 +15,7 @@ use bellwether_integration_tests::checker::Violation;
 use bellwether_integration_tests::cluster::Cluster;
 use bellwether_integration_tests::eventually::eventually;
 use bellwether_integration_tests::faults::Fault;
-use bellwether_integration_tests::recorder::{Gaps, Progress, Recorder};
+use bellwether_integration_tests::recorder::{Gaps, Recorder};
 
 /// When everything is up again, flows that stand still for so long are stuck (promise G10).
 const FLOWING_WITHIN: Duration = Duration::from_secs(60);
@@ -43,11 +43,6 @@ impl Injector {
     /// Servers of the ensemble.
     pub fn servers(&mut self) -> usize {
         self.cluster.ensemble().servers()
-    }
-
-    /// How much has flowed.
-    pub fn progress(&self) -> Progress {
-        self.recorder.progress()
     }
 
     /// Carries the fault out, heals it, waits until everything flows, and says how long it stood still.
