@@ -8,8 +8,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::eventually::eventually;
+use crate::network::Network;
 use crate::ports::Port;
-use crate::preload::{Syncs, power_loss, slow_disk, under};
+use crate::preload::{Syncs, bad_disk, detour, power_loss, slow_disk, under, wrong_clock};
 use crate::process::{Process, tail};
 use crate::{binary, http};
 
@@ -28,6 +29,12 @@ pub struct BrokerOptions {
     pub power_loss: Option<Syncs>,
     /// Whether its disk can be made slow while it runs: [`Broker::disk_takes`].
     pub slow_disk: bool,
+    /// Whether its disk can be made full, or bad, while it runs: [`Broker::disk_fails`].
+    pub bad_disk: bool,
+    /// Whether its clock of the day can be set while it runs: [`Broker::clock_is_ahead`].
+    pub wrong_clock: bool,
+    /// Whether it reaches others by the links of a [`Network`].
+    pub detours: bool,
     /// The binary; none: the one under test.
     pub binary: Option<PathBuf>,
     /// The folder of the control group that it is to run in.
@@ -44,12 +51,31 @@ impl Default for BrokerOptions {
             session_timeout: Duration::from_secs(2),
             power_loss: None,
             slow_disk: false,
+            bad_disk: false,
+            wrong_clock: false,
+            detours: false,
             binary: None,
             control_group: None,
             arguments: Vec::new(),
             log: std::env::var("BROKER_LOG").unwrap_or_else(|_| "info".to_owned()),
         }
     }
+}
+
+/// How a disk fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failing {
+    /// Nothing more is allocated.
+    Full,
+    /// The first sync of each file fails; later ones of that file do nothing and say that all is well.
+    Syncs,
+}
+
+/// What became of syncs while they failed: paths.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FailedSyncs {
+    pub failed: Vec<String>,
+    pub again: Vec<String>,
 }
 
 /// A broker, running or not.
@@ -96,6 +122,12 @@ impl Broker {
     #[must_use]
     pub fn address(&self) -> String {
         self.client.address()
+    }
+
+    /// The port where other brokers reach it.
+    #[must_use]
+    pub fn peer_port(&self) -> u16 {
+        self.peer.number()
     }
 
     /// Its data folder.
@@ -173,6 +205,16 @@ impl Broker {
         if self.options.slow_disk {
             shims.push(slow_disk(&self.slow_disk_file())?);
         }
+        if self.options.bad_disk {
+            shims.push(bad_disk(&self.data.canonicalize()?, &self.bad_disk_file())?);
+        }
+        if self.options.wrong_clock {
+            shims.push(wrong_clock(&self.clock_file())?);
+        }
+        if self.options.detours {
+            let folder = self.log.parent().context("a log lies in a folder")?;
+            shims.push(detour(&Network::detours(folder, self.id))?);
+        }
         if let Some(syncs) = self.options.power_loss {
             // The shim compares paths as the kernel names them.
             shims.push(power_loss(&self.data.canonicalize()?, syncs)?);
@@ -229,9 +271,47 @@ impl Broker {
     /// From now on each sync takes so much longer, also those that are under way.
     pub fn disk_takes(&mut self, longer: Duration) -> Result<()> {
         ensure!(self.options.slow_disk, "broker {} was not started for that", self.id);
-        let (file, aside) = (self.slow_disk_file(), self.log.with_extension("slow-aside"));
-        std::fs::write(&aside, longer.as_millis().to_string())?;
-        Ok(std::fs::rename(aside, file)?)
+        put(&self.slow_disk_file(), &longer.as_millis().to_string())
+    }
+
+    /// From now on its disk fails like this.
+    pub fn disk_fails(&mut self, how: Failing) -> Result<()> {
+        ensure!(self.options.bad_disk, "broker {} was not started for that", self.id);
+        let word = match how {
+            Failing::Full => "full",
+            Failing::Syncs => "sync",
+        };
+        put(&self.bad_disk_file(), word)
+    }
+
+    /// It no longer does.
+    pub fn disk_is_mended(&mut self) -> Result<()> {
+        take_away(&self.bad_disk_file())
+    }
+
+    /// The files of which a sync has failed, and those that were synced again although it had. The next call begins anew.
+    pub fn failed_syncs(&mut self) -> Result<FailedSyncs> {
+        let lines = |ending: &str| -> Result<Vec<String>> {
+            let file = self.bad_disk_file().with_extension(format!("bad-disk.{ending}"));
+            let told = match std::fs::read_to_string(&file) {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+                told => told?,
+            };
+            take_away(&file)?;
+            Ok(told.lines().map(str::to_owned).collect())
+        };
+        Ok(FailedSyncs { failed: lines("failed")?, again: lines("again")? })
+    }
+
+    /// From now on its clock of the day is ahead by so much; below zero: behind.
+    pub fn clock_is_ahead(&mut self, milliseconds: i64) -> Result<()> {
+        ensure!(self.options.wrong_clock, "broker {} was not started for that", self.id);
+        put(&self.clock_file(), &milliseconds.to_string())
+    }
+
+    /// Its clock is right.
+    pub fn clock_is_right(&mut self) -> Result<()> {
+        take_away(&self.clock_file())
     }
 
     /// No sync returns until [`Broker::disk_is_well`].
@@ -241,14 +321,19 @@ impl Broker {
 
     /// Syncs take no longer than they do, also those that waited.
     pub fn disk_is_well(&mut self) -> Result<()> {
-        match std::fs::remove_file(self.slow_disk_file()) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
-            _ => Ok(()),
-        }
+        take_away(&self.slow_disk_file())
     }
 
     fn slow_disk_file(&self) -> PathBuf {
         self.log.with_extension("slow")
+    }
+
+    fn bad_disk_file(&self) -> PathBuf {
+        self.log.with_extension("bad-disk")
+    }
+
+    fn clock_file(&self) -> PathBuf {
+        self.log.with_extension("clock")
     }
 
     /// SIGTERM: asks it to hand over and stop.
@@ -349,6 +434,21 @@ impl Broker {
 
     fn running(&mut self) -> Result<&mut Process> {
         self.process.as_mut().with_context(|| format!("broker {} is not running", self.id))
+    }
+}
+
+/// What a shim reads changes at once and as a whole.
+fn put(file: &Path, text: &str) -> Result<()> {
+    let mut aside = file.as_os_str().to_owned();
+    aside.push("-aside");
+    std::fs::write(&aside, text)?;
+    Ok(std::fs::rename(aside, file)?)
+}
+
+fn take_away(file: &Path) -> Result<()> {
+    match std::fs::remove_file(file) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
+        _ => Ok(()),
     }
 }
 

@@ -11,6 +11,7 @@ use tempfile::TempDir;
 use crate::broker::{Broker, BrokerOptions};
 use crate::driver::{Driver, QueueView, Reach};
 use crate::eventually::eventually;
+use crate::network::{Network, Station};
 use crate::zookeeper::Ensemble;
 
 /// A queue that has no leader, or is not whole, after so long will not be.
@@ -29,6 +30,8 @@ pub struct Setup {
     pub tls: Option<TlsOptions>,
     /// Certificate with key, and authority, of an ensemble that speaks TLS.
     pub zookeeper_tls: Option<(PathBuf, PathBuf)>,
+    /// Whether brokers reach each other and the ensemble by links that can be broken: [`Cluster::network`].
+    pub network: bool,
 }
 
 impl Default for Setup {
@@ -40,6 +43,7 @@ impl Default for Setup {
             folder: None,
             tls: None,
             zookeeper_tls: None,
+            network: false,
         }
     }
 }
@@ -52,6 +56,9 @@ pub struct Cluster {
     options: BrokerOptions,
     folder: PathBuf,
     tls: Option<TlsOptions>,
+    network: Option<Network>,
+    /// No number is given twice: one that was retired would have to be taken back.
+    last_id: u32,
     _temporary: Option<TempDir>,
 }
 
@@ -75,16 +82,36 @@ impl Cluster {
             }
         };
         let ensemble = Ensemble::start_with(setup.servers, setup.zookeeper_tls).await?;
-        let zookeeper = format!("{}/bellwether", ensemble.connect_string());
-        let brokers = (1..=setup.brokers)
-            .map(|id| Broker::new(id, &folder, &zookeeper, setup.options.clone()))
-            .collect::<Result<Vec<_>>>()?;
-        let options = setup.options;
-        let tls = setup.tls;
-        let mut cluster =
-            Cluster { brokers, ensemble, options, folder, tls, _temporary: temporary };
+        let mut cluster = Cluster {
+            network: setup.network.then(|| Network::new(&folder)),
+            last_id: setup.brokers,
+            brokers: Vec::new(),
+            ensemble,
+            options: BrokerOptions { detours: setup.network, ..setup.options },
+            folder,
+            tls: setup.tls,
+            _temporary: temporary,
+        };
+        if let Some(network) = &mut cluster.network {
+            for server in 0..setup.servers {
+                network
+                    .join(Station::Server(server), port_of(&cluster.ensemble.address(server))?)?;
+            }
+        }
+        for id in 1..=setup.brokers {
+            cluster.new_broker(id)?;
+        }
         cluster.start_brokers().await?;
         Ok(cluster)
+    }
+
+    fn new_broker(&mut self, id: u32) -> Result<()> {
+        let broker = Broker::new(id, &self.folder, &self.zookeeper(), self.options.clone())?;
+        if let Some(network) = &mut self.network {
+            network.join(Station::Broker(id), broker.peer_port())?;
+        }
+        self.brokers.push(broker);
+        Ok(())
     }
 
     /// Starts every broker that is not running, and waits until all are ready.
@@ -100,11 +127,28 @@ impl Cluster {
 
     /// One more broker joins; says its number.
     pub async fn add_broker(&mut self) -> Result<u32> {
-        let id = self.brokers.iter().map(Broker::id).max().unwrap_or(0) + 1;
-        let broker = Broker::new(id, &self.folder, &self.zookeeper(), self.options.clone())?;
-        self.brokers.push(broker);
+        self.last_id += 1;
+        let id = self.last_id;
+        self.new_broker(id)?;
         self.start_brokers().await?;
         Ok(id)
+    }
+
+    /// Forgets a broker that was retired and has ended, and its data.
+    pub fn forget_broker(&mut self, id: u32) -> Result<()> {
+        let broker = self.broker(id);
+        ensure!(!broker.is_running(), "broker {id} is running");
+        std::fs::remove_dir_all(broker.data())?;
+        self.brokers.retain(|broker| broker.id() != id);
+        if let Some(network) = &mut self.network {
+            network.leave(Station::Broker(id));
+        }
+        Ok(())
+    }
+
+    /// The links between brokers, and to the ensemble.
+    pub fn network(&self) -> Result<&Network> {
+        self.network.as_ref().context("this cluster was started without a network of its own")
     }
 
     /// Where clients reach the brokers, running or not.
@@ -121,7 +165,7 @@ impl Cluster {
     /// What clients of its own need to connect.
     #[must_use]
     pub fn reach(&self) -> Reach {
-        Reach { addresses: self.addresses(), tls: self.tls.clone() }
+        Reach { tls: self.tls.clone(), ..Reach::plain(self.addresses()) }
     }
 
     /// The brokers, in order of their numbers.
@@ -211,6 +255,11 @@ impl Cluster {
         })
         .await
     }
+}
+
+fn port_of(address: &str) -> Result<u16> {
+    let (_, port) = address.rsplit_once(':').context("an address has a port")?;
+    Ok(port.parse()?)
 }
 
 impl Drop for Cluster {

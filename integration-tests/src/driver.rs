@@ -1,5 +1,6 @@
 //! The client crate as the tests use it: the one place that names its calls, and puts outcomes into the checker's words.
 
+use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
@@ -23,13 +24,39 @@ pub struct Reach {
     pub addresses: Vec<String>,
     /// What is said in TLS; none: it is not spoken.
     pub tls: Option<TlsOptions>,
+    /// As whom.
+    pub login: Login,
+    /// That all names lie in; none: the default one.
+    pub virtual_host: Option<String>,
+}
+
+/// As whom a client connects.
+#[derive(Clone, Default)]
+pub enum Login {
+    #[default]
+    Nobody,
+    /// A user and the password.
+    Password(String, String),
+    /// The user whom the certificate names.
+    Certificate,
+}
+
+/// The password is nobody's business.
+impl fmt::Debug for Login {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Login::Nobody => f.write_str("nobody"),
+            Login::Password(user, _) => f.write_str(user),
+            Login::Certificate => f.write_str("by certificate"),
+        }
+    }
 }
 
 impl Reach {
     /// Without TLS.
     #[must_use]
     pub fn plain(addresses: Vec<String>) -> Reach {
-        Reach { addresses, tls: None }
+        Reach { addresses, tls: None, login: Login::Nobody, virtual_host: None }
     }
 }
 
@@ -70,6 +97,14 @@ impl Driver {
         let mut builder = Client::builder().name(name).deadline(DEADLINE);
         if let Some(tls) = &reach.tls {
             builder = builder.tls(tls.clone());
+        }
+        match &reach.login {
+            Login::Nobody => {}
+            Login::Password(user, password) => builder = builder.login(user, password),
+            Login::Certificate => builder = builder.login_by_certificate(),
+        }
+        if let Some(name) = &reach.virtual_host {
+            builder = builder.virtual_host(name.as_str());
         }
         Ok(Driver { client: builder.connect(reach.addresses.iter()).await? })
     }

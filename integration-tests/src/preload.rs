@@ -1,5 +1,5 @@
-//! Builds the shims for power that fails and disks that are slow (`preload/`) with the machine's C compiler and says how a process
-//! is started under them.
+//! Builds the shims (`preload/`: power that fails, disks that are slow, full or broken, clocks that jump, detours) with the machine's
+//! C compiler and says how a process is started under them.
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -39,6 +39,30 @@ pub fn slow_disk(file: &Path) -> Result<Shim> {
     static BUILT: Built = Built::new();
     let settings = vec![("SLOW_DISK_FILE".into(), file.as_os_str().to_owned())];
     Ok(Shim { library: library("slow_disk", &BUILT)?, settings })
+}
+
+/// What lies below `folder` is on a disk that is as bad as `file` says: `full`, or `sync` for syncs that fail.
+pub fn bad_disk(folder: &Path, file: &Path) -> Result<Shim> {
+    static BUILT: Built = Built::new();
+    let settings = vec![
+        ("BAD_DISK_FOLDER".into(), folder.as_os_str().to_owned()),
+        ("BAD_DISK_FILE".into(), file.as_os_str().to_owned()),
+    ];
+    Ok(Shim { library: library("bad_disk", &BUILT)?, settings })
+}
+
+/// The clock of the day is ahead by as many milliseconds as `file` says; right while there is no such file.
+pub fn wrong_clock(file: &Path) -> Result<Shim> {
+    static BUILT: Built = Built::new();
+    let settings = vec![("WRONG_CLOCK_FILE".into(), file.as_os_str().to_owned())];
+    Ok(Shim { library: library("wrong_clock", &BUILT)?, settings })
+}
+
+/// Who connects to one of the ports on loopback that `file` names is connected to the one beside it.
+pub fn detour(file: &Path) -> Result<Shim> {
+    static BUILT: Built = Built::new();
+    let settings = vec![("DETOUR_FILE".into(), file.as_os_str().to_owned())];
+    Ok(Shim { library: library("detour", &BUILT)?, settings })
 }
 
 /// The environment of a process under these shims, of which each comes before those behind it.

@@ -14,6 +14,7 @@ use crate::checker::{
     Violation,
 };
 use crate::gaps::Flow;
+use crate::timeline::Timeline;
 
 /// The written history stops at this size: it is evidence, and must not fill the disk of who tries the project.
 const HISTORY_BYTES_MAX: u64 = 4 << 30;
@@ -36,6 +37,7 @@ struct State {
     /// None for queues that nobody consumes from for now.
     deliveries: Vec<Option<Flow>>,
     settles: u64,
+    timeline: Timeline,
 }
 
 struct History {
@@ -77,6 +79,7 @@ impl Recorder {
                 confirms: Vec::new(),
                 deliveries: Vec::new(),
                 settles: 0,
+                timeline: Timeline::default(),
             }),
         })
     }
@@ -109,6 +112,13 @@ impl Recorder {
         message
     }
 
+    /// It was confirmed, so long after it was handed to the client.
+    pub fn confirmed(&self, message: MessageId, took: Duration) {
+        let at = self.begun.elapsed();
+        self.state().timeline.confirmed(at, took);
+        self.published(message, Outcome::Done, "");
+    }
+
     /// What became of it.
     pub fn published(&self, message: MessageId, outcome: Outcome, why: &str) {
         let mut state = self.state();
@@ -133,6 +143,7 @@ impl Recorder {
         if let Some(flow) = &mut state.deliveries[queue.0] {
             flow.event(Instant::now());
         }
+        state.timeline.delivered(at);
         let State { names, history, .. } = &mut *state;
         if let Some(history) = history {
             let (name, mark) = (&names[queue.0], if redelivered { "again" } else { "first" });
@@ -170,6 +181,18 @@ impl Recorder {
             }
         }
         state.checker.settled(queue, messages, epoch, outcome, at);
+    }
+
+    /// How long the history is.
+    #[must_use]
+    pub fn elapsed(&self) -> Duration {
+        self.begun.elapsed()
+    }
+
+    /// What flowed when.
+    #[must_use]
+    pub fn timeline(&self) -> Timeline {
+        self.state().timeline.clone()
     }
 
     /// A line in the history: a fault, a phase.

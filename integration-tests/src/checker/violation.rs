@@ -45,6 +45,10 @@ pub enum Violation {
     CountsDiffer { queue: String, what: String },
     /// When the faults had ended the queue did not come back, or did not drain (G10).
     Stuck { queue: String, what: String },
+    /// A broker that could not keep something did not say so (G12).
+    Unsaid { what: String },
+    /// A sync was tried again after it had failed (G1): its second answer says nothing of what the first one lost.
+    SyncRetried { what: String },
     /// A deposed leader went on: found by a test that watches one on the wire (G2, G3).
     DeposedLeaderWentOn { what: String },
 }
@@ -65,6 +69,8 @@ impl Violation {
             Violation::NotMarkedRedelivered { .. } => "not_marked_redelivered",
             Violation::CountsDiffer { .. } => "counts_differ",
             Violation::Stuck { .. } => "stuck",
+            Violation::Unsaid { .. } => "unsaid",
+            Violation::SyncRetried { .. } => "sync_retried",
             Violation::DeposedLeaderWentOn { .. } => "deposed_leader_went_on",
         }
     }
@@ -125,7 +131,9 @@ impl fmt::Display for Violation {
             Violation::CountsDiffer { queue, what } | Violation::Stuck { queue, what } => {
                 write!(f, "{queue}: {what}")
             }
-            Violation::DeposedLeaderWentOn { what } => f.write_str(what),
+            Violation::Unsaid { what }
+            | Violation::SyncRetried { what }
+            | Violation::DeposedLeaderWentOn { what } => f.write_str(what),
         }
     }
 }

@@ -1,13 +1,14 @@
 //! One producer: stamped bodies at a steady rate, each with its outcome.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use anyhow::Result;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::pace::Pace;
-use crate::checker::{MessageId, Outcome, ProducerIndex};
+use crate::checker::{MessageId, ProducerIndex};
 use crate::driver::{Driver, Pending};
 use crate::recorder::Recorder;
 use crate::stamp;
@@ -55,9 +56,9 @@ pub(super) async fn run(
     let mut pace = Pace::new(spec.per_second);
     while !stop.is_cancelled() {
         pace.next().await;
-        let message = recorder.publish(producer);
+        let (message, begun) = (recorder.publish(producer), Instant::now());
         match sender.send(stamp::body(message, spec.bytes)).await {
-            Ok(receipt) => pending.send((message, receipt)).await?,
+            Ok(receipt) => pending.send((message, begun, receipt)).await?,
             Err(failure) => {
                 recorder.published(message, failure.outcome, &failure.why);
             }
@@ -71,11 +72,11 @@ pub(super) async fn run(
 
 async fn take_outcomes(
     recorder: Arc<Recorder>,
-    mut outcomes: mpsc::Receiver<(MessageId, Pending)>,
+    mut outcomes: mpsc::Receiver<(MessageId, Instant, Pending)>,
 ) {
-    while let Some((message, receipt)) = outcomes.recv().await {
+    while let Some((message, begun, receipt)) = outcomes.recv().await {
         match receipt.outcome().await {
-            Ok(()) => recorder.published(message, Outcome::Done, ""),
+            Ok(()) => recorder.confirmed(message, begun.elapsed()),
             Err(failure) => recorder.published(message, failure.outcome, &failure.why),
         }
     }

@@ -6,7 +6,6 @@ use std::path::Path;
 use std::time::Duration;
 
 use bellwether_integration_tests::checker::Verdict;
-use bellwether_integration_tests::faults::FaultKind;
 use bellwether_integration_tests::gaps::median_and_worst;
 use bellwether_integration_tests::recorder::Gaps;
 use serde::Serialize;
@@ -14,34 +13,33 @@ use serde::Serialize;
 /// The gaps of each kind of fault, alone or with another on top.
 #[derive(Debug, Default)]
 pub struct Table {
-    faults: BTreeMap<Kinds, Vec<Gaps>>,
+    faults: BTreeMap<String, Vec<Gaps>>,
 }
 
-type Kinds = (FaultKind, Option<FaultKind>);
-
 impl Table {
-    pub fn add(&mut self, kinds: Kinds, gaps: Gaps) {
-        self.faults.entry(kinds).or_default().push(gaps);
+    pub fn add(&mut self, fault: String, gaps: Gaps) {
+        self.faults.entry(fault).or_default().push(gaps);
     }
 
-    fn rows(&self) -> Vec<Row> {
-        self.faults.iter().map(|(kinds, gaps)| Row::new(*kinds, gaps)).collect()
+    /// A row for each kind.
+    pub fn rows(&self) -> Vec<Row> {
+        self.faults.iter().map(|(fault, gaps)| Row::new(fault, gaps)).collect()
     }
 }
 
 /// One kind of fault: how often, and the longest gaps in milliseconds.
 #[derive(Debug, Serialize)]
-struct Row {
-    fault: String,
-    times: usize,
-    confirm_gap_median_ms: u64,
-    confirm_gap_worst_ms: u64,
-    delivery_gap_median_ms: u64,
-    delivery_gap_worst_ms: u64,
+pub struct Row {
+    pub fault: String,
+    pub times: usize,
+    pub confirm_gap_median_ms: u64,
+    pub confirm_gap_worst_ms: u64,
+    pub delivery_gap_median_ms: u64,
+    pub delivery_gap_worst_ms: u64,
 }
 
 impl Row {
-    fn new((kind, meanwhile): Kinds, gaps: &[Gaps]) -> Row {
+    fn new(fault: &str, gaps: &[Gaps]) -> Row {
         let of = |gap: fn(&Gaps) -> Duration| {
             let (median, worst) =
                 median_and_worst(gaps.iter().map(gap).collect()).unwrap_or_default();
@@ -50,7 +48,7 @@ impl Row {
         let (confirm_gap_median_ms, confirm_gap_worst_ms) = of(|gaps| gaps.confirms);
         let (delivery_gap_median_ms, delivery_gap_worst_ms) = of(|gaps| gaps.deliveries);
         Row {
-            fault: meanwhile.map_or_else(|| kind.to_string(), |other| format!("{kind} + {other}")),
+            fault: fault.to_owned(),
             times: gaps.len(),
             confirm_gap_median_ms,
             confirm_gap_worst_ms,
@@ -64,23 +62,23 @@ impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "\n{:<16} {:>5}   {:^21}   {:^21}",
+            "\n{:<25} {:>5}   {:^21}   {:^21}",
             "", "", "longest gap between", "longest gap between"
         )?;
         writeln!(
             f,
-            "{:<16} {:>5}   {:^21}   {:^21}",
+            "{:<25} {:>5}   {:^21}   {:^21}",
             "", "", "two confirms (ms)", "two deliveries (ms)"
         )?;
         writeln!(
             f,
-            "{:<16} {:>5}   {:>10} {:>10}   {:>10} {:>10}",
+            "{:<25} {:>5}   {:>10} {:>10}   {:>10} {:>10}",
             "fault", "times", "median", "worst", "median", "worst"
         )?;
         for row in self.rows() {
             writeln!(
                 f,
-                "{:<16} {:>5}   {:>10} {:>10}   {:>10} {:>10}",
+                "{:<25} {:>5}   {:>10} {:>10}   {:>10} {:>10}",
                 row.fault,
                 row.times,
                 row.confirm_gap_median_ms,
