@@ -64,14 +64,20 @@ fn is_settled(protocol: &Protocol, world: &World) -> bool {
 fn next(protocol: &Protocol, world: &World) -> Option<Step> {
     let ids = 0..BROKERS;
     let everybody = |step: &dyn Fn(Id) -> Option<Step>| ids.clone().find_map(step);
-    everybody(&|broker| (world.brokers[broker].role == Role::Down).then_some(Step::Restart { broker }))
-        .or_else(|| everybody(&|broker| world.brokers[broker].expired.then_some(Step::BeginLife { broker })))
-        .or_else(|| everybody(&|asked_by| world.under_way[asked_by].map(|_| Step::Decide { asked_by })))
-        .or_else(|| everybody(&|broker| protocol.may_read(world, broker).then_some(Step::Read { broker })))
-        .or_else(|| match leader(world) {
-            Some(leader) => replicate(protocol, world).or_else(|| change(protocol, world, leader)),
-            None => stand(protocol, world),
-        })
+    everybody(&|broker| {
+        (world.brokers[broker].role == Role::Down).then_some(Step::Restart { broker })
+    })
+    .or_else(|| {
+        everybody(&|broker| world.brokers[broker].expired.then_some(Step::BeginLife { broker }))
+    })
+    .or_else(|| everybody(&|asked_by| world.under_way[asked_by].map(|_| Step::Decide { asked_by })))
+    .or_else(|| {
+        everybody(&|broker| protocol.may_read(world, broker).then_some(Step::Read { broker }))
+    })
+    .or_else(|| match leader(world) {
+        Some(leader) => replicate(protocol, world).or_else(|| change(protocol, world, leader)),
+        None => stand(protocol, world),
+    })
 }
 
 fn replicate(protocol: &Protocol, world: &World) -> Option<Step> {
@@ -80,7 +86,9 @@ fn replicate(protocol: &Protocol, world: &World) -> Option<Step> {
         step(protocol.may_sync(world, id), Step::Sync { broker: id })
             .or_else(|| step(protocol.may_agree(world, id), Step::Agree { follower: id }))
             .or_else(|| step(protocol.may_fetch(world, id), Step::Fetch { follower: id }))
-            .or_else(|| step(protocol.may_confirm(world, id).is_some(), Step::Confirm { leader: id }))
+            .or_else(|| {
+                step(protocol.may_confirm(world, id).is_some(), Step::Confirm { leader: id })
+            })
     })
 }
 

@@ -81,7 +81,12 @@ pub fn search(bounds: Bounds, threads: usize, patience: Duration) -> Found {
 
 /// Looks for a history that breaks this promise without a rule.
 #[must_use]
-pub fn search_without(rules: Rules, bounds: Bounds, promise: &'static str, patience: Duration) -> Found {
+pub fn search_without(
+    rules: Rules,
+    bounds: Bounds,
+    promise: &'static str,
+    patience: Duration,
+) -> Found {
     let protocol = Protocol { rules, bounds };
     run(Checked { protocol }, 1, patience, HasDiscoveries::AnyOf([promise].into()))
 }
@@ -110,7 +115,13 @@ fn run(checked: Checked, threads: usize, patience: Duration, until: HasDiscoveri
     let verdicts: Vec<Verdict> = properties.iter().map(verdict).collect();
     let took = began.elapsed();
     let exhausted = took < patience;
-    Found { states: search.unique_state_count(), depth: search.max_depth(), took, exhausted, verdicts }
+    Found {
+        states: search.unique_state_count(),
+        depth: search.max_depth(),
+        took,
+        exhausted,
+        verdicts,
+    }
 }
 
 impl Checked {
@@ -142,7 +153,8 @@ impl Checked {
         for (next, _) in path.into_vec().into_iter().skip(1) {
             possible.clear();
             self.protocol.enabled(&world, &mut possible);
-            let leads_there = |step: &&Step| representative(&self.protocol.take(&world, **step)) == next;
+            let leads_there =
+                |step: &&Step| representative(&self.protocol.take(&world, **step)) == next;
             let step = possible.iter().find(leads_there).copied();
             let step = step.expect("what is possible does not depend on names");
             world = self.protocol.take(&world, step);

@@ -109,7 +109,8 @@ impl Log {
     /// How many epoch starts stand at the end, with nothing behind them.
     #[must_use]
     pub fn trailing_epoch_starts(self) -> u8 {
-        let is_start = |at: &u8| self.get(*at).is_some_and(|record| record.what == What::EpochStart);
+        let is_start =
+            |at: &u8| self.get(*at).is_some_and(|record| record.what == What::EpochStart);
         (0..self.len()).rev().take_while(is_start).map(|_| 1).sum()
     }
 
@@ -153,7 +154,10 @@ mod tests {
         assert_eq!(format!("{whole:?}"), "[e1 m1 e3 settle(m1)]");
         assert_eq!((whole.len(), whole.cut(2).len(), whole.cut(0)), (4, 2, Log::default()));
         assert_eq!(whole.get(3), Some(Record { epoch: 3, what: Settle(1) }));
-        assert_eq!((whole.end_of(2), whole.end_of(3), whole.end_of(0)), (Some((1, 2)), Some((3, 4)), None));
+        assert_eq!(
+            (whole.end_of(2), whole.end_of(3), whole.end_of(0)),
+            (Some((1, 2)), Some((3, 4)), None)
+        );
         let other = log(&[(1, EpochStart), (1, Message(2))]);
         assert_eq!((whole.shared_with(other), whole.shared_with(whole)), (1, 4));
         assert!(whole.starts_with(whole.cut(3)) && !whole.starts_with(other));

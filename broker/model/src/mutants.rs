@@ -1,8 +1,8 @@
 //! Each guard of the protocol, with bounds in which the history is found that it is there for, and the promise that breaks without it.
 
 use crate::promises::{
-    A_COPY_IS_LEFT, DEPOSED, IN_ORDER, LEADER_FOUND, NEVER_CUT, NEVER_REFUSED, NO_COPY_LEFT, NOT_INTO_DELETED,
-    ONE_LEADER, ON_EVERY_DISK, ONLY_COMMITTED, SETTLED,
+    A_COPY_IS_LEFT, DEPOSED, IN_ORDER, LEADER_FOUND, NEVER_CUT, NEVER_REFUSED, NO_COPY_LEFT,
+    NOT_INTO_DELETED, ON_EVERY_DISK, ONE_LEADER, ONLY_COMMITTED, SETTLED,
 };
 use crate::rules::{Bounds, Rules};
 
@@ -27,7 +27,8 @@ const fn mutant(name: &'static str, rules: Rules, promise: &'static str, bounds:
 const ELECTION: Bounds = Bounds { epochs: 2, ..Bounds::named("an election") };
 const TWO_ELECTIONS: Bounds = Bounds { epochs: 3, ..Bounds::named("two elections") };
 const CRASH: Bounds = Bounds { epochs: 2, crashes: 1, ..Bounds::named("a crash") };
-const CHANGES: Bounds = Bounds { epochs: 1, isr_changes: 2, ..Bounds::named("changes of the in-sync set") };
+const CHANGES: Bounds =
+    Bounds { epochs: 1, isr_changes: 2, ..Bounds::named("changes of the in-sync set") };
 const LEASES: Bounds =
     Bounds { epochs: 2, deliveries: true, settles: 1, coarse: true, ..Bounds::named("leases") };
 const DELETION: Bounds = Bounds { epochs: 1, deletes: true, ..Bounds::named("a deletion") };
@@ -46,7 +47,12 @@ pub const ALL: [Mutant; 27] = [
         DEPOSED,
         ELECTION,
     ),
-    mutant("stand_outside_isr", Rules { stand_outside_isr: true, ..SOUND }, ON_EVERY_DISK, TWO_ELECTIONS),
+    mutant(
+        "stand_outside_isr",
+        Rules { stand_outside_isr: true, ..SOUND },
+        ON_EVERY_DISK,
+        TWO_ELECTIONS,
+    ),
     mutant(
         "skip_store_id",
         Rules { skip_store_id: true, ..SOUND },
@@ -65,14 +71,24 @@ pub const ALL: [Mutant; 27] = [
         A_COPY_IS_LEFT,
         Bounds { crashes: 1, wipes: 1, ..CHANGES },
     ),
-    mutant("expand_before_counted", Rules { expand_before_counted: true, ..SOUND }, ON_EVERY_DISK, CHANGES),
+    mutant(
+        "expand_before_counted",
+        Rules { expand_before_counted: true, ..SOUND },
+        ON_EVERY_DISK,
+        CHANGES,
+    ),
     mutant(
         "expand_before_epoch_start",
         Rules { expand_before_epoch_start: true, ..SOUND },
         ON_EVERY_DISK,
         Bounds { messages: 2, isr_changes: 2, ..ELECTION },
     ),
-    mutant("ack_before_sync", Rules { ack_before_sync: true, ..SOUND }, ON_EVERY_DISK, Bounds::named("one epoch")),
+    mutant(
+        "ack_before_sync",
+        Rules { ack_before_sync: true, ..SOUND },
+        ON_EVERY_DISK,
+        Bounds::named("one epoch"),
+    ),
     mutant(
         "retry_failed_sync",
         Rules { retry_failed_sync: true, ..SOUND },
@@ -127,7 +143,12 @@ pub const ALL: [Mutant; 27] = [
         NO_COPY_LEFT,
         Bounds { crashes: 1, ..DELETION },
     ),
-    mutant("deliver_without_lease", Rules { deliver_without_lease: true, ..SOUND }, SETTLED, LEASES),
+    mutant(
+        "deliver_without_lease",
+        Rules { deliver_without_lease: true, ..SOUND },
+        SETTLED,
+        LEASES,
+    ),
     mutant("deliver_at_once", Rules { deliver_at_once: true, ..SOUND }, SETTLED, LEASES),
     mutant(
         "pass_on_at_once",
@@ -135,12 +156,7 @@ pub const ALL: [Mutant; 27] = [
         SETTLED,
         Bounds { epochs: 3, moves: 1, ..LEASES },
     ),
-    mutant(
-        "settle_before_lease",
-        Rules { settle_before_lease: true, ..SOUND },
-        SETTLED,
-        LEASES,
-    ),
+    mutant("settle_before_lease", Rules { settle_before_lease: true, ..SOUND }, SETTLED, LEASES),
     mutant(
         "deliver_while_leaving",
         Rules { deliver_while_leaving: true, ..SOUND },

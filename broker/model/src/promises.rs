@@ -10,11 +10,13 @@ use crate::world::{BROKERS, Id, World};
 /// G1: everything that was ever committed is on the disk of every member of the present ISR whose disk survives.
 pub const ON_EVERY_DISK: &str = "G1: what was confirmed is on the disk of every in-sync replica";
 /// G1: as long as fewer than `min_isr` disks were lost, a member of the ISR is left.
-pub const A_COPY_IS_LEFT: &str = "G1: while fewer than min_isr disks are lost, an in-sync copy is left";
+pub const A_COPY_IS_LEFT: &str =
+    "G1: while fewer than min_isr disks are lost, an in-sync copy is left";
 /// G2: the first half.
 pub const ONE_LEADER: &str = "G2: at most one broker leads an epoch";
 /// G2: the second half. That its successor has what it confirms is G1's: the successor is in the ISR.
-pub const DEPOSED: &str = "G2: a deposed leader confirms nothing that it appended after its deposition";
+pub const DEPOSED: &str =
+    "G2: a deposed leader confirms nothing that it appended after its deposition";
 /// G3: neither a leader of the same or a later epoch, nor one that was deposed.
 pub const SETTLED: &str = "G3: nobody may deliver a message whose settle is confirmed";
 /// G4: the first half.
@@ -111,7 +113,9 @@ fn no_copy_is_left(world: &World) -> bool {
 
 fn last_epoch_confirms(checked: &Checked, world: &World) -> bool {
     let epoch = checked.protocol.bounds.epochs;
-    world.past.committed.records().any(|record| {
-        record.epoch == epoch && matches!(record.what, What::Message(_))
-    })
+    world
+        .past
+        .committed
+        .records()
+        .any(|record| record.epoch == epoch && matches!(record.what, What::Message(_)))
 }

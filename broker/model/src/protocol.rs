@@ -14,58 +14,117 @@ use crate::world::{BROKERS, Cas, Id, Isr, Life, Promises, Report, Role, State, W
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     /// A leader appends the next message.
-    Publish { leader: Id },
+    Publish {
+        leader: Id,
+    },
     /// A client is told that the last message was not done.
-    Refuse { leader: Id },
+    Refuse {
+        leader: Id,
+    },
     /// What a broker has written gets to its disk, and a follower reports it.
-    Sync { broker: Id },
+    Sync {
+        broker: Id,
+    },
     /// A sync fails, and is tried again.
-    SyncAgain { broker: Id },
+    SyncAgain {
+        broker: Id,
+    },
     /// A leader counts what was reported, and confirms.
-    Confirm { leader: Id },
+    Confirm {
+        leader: Id,
+    },
     /// A follower asks where the logs part, and cuts its own.
-    Agree { follower: Id },
+    Agree {
+        follower: Id,
+    },
     /// A follower appends what its leader has.
-    Fetch { follower: Id },
+    Fetch {
+        follower: Id,
+    },
     /// A leader asks for another in-sync set.
-    Change { leader: Id, isr: Isr },
+    Change {
+        leader: Id,
+        isr: Isr,
+    },
     /// A member stops answering, and asks to lead.
-    Stand { candidate: Id },
+    Stand {
+        candidate: Id,
+    },
     /// The coordinator takes a request up.
-    Decide { asked_by: Id },
+    Decide {
+        asked_by: Id,
+    },
     /// A broker learns what the coordinator holds: by a read after a sync, or by the answer to its request.
-    Read { broker: Id },
+    Read {
+        broker: Id,
+    },
     /// The coordinator says something to a broker that will arrive late.
-    Say { to: Id },
+    Say {
+        to: Id,
+    },
     /// It arrives.
-    HearLate { broker: Id },
+    HearLate {
+        broker: Id,
+    },
     /// A follower promises its leader not to deliver as a successor for a while.
-    Promise { from: Id },
+    Promise {
+        from: Id,
+    },
     /// That while is over.
-    RunOut { from: Id, to: Id },
+    RunOut {
+        from: Id,
+        to: Id,
+    },
     /// A leader appends the settle of a message that it has delivered.
-    Settle { leader: Id, message: u8 },
+    Settle {
+        leader: Id,
+        message: u8,
+    },
     /// A leader names a follower that has everything as its successor.
-    HandOver { leader: Id, to: Id },
+    HandOver {
+        leader: Id,
+        to: Id,
+    },
     /// A leader stops, and asks that nobody be named.
-    Resign { leader: Id },
+    Resign {
+        leader: Id,
+    },
     /// A leader stops, and asks for a tombstone in the place of the queue.
-    Delete { asked_by: Id },
+    Delete {
+        asked_by: Id,
+    },
     /// A broker that has read the tombstone drops its copy.
-    Drop { broker: Id },
+    Drop {
+        broker: Id,
+    },
     /// Its store is struck off the tombstone.
-    StrikeOff { broker: Id },
+    StrikeOff {
+        broker: Id,
+    },
     /// A broker does not find the queue's state, on a server that lags.
-    NotFound { broker: Id },
+    NotFound {
+        broker: Id,
+    },
     /// A process ends; with the power goes what was not synced.
-    Crash { broker: Id, power: bool },
-    Restart { broker: Id },
+    Crash {
+        broker: Id,
+        power: bool,
+    },
+    Restart {
+        broker: Id,
+    },
     /// The disk of a broker that is down is replaced by an empty one.
-    Wipe { broker: Id },
+    Wipe {
+        broker: Id,
+    },
     /// The session of a broker that runs ends.
-    Expire { broker: Id },
+    Expire {
+        broker: Id,
+    },
     /// It notices.
-    BeginLife { broker: Id },
+    BeginLife {
+        broker: Id,
+    },
 }
 
 /// The rules and how far a search goes.
@@ -190,7 +249,8 @@ impl Protocol {
         let broker = &world.brokers[leader];
         let last = broker.log.get(broker.log.len().checked_sub(1)?)?;
         let uncommitted = broker.log.len() > broker.high_watermark && broker.serves().is_some();
-        (self.rules.refuse_after_append && uncommitted && last.epoch == broker.seen.epoch).then_some(last.what)
+        (self.rules.refuse_after_append && uncommitted && last.epoch == broker.seen.epoch)
+            .then_some(last.what)
     }
 }
 
@@ -245,7 +305,9 @@ impl Protocol {
 
     pub(crate) fn may_fetch(&self, world: &World, follower: Id) -> bool {
         let leader = self.agreed_leader_of(world, follower);
-        leader.is_some_and(|leader| world.brokers[follower].log.len() < world.brokers[leader].log.len())
+        leader.is_some_and(|leader| {
+            world.brokers[follower].log.len() < world.brokers[leader].log.len()
+        })
     }
 
     /// Everything that the leader has streamed, which is everything that it has: it streams before its own sync.
@@ -274,7 +336,8 @@ impl Protocol {
         let syncs = &world.brokers[broker];
         let leads = matches!(syncs.role, Role::Leads { .. });
         let drops = syncs.seen.deleted.is_some() && syncs.is_up();
-        syncs.disk != syncs.log && (leads || drops || self.agreed_leader_of(world, broker).is_some())
+        syncs.disk != syncs.log
+            && (leads || drops || self.agreed_leader_of(world, broker).is_some())
     }
 
     fn sync(&self, world: &mut World, broker: Id) {
@@ -315,7 +378,9 @@ impl Protocol {
             }
         }
         for (other, report) in broker.reports.iter().enumerate() {
-            let Some(report) = report.filter(|report| !isr.has(other, report.store)) else { continue };
+            let Some(report) = report.filter(|report| !isr.has(other, report.store)) else {
+                continue;
+            };
             // Durable under this epoch up to the high watermark, and past the epoch start.
             let past_start = report.durable > start || self.rules.expand_before_epoch_start;
             if report.durable < broker.high_watermark || !past_start {
@@ -349,7 +414,8 @@ impl Protocol {
     pub(crate) fn may_stand(&self, world: &World, candidate: Id) -> bool {
         let broker = &world.brokers[candidate];
         let in_sync = broker.seen.isr.has(candidate, broker.store) || self.rules.stand_outside_isr;
-        let leads = broker.seen.leader == Some(Life { broker: candidate as u8, number: broker.life });
+        let leads =
+            broker.seen.leader == Some(Life { broker: candidate as u8, number: broker.life });
         self.may_ask(world, candidate)
             && in_sync
             && !leads
@@ -370,7 +436,8 @@ impl Protocol {
         if seen.leader.is_some() && !self.rules.deliver_at_once {
             broker.waits = broker.waits.and(promised);
         }
-        let dead = seen.leader.map(|life| Id::from(life.broker)).filter(|leader| *leader != candidate);
+        let dead =
+            seen.leader.map(|life| Id::from(life.broker)).filter(|leader| *leader != candidate);
         let isr = match dead {
             // Never fewer than min_isr: rather keep a dead member.
             Some(dead) if seen.isr.0[dead].is_some() && seen.isr.len() > self.bounds.min_isr => {
@@ -378,7 +445,8 @@ impl Protocol {
             }
             _ => seen.isr,
         };
-        let isr = if self.rules.stand_outside_isr { isr.with(candidate, broker.store) } else { isr };
+        let isr =
+            if self.rules.stand_outside_isr { isr.with(candidate, broker.store) } else { isr };
         let leader = Some(Life { broker: candidate as u8, number: broker.life });
         self.ask(world, candidate, State { epoch: seen.epoch + 1, leader, isr, ..seen });
     }
@@ -401,7 +469,9 @@ impl Protocol {
     pub(crate) fn may_read(&self, world: &World, broker: Id) -> bool {
         let reads = &world.brokers[broker];
         let undecided = reads.pending.is_some() && self.rules.take_old_read_for_refusal;
-        let news = world.state.version > reads.seen.version || !reads.verified || reads.abandoned.is_some();
+        let news = world.state.version > reads.seen.version
+            || !reads.verified
+            || reads.abandoned.is_some();
         reads.is_up() && !reads.expired && (news || undecided)
     }
 
@@ -429,7 +499,11 @@ impl Protocol {
         }
         let decided = broker.pending.is_none_or(|cas| state.version > cas.version);
         match broker.role {
-            Role::Leads { .. } if state.epoch == old.epoch && state.leader == old.leader && state.deleted.is_none() => {
+            Role::Leads { .. }
+                if state.epoch == old.epoch
+                    && state.leader == old.leader
+                    && state.deleted.is_none() =>
+            {
                 if decided || self.rules.take_old_read_for_refusal {
                     broker.pending = None;
                 }
@@ -446,7 +520,9 @@ impl Protocol {
                     broker.role = Role::Idle;
                 }
             }
-            Role::Follows { .. } if state.epoch == old.epoch && state.leader == old.leader => return,
+            Role::Follows { .. } if state.epoch == old.epoch && state.leader == old.leader => {
+                return;
+            }
             Role::Down | Role::Halted | Role::Idle | Role::Leads { .. } | Role::Follows { .. } => {}
         }
         self.take_role(world, id, old.epoch);
@@ -507,7 +583,8 @@ impl Protocol {
             return false;
         }
         let pending = broker.pending.iter().flat_map(|cas| cas.proposal.isr.members());
-        let mut others = broker.seen.isr.members().chain(pending).filter(|(member, _)| *member != leader);
+        let mut others =
+            broker.seen.isr.members().chain(pending).filter(|(member, _)| *member != leader);
         self.rules.deliver_without_lease
             || others.all(|(member, store)| {
                 let subscribed = broker.reports[member].is_some_and(|report| report.store == store);
@@ -519,7 +596,11 @@ impl Protocol {
     #[must_use]
     pub fn delivers_from(&self, world: &World, leader: Id) -> Log {
         let broker = &world.brokers[leader];
-        if self.rules.deliver_before_commit { broker.log } else { broker.log.cut(broker.high_watermark) }
+        if self.rules.deliver_before_commit {
+            broker.log
+        } else {
+            broker.log.cut(broker.high_watermark)
+        }
     }
 
     /// Asked and answered while it follows; who stands has stopped before.
@@ -613,7 +694,10 @@ impl Protocol {
     fn may_strike_off(&self, world: &World, id: Id) -> bool {
         let broker = &world.brokers[id];
         let listed = world.state.deleted.is_some_and(|listed| listed & 1 << id != 0);
-        let dropped = broker.is_up() && broker.seen.deleted.is_some() && broker.log.is_empty() && broker.disk.is_empty();
+        let dropped = broker.is_up()
+            && broker.seen.deleted.is_some()
+            && broker.log.is_empty()
+            && broker.disk.is_empty();
         let absent = broker.role == Role::Down && self.rules.strike_off_the_absent;
         listed && (dropped || absent)
     }
@@ -728,7 +812,10 @@ impl Protocol {
 
     fn enabled_for_clients(&self, world: &World, id: Id, steps: &mut Vec<Step>) {
         let broker = &world.brokers[id];
-        if broker.serves().is_some() && !broker.leaves() && world.spent.messages < self.bounds.messages {
+        if broker.serves().is_some()
+            && !broker.leaves()
+            && world.spent.messages < self.bounds.messages
+        {
             steps.push(Step::Publish { leader: id });
         }
         if let Some(What::Message(number)) = self.refusable(world, id)
@@ -838,7 +925,10 @@ impl Protocol {
                 steps.push(Step::Crash { broker: id, power: true });
             }
         }
-        if self.rules.delete_on_not_found && spent.late_answers < self.bounds.late_answers && !broker.log.is_empty() {
+        if self.rules.delete_on_not_found
+            && spent.late_answers < self.bounds.late_answers
+            && !broker.log.is_empty()
+        {
             steps.push(Step::NotFound { broker: id });
         }
     }

@@ -156,7 +156,11 @@ impl Bounds {
 
 impl std::fmt::Display for Bounds {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "3 replicas, min_isr {}, {} messages, {} epochs", self.min_isr, self.messages, self.epochs)?;
+        write!(
+            f,
+            "3 replicas, min_isr {}, {} messages, {} epochs",
+            self.min_isr, self.messages, self.epochs
+        )?;
         for (how_many, what) in [
             (self.isr_changes, "changes of the in-sync set"),
             (self.crashes, "crashes with or without loss of the tail"),
@@ -170,7 +174,11 @@ impl std::fmt::Display for Bounds {
                 write!(f, ", {how_many} {what}")?;
             }
         }
-        for (there, what) in [(self.deliveries, "leases"), (self.deletes, "a deletion"), (self.coarse, "in coarse steps")] {
+        for (there, what) in [
+            (self.deliveries, "leases"),
+            (self.deletes, "a deletion"),
+            (self.coarse, "in coarse steps"),
+        ] {
             if there {
                 write!(f, ", {what}")?;
             }

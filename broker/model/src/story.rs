@@ -31,14 +31,21 @@ pub fn told(began: &World, steps: &[(Step, World)]) -> String {
             Role::Leads { .. } => format!("leads epoch {}", broker.seen.epoch),
             Role::Halted => "has stopped".to_owned(),
         };
-        story += &format!("      {name} {what}; on its disk: {:?}, in its log: {:?}.\n", broker.disk, broker.log);
+        story += &format!(
+            "      {name} {what}; on its disk: {:?}, in its log: {:?}.\n",
+            broker.disk, broker.log
+        );
     }
     story
 }
 
 fn set(isr: Isr) -> String {
     let member = |(id, store): (Id, u8)| {
-        if store == 0 { NAMES[id].to_owned() } else { format!("{} (disk {})", NAMES[id], store + 1) }
+        if store == 0 {
+            NAMES[id].to_owned()
+        } else {
+            format!("{} (disk {})", NAMES[id], store + 1)
+        }
     };
     let names: Vec<String> = isr.members().map(member).collect();
     format!("{{{}}}", names.join(", "))
@@ -48,16 +55,48 @@ fn sentence(before: &World, step: Step, after: &World) -> String {
     let epoch = |id: Id| before.brokers[id].seen.epoch;
     let log = |id: Id| after.brokers[id].log;
     match step {
-        Step::Publish { leader } => format!("{} appends m{} in epoch {}.", NAMES[leader], after.spent.messages, epoch(leader)),
-        Step::Refuse { leader } => format!("{} tells a client that its last message was not done.", NAMES[leader]),
-        Step::Sync { broker } => format!("{} syncs: {:?} is on its disk.", NAMES[broker], log(broker)),
-        Step::SyncAgain { broker } => format!("A sync fails at {}; it tries again, and believes that {:?} is on its disk.", NAMES[broker], log(broker)),
-        Step::Confirm { leader } => format!("{} confirms {:?} in epoch {}.", NAMES[leader], log(leader).cut(after.brokers[leader].high_watermark), epoch(leader)),
-        Step::Agree { follower } => format!("{} agrees with its leader of epoch {} on the log; it keeps {:?}.", NAMES[follower], epoch(follower), log(follower)),
-        Step::Fetch { follower } => format!("{} appends what its leader streams: {:?}.", NAMES[follower], log(follower)),
-        Step::Change { leader, isr } => format!("{} asks for the in-sync set {}.", NAMES[leader], set(isr)),
-        Step::Stand { candidate } => format!("{} stands for epoch {}.", NAMES[candidate], epoch(candidate) + 1),
-        Step::Decide { asked_by } if after.state.deleted.is_some() => format!("The coordinator deletes the queue for {}, and writes its tombstone.", NAMES[asked_by]),
+        Step::Publish { leader } => format!(
+            "{} appends m{} in epoch {}.",
+            NAMES[leader],
+            after.spent.messages,
+            epoch(leader)
+        ),
+        Step::Refuse { leader } => {
+            format!("{} tells a client that its last message was not done.", NAMES[leader])
+        }
+        Step::Sync { broker } => {
+            format!("{} syncs: {:?} is on its disk.", NAMES[broker], log(broker))
+        }
+        Step::SyncAgain { broker } => format!(
+            "A sync fails at {}; it tries again, and believes that {:?} is on its disk.",
+            NAMES[broker],
+            log(broker)
+        ),
+        Step::Confirm { leader } => format!(
+            "{} confirms {:?} in epoch {}.",
+            NAMES[leader],
+            log(leader).cut(after.brokers[leader].high_watermark),
+            epoch(leader)
+        ),
+        Step::Agree { follower } => format!(
+            "{} agrees with its leader of epoch {} on the log; it keeps {:?}.",
+            NAMES[follower],
+            epoch(follower),
+            log(follower)
+        ),
+        Step::Fetch { follower } => {
+            format!("{} appends what its leader streams: {:?}.", NAMES[follower], log(follower))
+        }
+        Step::Change { leader, isr } => {
+            format!("{} asks for the in-sync set {}.", NAMES[leader], set(isr))
+        }
+        Step::Stand { candidate } => {
+            format!("{} stands for epoch {}.", NAMES[candidate], epoch(candidate) + 1)
+        }
+        Step::Decide { asked_by } if after.state.deleted.is_some() => format!(
+            "The coordinator deletes the queue for {}, and writes its tombstone.",
+            NAMES[asked_by]
+        ),
         Step::Decide { asked_by } => format!(
             "The coordinator grants what {} asked for: epoch {}, led by {}, in sync {}.",
             NAMES[asked_by],
@@ -65,24 +104,49 @@ fn sentence(before: &World, step: Step, after: &World) -> String {
             after.state.leader.map_or("nobody", |life| NAMES[usize::from(life.broker)]),
             set(after.state.isr)
         ),
-        Step::Read { broker } => format!("{} learns of that, and {}.", NAMES[broker], role(after, broker)),
-        Step::Say { to } => format!("The coordinator says to {} what it holds; that will arrive late.", NAMES[to]),
-        Step::HearLate { broker } => format!("{} hears what the coordinator said a while ago, and {}.", NAMES[broker], role(after, broker)),
-        Step::Promise { from } => format!("{} promises its leader not to deliver as a successor.", NAMES[from]),
-        Step::RunOut { from, to } => format!("The promise of {} to {} runs out.", NAMES[from], NAMES[to]),
-        Step::Settle { leader, message } => format!("{} has delivered m{message}, and appends its settle.", NAMES[leader]),
-        Step::HandOver { leader, to } => format!("{} stops, and names {} as its successor.", NAMES[leader], NAMES[to]),
+        Step::Read { broker } => {
+            format!("{} learns of that, and {}.", NAMES[broker], role(after, broker))
+        }
+        Step::Say { to } => {
+            format!("The coordinator says to {} what it holds; that will arrive late.", NAMES[to])
+        }
+        Step::HearLate { broker } => format!(
+            "{} hears what the coordinator said a while ago, and {}.",
+            NAMES[broker],
+            role(after, broker)
+        ),
+        Step::Promise { from } => {
+            format!("{} promises its leader not to deliver as a successor.", NAMES[from])
+        }
+        Step::RunOut { from, to } => {
+            format!("The promise of {} to {} runs out.", NAMES[from], NAMES[to])
+        }
+        Step::Settle { leader, message } => {
+            format!("{} has delivered m{message}, and appends its settle.", NAMES[leader])
+        }
+        Step::HandOver { leader, to } => {
+            format!("{} stops, and names {} as its successor.", NAMES[leader], NAMES[to])
+        }
         Step::Resign { leader } => format!("{} stops, and resigns.", NAMES[leader]),
         Step::Delete { asked_by } => format!("{} asks for the queue's deletion.", NAMES[asked_by]),
         Step::Drop { broker } => format!("{} drops its copy.", NAMES[broker]),
         Step::StrikeOff { broker } => format!("{} is struck off the tombstone.", NAMES[broker]),
-        Step::NotFound { broker } => format!("{} does not find the queue on a server that lags, and deletes its copy.", NAMES[broker]),
-        Step::Crash { broker, power: true } => format!("{} loses power; {:?} is left.", NAMES[broker], log(broker)),
-        Step::Crash { broker, power: false } => format!("{} is killed; {:?} is left.", NAMES[broker], log(broker)),
+        Step::NotFound { broker } => format!(
+            "{} does not find the queue on a server that lags, and deletes its copy.",
+            NAMES[broker]
+        ),
+        Step::Crash { broker, power: true } => {
+            format!("{} loses power; {:?} is left.", NAMES[broker], log(broker))
+        }
+        Step::Crash { broker, power: false } => {
+            format!("{} is killed; {:?} is left.", NAMES[broker], log(broker))
+        }
         Step::Restart { broker } => format!("{} starts again.", NAMES[broker]),
         Step::Wipe { broker } => format!("{} gets an empty disk.", NAMES[broker]),
         Step::Expire { broker } => format!("The session of {} expires.", NAMES[broker]),
-        Step::BeginLife { broker } => format!("{} notices that, and begins another life.", NAMES[broker]),
+        Step::BeginLife { broker } => {
+            format!("{} notices that, and begins another life.", NAMES[broker])
+        }
     }
 }
 
@@ -91,7 +155,9 @@ fn role(world: &World, id: Id) -> String {
     let leader = || broker.seen.leader.map_or("nobody", |life| NAMES[usize::from(life.broker)]);
     match broker.role {
         Role::Follows { .. } => format!("follows {} in epoch {}", leader(), broker.seen.epoch),
-        Role::Leads { .. } => format!("leads epoch {} with {} in sync", broker.seen.epoch, set(broker.seen.isr)),
+        Role::Leads { .. } => {
+            format!("leads epoch {} with {} in sync", broker.seen.epoch, set(broker.seen.isr))
+        }
         Role::Stands { .. } => "still stands".to_owned(),
         Role::Idle | Role::Down | Role::Halted => "waits".to_owned(),
     }

@@ -1,5 +1,7 @@
 //! Brokers have no names of their own: worlds that differ by who is called what count as one.
 
+use std::cmp::Ordering;
+
 use crate::world::{BROKERS, Cas, Id, Isr, Life, Promises, State, World};
 
 /// All ways to rename three brokers: the one at index `i` becomes `renaming[i]`.
@@ -9,7 +11,22 @@ const RENAMINGS: [[Id; BROKERS]; 6] =
 /// The one of all worlds that differ by names alone.
 #[must_use]
 pub fn representative(world: &World) -> World {
-    RENAMINGS.iter().map(|to| renamed(world, to)).min().unwrap_or(*world)
+    // In the order of what they hold and do; where two are alike in that, all orders are tried.
+    let rank = |id: Id| {
+        let broker = &world.brokers[id];
+        (broker.log, broker.disk, broker.role, broker.life, broker.store, broker.high_watermark)
+    };
+    let ranks = [rank(0), rank(1), rank(2)];
+    let in_order = |to: &&[Id; BROKERS]| {
+        [(0, 1), (0, 2), (1, 2)].into_iter().all(|(one, other)| {
+            match ranks[one].cmp(&ranks[other]) {
+                Ordering::Less => to[one] < to[other],
+                Ordering::Equal => true,
+                Ordering::Greater => to[one] > to[other],
+            }
+        })
+    };
+    RENAMINGS.iter().filter(in_order).map(|to| renamed(world, to)).min().unwrap_or(*world)
 }
 
 fn renamed(world: &World, to: &[Id; BROKERS]) -> World {
@@ -36,7 +53,8 @@ fn renamed(world: &World, to: &[Id; BROKERS]) -> World {
 
 fn state(state: &State, to: &[Id; BROKERS]) -> State {
     let mut next = *state;
-    next.leader = state.leader.map(|life| Life { broker: to[usize::from(life.broker)] as u8, ..life });
+    next.leader =
+        state.leader.map(|life| Life { broker: to[usize::from(life.broker)] as u8, ..life });
     let mut isr = Isr::default();
     for (member, store) in state.isr.members() {
         isr = isr.with(to[member], store);

@@ -48,7 +48,10 @@ impl Isr {
     }
 
     pub fn members(self) -> impl Iterator<Item = (Id, u8)> {
-        self.0.into_iter().enumerate().filter_map(|(broker, store)| store.map(|store| (broker, store)))
+        self.0
+            .into_iter()
+            .enumerate()
+            .filter_map(|(broker, store)| store.map(|store| (broker, store)))
     }
 }
 
@@ -76,11 +79,18 @@ pub enum Role {
     Down,
     Idle,
     /// The leader and the epoch that it has seen. `agreed`: on the log, so that it appends and reports.
-    Follows { agreed: bool },
+    Follows {
+        agreed: bool,
+    },
     /// Has stopped answering the epoch it has seen; `before` is what it had stopped answering earlier.
-    Stands { before: u8, agreed: bool },
+    Stands {
+        before: u8,
+        agreed: bool,
+    },
     /// The epoch that it has seen, which begins at `start`.
-    Leads { start: u8 },
+    Leads {
+        start: u8,
+    },
     /// Keeps its copy as it is, and takes no further part.
     Halted,
 }
@@ -208,7 +218,8 @@ impl World {
         let mut log = Log::default();
         log.push(Record { epoch: 1, what: What::EpochStart });
         let leader = Some(Life { broker: 0, number: 1 });
-        let state = State { version: 1, epoch: 1, leader, isr: Isr([Some(0); BROKERS]), deleted: None };
+        let state =
+            State { version: 1, epoch: 1, leader, isr: Isr([Some(0); BROKERS]), deleted: None };
         let follower = Broker {
             store: 0,
             disk: log,
@@ -226,7 +237,8 @@ impl World {
             waits: Promises::default(),
         };
         let report = Some(Report { store: 0, durable: 1 });
-        let first = Broker { role: Role::Leads { start: 0 }, reports: [None, report, report], ..follower };
+        let first =
+            Broker { role: Role::Leads { start: 0 }, reports: [None, report, report], ..follower };
         let mut leaders = [0; 8];
         leaders[1] = 1;
         World {
@@ -270,7 +282,8 @@ impl Broker {
     /// It has asked for something after which it does not lead: nothing is taken, confirmed or delivered until that is decided.
     #[must_use]
     pub fn leaves(&self) -> bool {
-        let leaves = |cas: &Cas| cas.proposal.epoch > self.seen.epoch || cas.proposal.deleted.is_some();
+        let leaves =
+            |cas: &Cas| cas.proposal.epoch > self.seen.epoch || cas.proposal.deleted.is_some();
         self.pending.as_ref().is_some_and(leaves)
     }
 }

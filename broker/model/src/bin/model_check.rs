@@ -36,7 +36,10 @@ fn main() -> ExitCode {
     }
     let mut sound = true;
     let (mut states, mut seconds) = (0, 0.0);
-    for bounds in ALL.iter().filter(|bounds| arguments.only.as_ref().is_none_or(|only| bounds.name.contains(only))) {
+    for bounds in ALL
+        .iter()
+        .filter(|bounds| arguments.only.as_ref().is_none_or(|only| bounds.name.contains(only)))
+    {
         let bounds = changed(*bounds, &arguments.set);
         println!("{}\n  bounds: {}", bounds.name, bounds);
         let found = search(bounds, arguments.threads, Duration::from_secs(arguments.seconds));
@@ -45,15 +48,24 @@ fn main() -> ExitCode {
         states += found.states;
         seconds += found.took.as_secs_f64();
     }
-    println!("{states} states in {seconds:.0} s: {}", if sound { "nothing violated" } else { "NOT SOUND" });
+    println!(
+        "{states} states in {seconds:.0} s: {}",
+        if sound { "nothing violated" } else { "NOT SOUND" }
+    );
     if sound { ExitCode::SUCCESS } else { ExitCode::from(2) }
 }
 
 fn mutants(arguments: &Arguments) -> ExitCode {
     let mut alive = 0;
-    let wanted = |mutant: &&Mutant| arguments.only.as_ref().is_none_or(|only| mutant.name.contains(only));
+    let wanted =
+        |mutant: &&Mutant| arguments.only.as_ref().is_none_or(|only| mutant.name.contains(only));
     for mutant in mutants::ALL.iter().filter(wanted) {
-        let found = search_without(mutant.rules, mutant.bounds, mutant.promise, Duration::from_secs(arguments.seconds));
+        let found = search_without(
+            mutant.rules,
+            mutant.bounds,
+            mutant.promise,
+            Duration::from_secs(arguments.seconds),
+        );
         println!("{} ({} states, {:.1} s)", mutant.name, found.states, found.took.as_secs_f64());
         match found.verdict(mutant.promise).and_then(|verdict| verdict.story.as_ref()) {
             Some(story) => println!("  breaks {}\n{story}", mutant.promise),
@@ -65,8 +77,14 @@ fn mutants(arguments: &Arguments) -> ExitCode {
 }
 
 fn print(found: &Found) {
-    let exhausted = if found.exhausted { "every one within the bounds" } else { "NOT ALL: out of patience" };
-    println!("  {} states ({exhausted}), depth {}, {:.1} s", found.states, found.depth, found.took.as_secs_f64());
+    let exhausted =
+        if found.exhausted { "every one within the bounds" } else { "NOT ALL: out of patience" };
+    println!(
+        "  {} states ({exhausted}), depth {}, {:.1} s",
+        found.states,
+        found.depth,
+        found.took.as_secs_f64()
+    );
     for verdict in &found.verdicts {
         println!("  {} {}", if verdict.holds { "holds   " } else { "VIOLATED" }, verdict.property);
         if let Some(story) = &verdict.story {
