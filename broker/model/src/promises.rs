@@ -25,8 +25,8 @@ pub const ONLY_COMMITTED: &str = "G4: only committed messages may be delivered";
 pub const NEVER_REFUSED: &str = "G4: what was refused is never confirmed";
 /// G5: every leader delivers in the order of its log, so the order of what is committed must never change.
 pub const IN_ORDER: &str = "G5: what is committed only grows, at its end";
-/// G8: the leader's half.
-pub const NOT_INTO_DELETED: &str = "G8: nothing is confirmed in a deleted queue";
+/// G8: the leader's half. What was appended before may well be confirmed late, by a deposed leader: it was deleted with the queue.
+pub const NOT_INTO_DELETED: &str = "G8: nothing is confirmed that was appended to a deleted queue";
 /// G8: the disks' half.
 pub const NO_COPY_LEFT: &str = "G8: no disk holds a copy when nobody is left on the tombstone";
 /// G10: see [`calm`].

@@ -224,9 +224,9 @@ impl Protocol {
             // A later leader may well confirm it: what is promised is about the one that appended it.
             let own = record.epoch == broker.seen.epoch;
             past.broken.confirmed_after_deposition |= own && past.late & 1 << number != 0;
+            past.broken.confirmed_after_delete |= past.orphaned & 1 << number != 0;
             past.broken.confirmed_refused |= past.refused & 1 << number != 0;
         }
-        past.broken.confirmed_after_delete |= world.state.deleted.is_some();
     }
 
     fn publish(&self, world: &mut World, leader: Id) {
@@ -235,6 +235,9 @@ impl Protocol {
         broker.log.push(Record { epoch: broker.seen.epoch, what: What::Message(number) });
         if world.state.epoch > broker.seen.epoch {
             world.past.late |= 1 << number;
+        }
+        if world.state.deleted.is_some() {
+            world.past.orphaned |= 1 << number;
         }
     }
 

@@ -179,6 +179,8 @@ pub struct Past {
     pub committed: Log,
     /// Messages that a leader appended after its deposition, one bit each.
     pub late: u8,
+    /// Messages that were appended when the queue was deleted.
+    pub orphaned: u8,
     /// Messages of which a client was told that they were not done.
     pub refused: u8,
     /// Who has led each epoch, by one more than the broker's index.
