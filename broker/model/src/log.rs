@@ -25,7 +25,7 @@ impl Record {
             What::Message(number) => 2 + number,
             What::Settle(number) => 9 + number,
         };
-        self.epoch << 4 | what
+        (self.epoch << 4) | what
     }
 
     fn of(byte: u8) -> Record {

@@ -223,9 +223,9 @@ impl Protocol {
             let What::Message(number) = record.what else { continue };
             // A later leader may well confirm it: what is promised is about the one that appended it.
             let own = record.epoch == broker.seen.epoch;
-            past.broken.confirmed_after_deposition |= own && past.late & 1 << number != 0;
-            past.broken.confirmed_after_delete |= past.orphaned & 1 << number != 0;
-            past.broken.confirmed_refused |= past.refused & 1 << number != 0;
+            past.broken.confirmed_after_deposition |= own && past.late & (1 << number) != 0;
+            past.broken.confirmed_after_delete |= past.orphaned & (1 << number) != 0;
+            past.broken.confirmed_refused |= past.refused & (1 << number) != 0;
         }
     }
 
@@ -696,7 +696,7 @@ impl Protocol {
 
     fn may_strike_off(&self, world: &World, id: Id) -> bool {
         let broker = &world.brokers[id];
-        let listed = world.state.deleted.is_some_and(|listed| listed & 1 << id != 0);
+        let listed = world.state.deleted.is_some_and(|listed| listed & (1 << id) != 0);
         let dropped = broker.is_up()
             && broker.seen.deleted.is_some()
             && broker.log.is_empty()
@@ -822,7 +822,7 @@ impl Protocol {
             steps.push(Step::Publish { leader: id });
         }
         if let Some(What::Message(number)) = self.refusable(world, id)
-            && world.past.refused & 1 << number == 0
+            && world.past.refused & (1 << number) == 0
         {
             steps.push(Step::Refuse { leader: id });
         }

@@ -34,9 +34,9 @@ fn renamed(world: &World, to: &[Id; BROKERS]) -> World {
     next.state = state(&world.state, to);
     next.late = world.late.map(|(id, said)| (to[usize::from(id)] as u8, state(&said, to)));
     next.promises = promises(world.promises, to);
-    for from in 0..BROKERS {
-        next.under_way[to[from]] = world.under_way[from].map(|asked| cas(&asked, to));
-        let broker = &mut next.brokers[to[from]];
+    for (from, name) in to.iter().copied().enumerate() {
+        next.under_way[name] = world.under_way[from].map(|asked| cas(&asked, to));
+        let broker = &mut next.brokers[name];
         *broker = world.brokers[from];
         broker.seen = state(&broker.seen, to);
         broker.pending = broker.pending.map(|asked| cas(&asked, to));
@@ -60,9 +60,9 @@ fn state(state: &State, to: &[Id; BROKERS]) -> State {
         isr = isr.with(to[member], store);
     }
     next.isr = isr;
-    next.deleted = state
-        .deleted
-        .map(|listed| (0..BROKERS).filter(|id| listed & 1 << id != 0).map(|id| 1 << to[id]).sum());
+    next.deleted = state.deleted.map(|listed| {
+        (0..BROKERS).filter(|id| listed & (1 << id) != 0).map(|id| 1 << to[id]).sum()
+    });
     next
 }
 
@@ -75,10 +75,10 @@ fn promises(promises: Promises, to: &[Id; BROKERS]) -> Promises {
     if promises == next {
         return next;
     }
-    for from in 0..BROKERS {
-        for other in 0..BROKERS {
+    for (from, name) in to.iter().enumerate() {
+        for (other, others_name) in to.iter().enumerate() {
             if promises.has(Promises::one(from, other)) {
-                next = next.and(Promises::one(to[from], to[other]));
+                next = next.and(Promises::one(*name, *others_name));
             }
         }
     }
