@@ -197,15 +197,16 @@ impl Protocol {
         }
         let counted = pending.filter(|_| !self.rules.expand_before_counted);
         let members = committed.members().chain(counted.into_iter().flat_map(Isr::members));
-        let mut spared = self.rules.confirm_without_one_isr_member;
-        let mut end = broker.durable();
+        // The least, and the least but one.
+        let (mut end, mut next) = (u8::MAX, u8::MAX);
         for (member, store) in members.filter(|(member, _)| *member != leader) {
             let report = broker.reports[member].filter(|report| report.store == store);
-            match report.map_or(0, |report| report.durable) {
-                _ if spared => spared = false,
-                durable => end = end.min(durable),
-            }
+            let durable = report.map_or(0, |report| report.durable);
+            next = next.min(durable.max(end));
+            end = end.min(durable);
         }
+        let end = if self.rules.confirm_without_one_isr_member { next } else { end };
+        let end = end.min(broker.durable());
         (end > broker.high_watermark).then_some(end)
     }
 
