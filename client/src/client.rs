@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bellwether_protocol::client::{
-    Attention, Binding, ClusterStatus, Drain, ElectionReport, ExchangeKind, PlannedMove,
+    Attention, Binding, ClusterStatus, Drain, ElectionReport, ExchangeKind, Number, PlannedMove,
     QueueCondition, QueueCounts, QueueOptions, QueueSummary, Recover, ReplicaStatus, Request,
     Response,
 };
@@ -399,6 +399,17 @@ impl Client {
     pub async fn plan(&self) -> Result<(Vec<PlannedMove>, bool), QueryError> {
         match self.ask(Request::Plan).await? {
             Response::Plan { moves, more } => Ok((moves, more)),
+            other => Err(unexpected(&other).into()),
+        }
+    }
+
+    /// How many queues, exchanges and bindings there are in the cluster, and how many the broker that answers allows.
+    ///
+    /// # Errors
+    /// [`QueryError`].
+    pub async fn count_objects(&self) -> Result<Vec<Number>, QueryError> {
+        match self.ask(Request::CountObjects).await? {
+            Response::Counted(numbers) => Ok(numbers),
             other => Err(unexpected(&other).into()),
         }
     }

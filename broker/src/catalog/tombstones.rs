@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use bellwether_coordinator::coordinator::{Coordinator, Path, ReadError, Version, Write};
 use bellwether_coordinator::paths;
-use bellwether_coordinator::records::{BrokerRecord, DrainRecord, StoreRecord};
+use bellwether_coordinator::records::{BrokerRecord, DrainRecord, RecordError, StoreRecord};
 use bellwether_coordinator::tombstone::{Stores, attended};
 use bellwether_protocol::ids::{BrokerId, QueueId, StoreId};
 use tracing::{debug, info};
@@ -44,37 +44,46 @@ impl ReplacedStores {
 pub(super) struct KnownStores {
     pub stores: Stores,
     /// Of those that are written down, by which version.
-    written: BTreeMap<BrokerId, Version>,
+    written: BTreeMap<BrokerId, (StoreRecord, Version)>,
     live: BTreeSet<BrokerId>,
 }
 
 impl KnownStores {
     /// A broker registers its folder and itself in one write. So whoever could be given a copy before this is read is in it.
+    ///
+    /// # Errors
+    /// The coordinator did not answer, or one of the documents cannot be read: a store that a tombstone leaves out could come back with
+    /// what was deleted (promise G8), so that nothing is deleted by who does not know all of them.
     pub async fn read(
         shared: &Shared,
         session: &Arc<dyn Coordinator>,
     ) -> Result<KnownStores, ReadError> {
         session.sync().await?;
         let mut known = KnownStores {
-            stores: Stores { present: BTreeMap::new(), counted: shared.tree().counted().collect() },
+            stores: Stores { counted: shared.tree().counted().collect(), ..Stores::default() },
             written: BTreeMap::new(),
             live: BTreeSet::new(),
         };
         for document in documents(session, paths::all_stores()).await? {
-            if let Ok(record) = StoreRecord::parse(&document.bytes) {
-                known.stores.present.insert(record.broker, record.store);
-                known.written.insert(record.broker, document.version);
-            }
+            let record = StoreRecord::parse(&document.bytes).map_err(unreadable)?;
+            known.stores.present.insert(record.broker, record.store);
+            known.stores.former.insert(record.broker, record.former.clone());
+            known.written.insert(record.broker, (record, document.version));
         }
         for document in documents(session, paths::live_brokers()).await? {
-            if let Ok(record) = BrokerRecord::parse(&document.bytes) {
-                // A former version has not written its folder down.
-                known.stores.present.insert(record.life.broker, record.store);
-                known.live.insert(record.life.broker);
-            }
+            let record = BrokerRecord::parse(&document.bytes).map_err(unreadable)?;
+            // A former version has not written its folder down.
+            known.stores.present.insert(record.life.broker, record.store);
+            known.live.insert(record.life.broker);
         }
         Ok(known)
     }
+}
+
+fn unreadable(error: RecordError) -> ReadError {
+    ReadError::Denied(format!(
+        "{error}: a broker of a later version wrote it. Not every disk that may hold the queue is known here, so that nothing was done; ask a broker of that version, or bring this one up to it"
+    ))
 }
 
 async fn documents(
@@ -98,7 +107,7 @@ impl Catalog {
     ) -> Result<(), ReadError> {
         let (none, retired) = {
             let tree = self.shared.tree();
-            (tree.tombstones.is_empty(), tree.retired.clone())
+            (tree.tombstones.is_empty() && tree.former_stores.is_empty(), tree.retired.clone())
         };
         let Some(session) = self.shared.connected() else { return Ok(()) };
         if none && retired.is_empty() {
@@ -116,6 +125,7 @@ impl Catalog {
             info!(tombstones = done.len(), gone = ?gone, "tombstones wait for others now, or for nobody");
         }
         self.forget_stores(&session, &known, &gone).await;
+        self.forget_former(&session, &known, replaced, now).await;
         Ok(())
     }
 
@@ -135,8 +145,13 @@ impl Catalog {
             store.filter(|store| present.is_some_and(|present| present != store))
         };
         let listed = tree.tombstones.values().flatten().flat_map(|stores| stores.iter().copied());
+        let former = known
+            .stores
+            .former
+            .iter()
+            .flat_map(|(broker, stores)| stores.iter().map(|store| (*broker, Some(*store))));
         let lost: HashSet<(BrokerId, StoreId)> =
-            listed.filter_map(|listed| Some((listed.0, another(listed)?))).collect();
+            listed.chain(former).filter_map(|listed| Some((listed.0, another(listed)?))).collect();
         replaced.note(&lost, now);
         let wants = |waiting: &Waiting| match waiting {
             None => true,
@@ -160,7 +175,7 @@ impl Catalog {
         let waited: HashSet<BrokerId> =
             self.shared.tree().waited_for().into_iter().map(|(broker, _)| broker).collect();
         for broker in gone.iter().filter(|broker| !waited.contains(broker)) {
-            let Some(version) = known.written.get(broker) else { continue };
+            let Some((_, version)) = known.written.get(broker) else { continue };
             let path = paths::store(*broker);
             match session.write(vec![Write::Delete { path, version: Some(*version) }]).await {
                 Ok(_) => info!(
@@ -169,6 +184,44 @@ impl Catalog {
                 ),
                 Err(error) => {
                     debug!(broker = broker.0, %error, "the data folder of a retired broker stays written down")
+                }
+            }
+        }
+    }
+}
+
+impl Catalog {
+    /// Former data folders that were given up, and that no tombstone waits for, need not be remembered: queues that are deleted from now
+    /// on do not wait for them. A broker that registers meanwhile writes another version.
+    async fn forget_former(
+        &self,
+        session: &Arc<dyn Coordinator>,
+        known: &KnownStores,
+        replaced: &ReplacedStores,
+        now: Instant,
+    ) {
+        let listed: HashSet<(BrokerId, Option<StoreId>)> = {
+            let tree = self.shared.tree();
+            tree.tombstones.values().flatten().flat_map(|stores| stores.iter().copied()).collect()
+        };
+        for (broker, (record, version)) in &known.written {
+            let stays = |store: &StoreId| {
+                listed.contains(&(*broker, Some(*store)))
+                    || !replaced.is_given_up((*broker, *store), now)
+            };
+            let former: Vec<StoreId> = record.former.iter().copied().filter(stays).collect();
+            if former.len() == record.former.len() {
+                continue;
+            }
+            let bytes = StoreRecord { former, ..record.clone() }.to_bytes();
+            let write = Write::Set { path: paths::store(*broker), bytes, version: *version };
+            match session.write(vec![write]).await {
+                Ok(_) => info!(
+                    broker = broker.0,
+                    "a former data folder of this broker is given up: should it come back, it must come back empty"
+                ),
+                Err(error) => {
+                    debug!(broker = broker.0, %error, "the former data folder of a broker stays written down")
                 }
             }
         }

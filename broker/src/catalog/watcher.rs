@@ -368,9 +368,11 @@ impl Watcher {
         self.read_listed(session, events, bindings, &mut listed).await?;
         let tombstones = grandchildren(session, paths::all_deleted()).await?;
         self.read_listed(session, events, tombstones, &mut listed).await?;
-        let folder = paths::all_drained();
-        let drained = session.children(&folder).await?.iter().map(|id| folder.child(id)).collect();
-        self.read_listed(session, events, drained, &mut listed).await?;
+        for folder in [paths::all_drained(), paths::all_stores()] {
+            let of_brokers = session.children(&folder).await?;
+            let of_brokers = of_brokers.iter().map(|id| folder.child(id)).collect();
+            self.read_listed(session, events, of_brokers, &mut listed).await?;
+        }
         let folder = paths::users();
         let users =
             session.children(&folder).await?.iter().map(|user| folder.child(user)).collect();
@@ -444,6 +446,7 @@ async fn watch(
     let folders = [
         paths::live_brokers(),
         paths::all_drained(),
+        paths::all_stores(),
         paths::controller(),
         paths::names(),
         paths::queues(),

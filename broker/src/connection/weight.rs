@@ -59,6 +59,7 @@ fn answer(response: &Response) -> usize {
             let stopped: usize = attention.stopped.iter().map(|copy| ENTRY + copy.why.len()).sum();
             queues * ENTRY + stopped
         }
+        Response::Counted(list) => list.len() * ENTRY,
         Response::Credentials(list) => list.len() * ENTRY,
         Response::Browsed(browsed) => {
             let messages: usize = browsed.runs.iter().map(|run| run.messages.len()).sum();

@@ -131,6 +131,7 @@ impl Rights {
             | Request::Elections { queue: None, .. }
             | Request::Attention { .. }
             | Request::ListDefinitions { .. }
+            | Request::CountObjects
             | Request::ListSettings => {
                 self.must_be(&[UserTag::Administrator, UserTag::Monitoring], "look at the cluster")
             }
@@ -369,6 +370,7 @@ mod tests {
             | Request::Plan
             | Request::ListDefinitions { .. }
             | Request::ListSettings
+            | Request::CountObjects
             | Request::ReplicaStatus { count: true, .. }
             | Request::Elections { queue: None, .. }
             | Request::Attention { .. } => AnyTag,
@@ -414,6 +416,7 @@ mod tests {
             Request::ClearTaint { queue: q(), epoch: Epoch(1) },
             Request::ListDefinitions { after: None, limit: 1 },
             Request::ListSettings,
+            Request::CountObjects,
             Request::ChangeSetting { key: "k".to_owned(), value: None },
             Request::QueueCondition { queue: q() },
             Request::ReplicaStatus { queue: q(), count: false, below: None },
@@ -458,7 +461,7 @@ mod tests {
     fn nothing_is_permitted_by_default_and_each_request_by_what_it_needs() {
         let requests = requests();
         let kinds: HashSet<_> = requests.iter().map(std::mem::discriminant).collect();
-        assert_eq!(kinds.len(), 36, "one of each: add what is missing, and count it");
+        assert_eq!(kinds.len(), 37, "one of each: add what is missing, and count it");
         for request in requests {
             let by = |tags: &[UserTag], patterns| {
                 access(user(tags, patterns)).rights().check(&request).is_ok()

@@ -58,6 +58,8 @@ enum ClusterCommand {
         #[command(flatten)]
         how: DrainHow,
     },
+    /// Show how many queues, exchanges and bindings there are, and how many there may be
+    Limits,
     /// Settings of all brokers, changed while they run
     Config {
         #[command(subcommand)]
@@ -104,6 +106,7 @@ pub async fn run(args: ClusterArgs) -> Result<(), Failure> {
             let view = attention::View::new(&status, &answers);
             if json { print_json(&as_json(&status, &view)) } else { print(&status, &view) }
         }
+        ClusterCommand::Limits => super::numbers::show(&client, json).await,
         ClusterCommand::Config { command } => configure(&client, json, command).await,
         ClusterCommand::Drain { broker, undo: true, how, .. } => {
             if !how.dry_run {

@@ -1,7 +1,7 @@
 //! What a broker answers, and the exchanges, queues and brokers that it tells of.
 
 use super::{
-    Attention, Browsed, Drain, ElectionReport, QueueCondition, ReplicaStatus, UserSummary,
+    Attention, Browsed, Drain, ElectionReport, Number, QueueCondition, ReplicaStatus, UserSummary,
 };
 use crate::error::BrokerAddress;
 use crate::ids::{BrokerId, ClusterId, Epoch, Offset, OffsetRange, QueueId};
@@ -62,6 +62,8 @@ pub enum Response {
     Credentials(Vec<(UserName, Credentials)>),
     /// Messages of a queue.
     Browsed(Browsed),
+    /// How many there are of what is limited in number.
+    Counted(Vec<Number>),
     /// The producer may publish; credit follows.
     ProducerAttached,
     /// What is about to be moved, in order.
