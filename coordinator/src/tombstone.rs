@@ -5,6 +5,8 @@
 //! store strikes itself off. Nobody strikes another one off, but for a broker that an operator retired. A store whose broker runs with
 //! another one is not struck off, either: the one that took its place answers for it.
 
+mod replaced;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use bellwether_protocol::ids::{BrokerId, StoreId};
@@ -12,6 +14,7 @@ use bellwether_protocol::ids::{BrokerId, StoreId};
 use crate::records::{
     FORMER_STORES_MAX, HoldingStore, StoreRecord, TombstoneRecord, UnknownFields,
 };
+pub use replaced::{LostStores, REPLACED_FOR, ReplacedStores, lost, without_given_up};
 
 /// The data folders of the cluster, as far as they are known.
 #[derive(Clone, Debug, Default)]

@@ -2,50 +2,29 @@
 //! versions get their lists, brokers that were retired are not waited for, and a folder that another one took the place of is
 //! answered for by that one.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bellwether_coordinator::coordinator::{Coordinator, Path, ReadError, Version, Write};
 use bellwether_coordinator::paths;
 use bellwether_coordinator::records::{BrokerRecord, DrainRecord, RecordError, StoreRecord};
-use bellwether_coordinator::tombstone::{Stores, attended};
-use bellwether_protocol::ids::{BrokerId, QueueId, StoreId};
+pub use bellwether_coordinator::tombstone::ReplacedStores;
+use bellwether_coordinator::tombstone::{Stores, attended, lost, without_given_up};
+use bellwether_protocol::ids::{BrokerId, Incarnation, QueueId, StoreId};
 use tracing::{debug, info};
 
 use super::strikes::{BATCH, rewrite};
 use super::tree::Waiting;
 use super::{Catalog, Shared};
 
-/// After a broker has been running with another data folder for so long, its former one is not waited for any more. A disk that was
-/// not mounted is noticed before.
-const REPLACED_FOR: Duration = Duration::from_secs(600);
-
-/// Data folders that tombstones wait for and whose brokers run with others, and since when that was seen. For the controller to keep.
-#[derive(Debug, Default)]
-pub struct ReplacedStores(HashMap<(BrokerId, StoreId), Instant>);
-
-impl ReplacedStores {
-    /// Only these are so now.
-    fn note(&mut self, replaced: &HashSet<(BrokerId, StoreId)>, now: Instant) {
-        self.0.retain(|store, _| replaced.contains(store));
-        for store in replaced {
-            self.0.entry(*store).or_insert(now);
-        }
-    }
-
-    fn is_given_up(&self, store: (BrokerId, StoreId), now: Instant) -> bool {
-        let since = self.0.get(&store);
-        since.is_some_and(|since| now.saturating_duration_since(*since) >= REPLACED_FOR)
-    }
-}
-
 /// What was read after a sync: who has which data folder.
 pub(super) struct KnownStores {
     pub stores: Stores,
     /// Of those that are written down, by which version.
     written: BTreeMap<BrokerId, (StoreRecord, Version)>,
-    live: BTreeSet<BrokerId>,
+    /// In which life.
+    live: BTreeMap<BrokerId, Incarnation>,
 }
 
 impl KnownStores {
@@ -62,7 +41,7 @@ impl KnownStores {
         let mut known = KnownStores {
             stores: Stores { counted: shared.tree().counted().collect(), ..Stores::default() },
             written: BTreeMap::new(),
-            live: BTreeSet::new(),
+            live: BTreeMap::new(),
         };
         for document in documents(session, paths::all_stores()).await? {
             let record = StoreRecord::parse(&document.bytes).map_err(unreadable)?;
@@ -74,7 +53,7 @@ impl KnownStores {
             let record = BrokerRecord::parse(&document.bytes).map_err(unreadable)?;
             // A former version has not written its folder down.
             known.stores.present.insert(record.life.broker, record.store);
-            known.live.insert(record.life.broker);
+            known.live.insert(record.life.broker, record.life.incarnation);
         }
         Ok(known)
     }
@@ -138,26 +117,14 @@ impl Catalog {
         now: Instant,
     ) -> Vec<QueueId> {
         let tree = self.shared.tree();
-        // One that is off may be so because its disk is being put back.
-        let another = |(broker, store): (BrokerId, Option<StoreId>)| {
-            let present =
-                known.stores.present.get(&broker).filter(|_| known.live.contains(&broker));
-            store.filter(|store| present.is_some_and(|present| present != store))
-        };
         let listed = tree.tombstones.values().flatten().flat_map(|stores| stores.iter().copied());
-        let former = known
-            .stores
-            .former
-            .iter()
-            .flat_map(|(broker, stores)| stores.iter().map(|store| (*broker, Some(*store))));
-        let lost: HashSet<(BrokerId, StoreId)> =
-            listed.chain(former).filter_map(|listed| Some((listed.0, another(listed)?))).collect();
+        let lost = lost(listed, &known.stores, &known.live);
         replaced.note(&lost, now);
         let wants = |waiting: &Waiting| match waiting {
             None => true,
             Some(stores) => stores.iter().any(|listed| {
                 let given_up = |store| replaced.is_given_up((listed.0, store), now);
-                gone.contains(&listed.0) || another(*listed).is_some_and(given_up)
+                gone.contains(&listed.0) || listed.1.is_some_and(given_up)
             }),
         };
         let wanting = tree.tombstones.iter().filter(|(_, waiting)| wants(waiting));
@@ -205,15 +172,9 @@ impl Catalog {
             tree.tombstones.values().flatten().flat_map(|stores| stores.iter().copied()).collect()
         };
         for (broker, (record, version)) in &known.written {
-            let stays = |store: &StoreId| {
-                listed.contains(&(*broker, Some(*store)))
-                    || !replaced.is_given_up((*broker, *store), now)
-            };
-            let former: Vec<StoreId> = record.former.iter().copied().filter(stays).collect();
-            if former.len() == record.former.len() {
-                continue;
-            }
-            let bytes = StoreRecord { former, ..record.clone() }.to_bytes();
+            let given_up = |broker, store| replaced.is_given_up((broker, store), now);
+            let Some(next) = without_given_up(record, given_up, &listed) else { continue };
+            let bytes = next.to_bytes();
             let write = Write::Set { path: paths::store(*broker), bytes, version: *version };
             match session.write(vec![write]).await {
                 Ok(_) => info!(
@@ -235,7 +196,7 @@ async fn gone_for_good(
     retired: BTreeSet<BrokerId>,
 ) -> Result<BTreeSet<BrokerId>, ReadError> {
     let retired: Vec<BrokerId> =
-        retired.into_iter().filter(|broker| !known.live.contains(broker)).collect();
+        retired.into_iter().filter(|broker| !known.live.contains_key(broker)).collect();
     let all: Vec<Path> = retired.iter().map(|broker| paths::drained(*broker)).collect();
     let documents = session.read_many(&all).await?;
     let is_retired = |document: Option<bellwether_coordinator::coordinator::Document>| {

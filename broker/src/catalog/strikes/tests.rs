@@ -358,6 +358,7 @@ async fn a_disk_that_was_taken_out_before_the_delete_drops_its_copy_when_it_is_p
     let one = Surroundings::new().await;
     was_there_once(&one, 2).await;
     let session = comes_with_a_new_disk(&one).await;
+    one.catalog.look_closer(PATIENCE).await;
     one.catalog.drain(BrokerId(2), Some(Drain::Copies), false).await.unwrap();
     let _shards = empty_shards(&one);
     let id = one.declare("orders").await;
