@@ -2,7 +2,7 @@
 
 use bellwether_sim::burials::{Burials, bury, bury_and_hold};
 
-const HISTORIES: u64 = 400;
+const HISTORIES: u64 = 100;
 
 #[test]
 fn what_was_deleted_never_comes_back_from_a_disk_that_may_come_back() {
