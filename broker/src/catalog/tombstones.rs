@@ -65,6 +65,14 @@ fn unreadable(error: RecordError) -> ReadError {
     ))
 }
 
+impl KnownStores {
+    /// A write that goes through only while the broker has the folder that was read.
+    pub fn unchanged(&self, broker: BrokerId) -> Option<Write> {
+        let (_, version) = self.written.get(&broker)?;
+        Some(Write::Check { path: paths::store(broker), version: *version })
+    }
+}
+
 async fn documents(
     session: &Arc<dyn Coordinator>,
     folder: Path,

@@ -281,7 +281,7 @@ impl Watcher {
                 if tombstone.is_none() {
                     tree.vanish(*id, changes);
                     if self.feed.local().contains(id) {
-                        warn!(queue.id = %id, "the coordinator has neither a state nor a tombstone of this queue; its data is kept");
+                        warn!(queue.id = %id, "a log of this queue lies here, and the coordinator has neither its state nor a tombstone: it was restored from an older state, or the queue was deleted after this data folder had been given up (its broker was retired, or ran for ten minutes with another folder). The log is kept and served to nobody. Restore the newer state of the coordinator; or, if queues were deleted meanwhile, stop this broker, move its data folder aside, and start it with an empty one");
                     }
                 }
             }

@@ -2,13 +2,17 @@
 
 use std::time::Instant;
 
-use bellwether_coordinator::records::{BrokerRecord, HoldingStore, StoreRecord, UnknownFields};
+use bellwether_coordinator::coordinator::WriteError;
+use bellwether_coordinator::records::{
+    BrokerRecord, HoldingStore, QueueState, StoreRecord, UnknownFields,
+};
 use bellwether_protocol::client::Drain;
 use bellwether_protocol::ids::{BrokerId, Epoch, StoreId};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use super::super::doubles::*;
+use super::super::tombstones::KnownStores;
 use super::super::{Catalog, ReplacedStores};
 use super::*;
 use crate::shard::input::{Deletable, QueueNews};
@@ -375,6 +379,34 @@ async fn a_disk_that_was_taken_out_before_the_delete_drops_its_copy_when_it_is_p
     until_left(&one.session, id, &[2]).await;
     assert_eq!(waits_for(&one.session, id).await.unwrap()[0].store, Some(NEW_DISK));
     drop(its_shards);
+}
+
+/// Promise G8. Who has to hold a copy comes with a new disk after the delete has read which disks there are, and begins a copy on it, under
+/// the version of the state that is about to be deleted; then it is off again. The tombstone has to name that disk, too.
+#[tokio::test]
+async fn a_disk_that_comes_while_a_queue_is_being_deleted_is_named_by_its_tombstone() {
+    let one = Surroundings::new().await;
+    was_there_once(&one, 2).await;
+    let id = one.declare("orders").await;
+    let (state, version) = {
+        let tree = one.catalog.shared.tree();
+        let (_, state, version) = tree.queue(id).unwrap();
+        (state.clone(), version)
+    };
+    let state = QueueState { replicas: vec![BrokerId(1), BrokerId(2)], ..state };
+    let set = Write::Set { path: paths::queue_state(id), bytes: state.to_bytes(), version };
+    one.session.write(vec![set]).await.unwrap();
+    one.catalog.look_closer(PATIENCE).await;
+    let known = KnownStores::read(&one.catalog.shared, &one.session).await.unwrap();
+    let before = known.unchanged(BrokerId(2)).unwrap();
+    comes_with_a_new_disk(&one).await.close().await.unwrap();
+    let refused = one.session.write(vec![before]).await.unwrap_err();
+    assert!(matches!(refused, WriteError::Refused { .. }), "what was read is not so any more");
+    let _shards = empty_shards(&one);
+    delete(&one, "orders").await;
+    until_left(&one.session, id, &[2, 2]).await;
+    let waits: Vec<_> = waits_for(&one.session, id).await.unwrap();
+    assert_eq!((waits[0].store, waits[1].store), (Some(NEW_DISK), store(2)));
 }
 
 /// And when it is not put back, it is not waited for, for ever: neither by what was deleted nor by what is deleted from then on.
