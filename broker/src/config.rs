@@ -12,8 +12,10 @@ use crate::tls::Tls;
 pub use crate::watch::{Ratio, Watch};
 
 mod bounds;
+mod numbers;
 
 pub use bounds::Bounds;
+pub use numbers::Numbers;
 
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
@@ -191,6 +193,8 @@ pub struct Limits {
     pub peer_window_bytes: u64,
     /// What holds for the whole broker, and for whoever has not said hello yet.
     pub bounds: Bounds,
+    /// How many things there may be in the whole cluster.
+    pub numbers: Numbers,
 }
 
 impl Default for Limits {
@@ -211,6 +215,7 @@ impl Default for Limits {
             outbox_bytes_max: 2 * MIB,
             peer_window_bytes: 8 * MIB,
             bounds: Bounds::default(),
+            numbers: Numbers::default(),
         }
     }
 }
@@ -308,6 +313,7 @@ impl BrokerConfig {
         )?;
         between("outbox-bytes-max", limits.outbox_bytes_max, 64 * KIB, 1024 * MIB)?;
         between("peer-window-bytes", limits.peer_window_bytes, 512 * KIB, 1024 * MIB)?;
+        limits.numbers.check()?;
         limits.bounds.check(limits.connections_max)
     }
 

@@ -110,6 +110,11 @@ pub const CHANGEABLE: &[Changeable] = changeable! {
     "producer-credit-bytes" ByNewConnections limits.producer_credit_bytes;
     "publish-bytes-in-flight-max" ByNewConnections limits.publish_bytes_in_flight_max;
     "outbox-bytes-max" ByNewConnections limits.outbox_bytes_max;
+    "queues-max" AtOnce limits.numbers.queues_max;
+    "deleted-queues-max" AtOnce limits.numbers.deleted_queues_max;
+    "exchanges-max" AtOnce limits.numbers.exchanges_max;
+    "bindings-max" AtOnce limits.numbers.bindings_max;
+    "bindings-per-queue-max" AtOnce limits.numbers.bindings_per_queue_max;
 };
 
 /// The parts of a broker that hear of changes.

@@ -223,6 +223,15 @@ metrics! {
     Gauge queues "bellwether_queues" "Queues of the cluster, as this broker sees it.";
     Gauge queues_without_leader "bellwether_queues_without_leader" "Queues of the cluster that nobody leads, as this broker sees it.";
     Gauge queues_under_replicated "bellwether_queues_under_replicated" "Queues of the cluster with fewer in-sync replicas than replicas, as this broker sees it.";
+    Gauge objects_queues "bellwether_objects" {kind: "queues"} "What there is in the cluster, as this broker sees it, of what is limited in number.";
+    Gauge objects_deleted_queues "bellwether_objects" {kind: "deleted_queues"} "Deleted queues that the disk of a broker may still hold.";
+    Gauge objects_exchanges "bellwether_objects" {kind: "exchanges"} "Exchanges.";
+    Gauge objects_bindings "bellwether_objects" {kind: "bindings"} "Bindings.";
+    Gauge objects_max_queues "bellwether_objects_max" {kind: "queues"} "How many of them this broker allows: queues-max, deleted-queues-max, exchanges-max, bindings-max.";
+    Gauge objects_max_deleted_queues "bellwether_objects_max" {kind: "deleted_queues"} "deleted-queues-max.";
+    Gauge objects_max_exchanges "bellwether_objects_max" {kind: "exchanges"} "exchanges-max.";
+    Gauge objects_max_bindings "bellwether_objects_max" {kind: "bindings"} "bindings-max.";
+    Counter objects_refused "bellwether_objects_refused_total" "Declarations refused because there are as many as are allowed.";
     Counter elections_declared "bellwether_elections_won_total" {trigger: "declared"} "Leaderships begun here, by what gave rise to them: the queue was declared, its leader handed it over, its leader was lost, or it was led by an earlier life of this broker.";
     Counter elections_handed_over "bellwether_elections_won_total" {trigger: "handed_over"} "Of queues that their leaders handed over.";
     Counter elections_leader_lost "bellwether_elections_won_total" {trigger: "leader_lost"} "Of queues whose leaders were lost.";

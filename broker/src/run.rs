@@ -141,6 +141,7 @@ pub async fn run(
     let local_queues: Vec<QueueId> = recovered.iter().map(|log| log.queue).collect();
     let (catalog, watcher) = Catalog::new(
         CatalogConfig { me: config.id, store, cluster, local_queues },
+        live.config.clone(),
         lives.clone(),
         Arc::new(shards.clone()),
         peers.clone(),

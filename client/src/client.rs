@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bellwether_protocol::client::{
-    Attention, Binding, ClusterStatus, Drain, ElectionReport, ExchangeKind, PlannedMove,
+    Attention, Binding, ClusterStatus, Drain, ElectionReport, ExchangeKind, Number, PlannedMove,
     QueueCondition, QueueCounts, QueueOptions, QueueSummary, Recover, ReplicaStatus, Request,
     Response, Stuck,
 };
@@ -415,6 +415,17 @@ impl Client {
     ) -> Result<Stuck, QueryError> {
         match self.ask(Request::Stuck { suppose, limit }).await? {
             Response::Stuck(stuck) => Ok(stuck),
+            other => Err(unexpected(&other).into()),
+        }
+    }
+
+    /// How many queues, exchanges and bindings there are in the cluster, and how many the broker that answers allows.
+    ///
+    /// # Errors
+    /// [`QueryError`].
+    pub async fn count_objects(&self) -> Result<Vec<Number>, QueryError> {
+        match self.ask(Request::CountObjects).await? {
+            Response::Counted(numbers) => Ok(numbers),
             other => Err(unexpected(&other).into()),
         }
     }

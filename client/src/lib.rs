@@ -45,10 +45,10 @@ mod users;
 
 pub use bellwether_protocol::client::{
     AbsentBroker, Attention, Binding, BrokerStatus, ClusterStatus, CommittedNote, CopyHealth,
-    CopyRole, CopyStatus, Drain, ElectionReport, ExchangeKind, LiveBroker, Moved, Permissions,
-    PlannedMove, QueueClass, QueueCondition, QueueCounts, QueueOptions, QueueSummary, Recover,
-    ReplicaStatus, Resigned, StoppedCopy, Stuck, StuckQueues, TaintCleared, TaintNote, Troubled,
-    UserSummary, UserTag, Withheld,
+    CopyRole, CopyStatus, Drain, ElectionReport, ExchangeKind, LiveBroker, Moved, Number, NumberOf,
+    Permissions, PlannedMove, QueueClass, QueueCondition, QueueCounts, QueueOptions, QueueSummary,
+    Recover, ReplicaStatus, Resigned, StoppedCopy, Stuck, StuckQueues, TaintCleared, TaintNote,
+    Troubled, UserSummary, UserTag, Withheld,
 };
 pub use bellwether_protocol::error::BrokerAddress;
 pub use bellwether_protocol::headers::{HeaderValue, Headers};

@@ -161,8 +161,15 @@ pub const BINDINGS_BYTES_MAX: usize = 900_000;
 pub struct StoreRecord {
     pub broker: BrokerId,
     pub store: StoreId,
+    /// Those that it had before, the latest last, for as long as they may come back: [`FORMER_STORES_MAX`] at most. Whoever deletes a queue
+    /// names them, too.
+    pub former: Vec<StoreId>,
     pub unknown: UnknownFields,
 }
+
+/// Former data folders that are remembered of a broker: more than anybody swaps disks within the minutes that they are waited for. The
+/// earliest is forgotten first.
+pub const FORMER_STORES_MAX: usize = 16;
 
 /// `/deleted/<hh>/<uuid>`: this queue is gone for good, and local data of it may go. Each store strikes itself off when it durably holds
 /// nothing of it any more, and the document goes with the last.

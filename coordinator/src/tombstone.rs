@@ -5,17 +5,24 @@
 //! store strikes itself off. Nobody strikes another one off, but for a broker that an operator retired. A store whose broker runs with
 //! another one is not struck off, either: the one that took its place answers for it.
 
+mod replaced;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use bellwether_protocol::ids::{BrokerId, StoreId};
 
-use crate::records::{HoldingStore, TombstoneRecord, UnknownFields};
+use crate::records::{
+    FORMER_STORES_MAX, HoldingStore, StoreRecord, TombstoneRecord, UnknownFields,
+};
+pub use replaced::{LostStores, REPLACED_FOR, ReplacedStores, lost, without_given_up};
 
 /// The data folders of the cluster, as far as they are known.
 #[derive(Clone, Debug, Default)]
 pub struct Stores {
     /// The one that each broker has, or had when it was last there.
     pub present: BTreeMap<BrokerId, StoreId>,
+    /// Those that it had before and that may come back: the one that was taken out last week, and is put in again tomorrow.
+    pub former: BTreeMap<BrokerId, Vec<StoreId>>,
     /// Brokers that are counted on somewhere, registered or not.
     pub counted: BTreeSet<BrokerId>,
 }
@@ -26,13 +33,30 @@ impl Stores {
     pub fn that_may_hold(&self) -> Vec<HoldingStore> {
         let brokers: BTreeSet<BrokerId> =
             self.present.keys().chain(&self.counted).copied().collect();
-        let store = |broker: BrokerId| HoldingStore {
-            broker,
-            store: self.present.get(&broker).copied(),
-            unknown: UnknownFields::new(),
+        let stores = |broker: BrokerId| {
+            let former = self.former.get(&broker).into_iter().flatten().copied().map(Some);
+            let stores = [self.present.get(&broker).copied()].into_iter().chain(former);
+            stores.map(move |store| HoldingStore { broker, store, unknown: UnknownFields::new() })
         };
-        brokers.into_iter().map(store).collect()
+        brokers.into_iter().flat_map(stores).collect()
     }
+}
+
+/// What is written down of a broker that registers with `store`: the one that it had before is remembered, and one that comes back is none
+/// of the past.
+#[must_use]
+pub fn registered(before: Option<StoreRecord>, broker: BrokerId, store: StoreId) -> StoreRecord {
+    let Some(before) = before else {
+        return StoreRecord { broker, store, former: Vec::new(), unknown: UnknownFields::new() };
+    };
+    let StoreRecord { store: last, mut former, unknown, .. } = before;
+    former.push(last);
+    former.retain(|one| *one != store);
+    let mut seen = BTreeSet::new();
+    former.retain(|one| seen.insert(*one));
+    let beyond = former.len().saturating_sub(FORMER_STORES_MAX);
+    former.drain(..beyond);
+    StoreRecord { broker, store, former, unknown }
 }
 
 /// What becomes of a tombstone.
@@ -159,9 +183,46 @@ mod tests {
         let stores = Stores {
             present: [(BrokerId(1), store(1)), (BrokerId(4), store(4))].into(),
             counted: [BrokerId(1), BrokerId(3)].into(),
+            ..Stores::default()
         };
         let expected = [holding(1, Some(store(1))), holding(3, None), holding(4, Some(store(4)))];
         assert_eq!(stores.that_may_hold(), expected);
+    }
+
+    /// The disk of broker 1 was swapped, and then the queue was deleted. Listed with the new one alone, the old disk would come back to
+    /// a cluster that has no word of the queue, and could not be told from one whose ensemble was restored.
+    #[test]
+    fn a_disk_that_was_taken_out_before_the_delete_is_listed_beside_the_one_in_its_place() {
+        let before = registered(None, BrokerId(1), store(1));
+        let record = registered(Some(before), BrokerId(1), store(11));
+        assert_eq!((record.store, &record.former[..]), (store(11), &[store(1)][..]));
+        let stores = Stores {
+            present: [(BrokerId(1), record.store)].into(),
+            former: [(BrokerId(1), record.former.clone())].into(),
+            counted: BTreeSet::new(),
+        };
+        let listed = stores.that_may_hold();
+        assert_eq!(listed, [holding(1, Some(store(11))), holding(1, Some(store(1)))]);
+        let record = tombstone(Some(listed));
+        let Fate::Changes(record) = struck_off(&record, BrokerId(1), store(11)) else {
+            panic!("it waits for the old one")
+        };
+        assert_eq!(struck_off(&record, BrokerId(1), store(11)), Fate::Stays);
+        assert_eq!(struck_off(&record, BrokerId(1), store(1)), Fate::Goes, "when it is put back");
+    }
+
+    #[test]
+    fn a_store_that_comes_back_is_the_present_one_again_and_the_past_is_bounded() {
+        let mut record = registered(None, BrokerId(1), store(1));
+        for n in [1, 2, 1, 2, 2] {
+            record = registered(Some(record), BrokerId(1), store(n));
+        }
+        assert_eq!((record.store, &record.former[..]), (store(2), &[store(1)][..]));
+        for n in 3..100 {
+            record = registered(Some(record), BrokerId(1), store(n));
+        }
+        assert_eq!(record.former.len(), FORMER_STORES_MAX);
+        assert_eq!(record.former.last(), Some(&store(98)), "the earliest are forgotten");
     }
 
     #[test]
@@ -182,8 +243,7 @@ mod tests {
     fn a_store_does_not_strike_off_another_one_of_its_broker() {
         let record = of_three();
         assert_eq!(struck_off(&record, BrokerId(2), store(22)), Fate::Stays);
-        let stores =
-            Stores { present: [(BrokerId(2), store(22))].into(), counted: BTreeSet::new() };
+        let stores = Stores { present: [(BrokerId(2), store(22))].into(), ..Stores::default() };
         assert_eq!(attended(&record, &stores, nobody, none), Fate::Stays);
         let fate = attended(&record, &stores, nobody, |broker, lost| {
             (broker, lost) == (BrokerId(2), store(2))
@@ -205,7 +265,7 @@ mod tests {
         let record = of_three();
         let stores = Stores {
             present: (1..=3).map(|n| (BrokerId(n), store(n.into()))).collect(),
-            counted: BTreeSet::new(),
+            ..Stores::default()
         };
         assert_eq!(attended(&record, &stores, nobody, none), Fate::Stays);
         let fate = attended(&record, &stores, |broker| broker == BrokerId(3), none);
@@ -217,8 +277,11 @@ mod tests {
     fn a_tombstone_without_a_list_is_given_one_before_anybody_strikes_anything_off() {
         let former = tombstone(None);
         assert_eq!(struck_off(&former, BrokerId(1), store(1)), Fate::Stays);
-        let stores =
-            Stores { present: [(BrokerId(1), store(1))].into(), counted: [BrokerId(2)].into() };
+        let stores = Stores {
+            present: [(BrokerId(1), store(1))].into(),
+            counted: [BrokerId(2)].into(),
+            ..Stores::default()
+        };
         // Not even for a retired one in the same step: what is written first is who may hold a copy.
         let fate = attended(&former, &stores, |_| true, none);
         assert_eq!(listed(fate), [(1, Some(store(1))), (2, None)]);

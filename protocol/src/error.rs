@@ -120,6 +120,8 @@ error_codes! {
     NoSuchUser = 209, false;
     /// There is a user of that name.
     UserExists = 210, false;
+    /// There is as much of it in the cluster as a setting allows: queues, exchanges or bindings. The message says which, how many there are, and what to do.
+    LimitReached = 211, false;
     /// A message over the size limit.
     MessageTooLarge = 300, false;
     /// No such producer on this connection.

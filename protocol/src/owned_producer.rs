@@ -22,12 +22,36 @@ impl ProducerName {
         } else {
             let digest = Sha256::digest(whole);
             format!(
-                "@sha256:{}",
+                "{DIGESTED}{}",
                 digest.iter().map(|byte| format!("{byte:02x}")).collect::<String>()
             )
         };
         ProducerName::new(name).expect("short enough, of the characters of two names")
     }
+}
+
+/// What stands before the digest of a name that is too long.
+const DIGESTED: &str = "@sha256:";
+
+impl ProducerName {
+    /// Whose producer it is, as [`ProducerName::owned_by`] wrote it: what stands before the name, `@7:billing/`. All names that had to be
+    /// digested have one owner together, and so have all of clients that did not log in: the empty one.
+    #[must_use]
+    pub fn owner(&self) -> &str {
+        let name = self.as_str();
+        if name.starts_with(DIGESTED) {
+            return DIGESTED;
+        }
+        owner_of(name).unwrap_or("")
+    }
+}
+
+fn owner_of(name: &str) -> Option<&str> {
+    let (length, rest) = name.strip_prefix('@')?.split_once(':')?;
+    let user = length.parse::<usize>().ok()?;
+    let end = user.checked_add(1)?;
+    // The name of a user may have slashes of its own: its length says where it ends.
+    rest.get(..end)?.ends_with('/').then(|| &name[..name.len() - rest.len() + end])
 }
 
 #[cfg(test)]
@@ -43,6 +67,19 @@ mod tests {
     #[test]
     fn the_user_stands_before_the_name() {
         assert_eq!(owned("billing", "p-1").as_str(), "@7:billing/p-1");
+    }
+
+    #[test]
+    fn the_owner_is_read_from_the_name_and_nothing_of_the_name_is_taken_for_one() {
+        assert_eq!(owned("billing", "p/1").owner(), "@7:billing/");
+        assert_eq!(owned("a/b:", "p").owner(), "@4:a/b:/");
+        assert_eq!(owned("münze", "p").owner(), "@6:münze/");
+        assert_eq!(owned("u", &"p".repeat(251)).owner(), "@sha256:");
+        for bare in
+            ["p-1", "@", "@7", "@7:", "@7:billing", "@x:y/z", "@1:ü/", "@99999999999999999999:a/b"]
+        {
+            assert_eq!(ProducerName::new(bare).unwrap().owner(), "", "{bare}");
+        }
     }
 
     #[test]
@@ -63,6 +100,8 @@ mod tests {
         ) {
             let same = owned(&one.0, &one.1) == owned(&two.0, &two.1);
             prop_assert_eq!(same, one == two);
+            let same = owned(&one.0, &one.1).owner() == owned(&two.0, &two.1).owner();
+            prop_assert_eq!(same, one.0 == two.0);
         }
     }
 }

@@ -64,6 +64,31 @@ impl Facts {
     }
 }
 
+/// What a list of revoked certificates needs of one of them.
+#[cfg(feature = "make")]
+pub(crate) struct Revocable {
+    /// As it stands in the certificate.
+    pub serial: Vec<u8>,
+    /// Whose certificate it is, for people.
+    pub subject: String,
+    /// The name of the authority that signed it, as it stands there.
+    pub issuer: Vec<u8>,
+    /// Its own name, likewise.
+    pub name: Vec<u8>,
+}
+
+#[cfg(feature = "make")]
+pub(crate) fn revocable(certificate: &CertificateDer<'_>) -> Result<Revocable, String> {
+    let (_, parsed) = X509Certificate::from_der(certificate.as_ref())
+        .map_err(|error| format!("it is no X.509 certificate ({error})"))?;
+    Ok(Revocable {
+        serial: parsed.raw_serial().to_vec(),
+        subject: parsed.subject().to_string(),
+        issuer: parsed.issuer().as_raw().to_vec(),
+        name: parsed.subject().as_raw().to_vec(),
+    })
+}
+
 /// The serial number as it stands in the certificate.
 #[cfg(feature = "make")]
 pub(crate) fn serial_of(certificate: &CertificateDer<'_>) -> Result<Vec<u8>, String> {

@@ -9,6 +9,8 @@ mod files;
 #[cfg(feature = "make")]
 pub mod make;
 mod reload;
+#[cfg(feature = "make")]
+mod revoked;
 mod words;
 
 use std::sync::Arc;

@@ -10,7 +10,8 @@ use rcgen::{
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 
-use crate::certificate::{BrokerName, serial_of};
+use crate::certificate::{BrokerName, revocable, serial_of};
+use crate::revoked::Revoked;
 
 /// How far back a certificate begins to be valid, so that a machine whose clock is a little late takes it at once.
 const CLOCKS_DIFFER_BY: Duration = Duration::from_secs(3600);
@@ -29,6 +30,8 @@ pub enum MakeError {
     Name(String, String),
     #[error("the authority's certificate or key cannot be used: {0}")]
     Authority(String),
+    #[error("{0}")]
+    Revocation(String),
     #[error("the certificate could not be made: {0}")]
     Failed(String),
 }
@@ -131,6 +134,62 @@ impl Authority {
             key_identifier_method: KeyIdMethod::Sha256,
         };
         params.signed_by(&self.issuer).and_then(|list| list.pem()).map_err(failed)
+    }
+
+    /// The list `before` (none: an empty one) with these certificates on it, too; and whose they are, of those that were not on it.
+    ///
+    /// # Errors
+    /// [`MakeError::Revocation`] when one of them is none of this authority's, or the list is not: a broker would not heed it.
+    pub fn revoke_more(
+        &self,
+        before: Option<&str>,
+        certificates: &[String],
+        lasts: Duration,
+    ) -> Result<(String, Vec<String>), MakeError> {
+        let refused = |why: String| MakeError::Revocation(why);
+        let own = self.pair.certificate.as_bytes();
+        let own = CertificateDer::from_pem_slice(own)
+            .map_err(|error| MakeError::Authority(error.to_string()))?;
+        let own = revocable(&own).map_err(MakeError::Authority)?.name;
+        let mut list = match before {
+            Some(text) => Revoked::read(text, &own).map_err(refused)?,
+            None => Revoked::default(),
+        };
+        let mut added = Vec::new();
+        for text in certificates {
+            let der = CertificateDer::from_pem_slice(text.as_bytes())
+                .map_err(|error| refused(format!("this is no certificate ({error})")))?;
+            let one = revocable(&der).map_err(refused)?;
+            if one.issuer != own {
+                return Err(refused(format!(
+                    "the certificate of {} was signed by another authority: only that one can revoke it",
+                    one.subject
+                )));
+            }
+            if list.add(one.serial, SystemTime::now()) {
+                added.push(one.subject);
+            }
+        }
+        let now = SystemTime::now();
+        let params = CertificateRevocationListParams {
+            this_update: (now - CLOCKS_DIFFER_BY).into(),
+            next_update: (now + lasts).into(),
+            crl_number: SerialNumber::from(list.number + 1),
+            issuing_distribution_point: None,
+            revoked_certs: list
+                .entries
+                .into_iter()
+                .map(|(serial, since)| RevokedCertParams {
+                    serial_number: SerialNumber::from(serial),
+                    revocation_time: since.into(),
+                    reason_code: None,
+                    invalidity_date: None,
+                })
+                .collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        let text = params.signed_by(&self.issuer).and_then(|list| list.pem()).map_err(failed)?;
+        Ok((text, added))
     }
 
     fn sign(&self, mut params: CertificateParams) -> Result<Pair, MakeError> {

@@ -168,6 +168,29 @@ async fn a_list_is_read_again_when_it_changes_and_a_bad_one_leaves_the_old_in_us
     assert!(meets().await.is_err(), "the old list stays");
 }
 
+/// As `bellwether certs revoke` makes it: what was on it stays on it.
+#[tokio::test]
+async fn a_list_that_is_made_longer_keeps_what_was_on_it() {
+    let ministry = Ministry::new();
+    let pairs: Vec<Pair> = ["first", "second", "third"]
+        .map(|name| ministry.authority.client(name, LASTS).unwrap())
+        .into();
+    let mut list: Option<String> = None;
+    for (pair, expected) in pairs.iter().zip(["first", "second"]) {
+        let text = pair.certificate.clone();
+        let (longer, added) =
+            ministry.authority.revoke_more(list.as_deref(), &[text.clone(), text], LASTS).unwrap();
+        assert_eq!(added, [format!("CN={expected}")]);
+        list = Some(longer);
+    }
+    ministry.writes("list.crl", &list.unwrap());
+    let server = requiring(&ministry.files("broker", &ministry.broker(1)));
+    for (pair, refused) in pairs.iter().zip([true, true, false]) {
+        let (_, accepted) = meet(ministry.client(Some(pair)), server.clone()).await;
+        assert_eq!(accepted.is_err(), refused, "{accepted:?}");
+    }
+}
+
 #[test]
 fn a_list_that_cannot_be_read_is_named_and_none_is_needed() {
     let ministry = Ministry::new();

@@ -299,6 +299,47 @@ fn of_too_many_producers_the_one_unused_for_longest_is_forgotten() {
     assert!(known("p0") && known("p2") && !known("p1"));
 }
 
+/// Promise G7: another user's names without end cost this one nothing; and what was kept and what was forgotten is the same for a replica
+/// that was restored in between.
+#[test]
+fn a_user_who_opens_names_without_end_makes_the_queue_forget_only_its_own() {
+    let (mut queue, mut base) = (Queue::new(), 0);
+    let mut publish = |queue: &mut Queue, name: &str| {
+        let record = enqueue(Some((name, 1)), 1, 5);
+        queue.apply(Offset(base), &record, &mut Vec::new()).unwrap();
+        base += 1;
+        record
+    };
+    publish(&mut queue, "@7:billing/p");
+    for number in 0..bellwether_queue::PRODUCERS_MAX {
+        publish(&mut queue, &format!("@5:crowd/{number}"));
+    }
+    let mut restored = Queue::restore(&queue.checkpoint()).unwrap();
+    let next = restored.applied();
+    let record = publish(&mut queue, "@5:crowd/one more");
+    restored.apply(next, &record, &mut Vec::new()).unwrap();
+    assert_eq!(queue.checkpoint(), restored.checkpoint());
+    assert_eq!(queue.producers(), bellwether_queue::PRODUCERS_MAX);
+    use bellwether_protocol::ids::Seq;
+    let billing = given::producer("@7:billing/p");
+    let retried = queue.admit(Some(&billing), Seq(0), false, Seq(1), 1, true);
+    assert_eq!(retried, Admission::Duplicate);
+}
+
+/// A replica that ran an earlier version forgot other producers than the leader, which takes one of those that it still knows from 1 on
+/// again. It goes on: what is in the log is what was decided.
+#[test]
+fn a_producer_that_the_leader_has_forgotten_and_this_replica_has_not_stops_nothing() {
+    let mut queue = Queue::new();
+    queue.apply(Offset(0), &enqueue(Some(("old", 1)), 1, 5), &mut Vec::new()).unwrap();
+    let later = 6 + bellwether_queue::PRODUCER_KEPT_MS;
+    queue.apply(Offset(1), &enqueue(Some(("p", 1)), 5, later), &mut Vec::new()).unwrap();
+    let anew = enqueue(Some(("p", 1)), 2, later);
+    queue.apply(Offset(6), &anew, &mut Vec::new()).unwrap();
+    let in_the_middle = enqueue(Some(("p", 2)), 2, later);
+    queue.apply(Offset(8), &in_the_middle, &mut Vec::new()).unwrap_err();
+}
+
 #[test]
 fn record_times_never_go_back() {
     let mut queue = Given::queue().holding_commits_back();

@@ -7,6 +7,7 @@
 //!
 //! *Invariant:* no clock, file, socket or hash order has a say in what happens.
 
+pub mod burials;
 mod carrying;
 pub mod clients;
 pub mod coordinator;

@@ -1,13 +1,14 @@
 //! Deleting queues. Fenced like an election: only a leader that has stopped for it deletes, under the version of the
 //! state that made it leader; and whatever happens, that leader hears in the end whether the queue is gone.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bellwether_coordinator::coordinator::{Conflict, Coordinator, Path, Version, Write};
 use bellwether_coordinator::paths;
 use bellwether_coordinator::records::{HoldingStore, TombstoneRecord, UnknownFields};
 use bellwether_protocol::error::{ErrorBody, ErrorCode, Outcome};
-use bellwether_protocol::ids::QueueId;
+use bellwether_protocol::ids::{BrokerId, QueueId};
 use bellwether_protocol::names::{QueueName, VirtualHost};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -131,14 +132,15 @@ impl Catalog {
         let queue = tombstone.queue;
         let bindings = paths::bindings(queue);
         for _ in 0..RACES_MAX {
-            let (bound, stores) = match self.before_delete(queue, &bindings, deadline).await {
-                Ok(read) => read,
-                Err(error) if doubt => {
-                    tokio::time::sleep(LOOK_AGAIN).await;
-                    return Err(ErrorBody { outcome: Outcome::Unknown, ..error });
-                }
-                Err(error) => return Err(error),
-            };
+            let BeforeDelete { bound, stores, folders } =
+                match self.before_delete(queue, &bindings, deadline).await {
+                    Ok(read) => read,
+                    Err(error) if doubt => {
+                        tokio::time::sleep(LOOK_AGAIN).await;
+                        return Err(ErrorBody { outcome: Outcome::Unknown, ..error });
+                    }
+                    Err(error) => return Err(error),
+                };
             let tombstone = TombstoneRecord { stores: Some(stores), ..tombstone.clone() };
             let mut writes = vec![
                 Write::Delete { path: paths::queue_state(queue), version: Some(deletable.version) },
@@ -152,6 +154,9 @@ impl Catalog {
             if let Some(version) = bound {
                 writes.push(Write::Delete { path: bindings.clone(), version: Some(version) });
             }
+            // Whoever has to hold a copy and comes with another disk begins one there, under this very version of the state: that disk would
+            // be in no list.
+            writes.extend(folders);
             let is_deleted = |session: Arc<dyn Coordinator>| async move {
                 Ok(session.read(&paths::deleted(queue)).await?.is_some())
             };
@@ -171,7 +176,7 @@ impl Catalog {
                 Decision::Refused { index: 3, conflict: Conflict::Missing } => {
                     self.make_folders(&[paths::deleted(queue)]).await?;
                 }
-                // The bindings changed meanwhile.
+                // The bindings changed meanwhile, or a broker registered.
                 Decision::Refused { .. } => {}
             }
         }
@@ -190,26 +195,44 @@ impl Catalog {
         }
     }
 
-    /// The version of the bindings, if there are any, and who may hold a copy. Whoever begins with a copy later does so under another
-    /// version of the state than the one that is deleted.
+    /// Whoever begins with a copy later does so under another
+    /// version of the state than the one that is deleted, or registers with another folder than was read.
     async fn before_delete(
         &self,
         queue: QueueId,
         bindings: &Path,
         deadline: Instant,
-    ) -> Result<(Option<Version>, Vec<HoldingStore>), ErrorBody> {
+    ) -> Result<BeforeDelete, ErrorBody> {
         let shared = &self.shared;
         let read = |session: Arc<dyn Coordinator>| async move {
             let known = KnownStores::read(shared, &session).await?;
-            Ok((session.read(bindings).await?, known.stores))
+            Ok((session.read(bindings).await?, known))
         };
-        let (document, mut stores) = self.reading(deadline, read).await?;
+        let (document, mut known) = self.reading(deadline, read).await?;
+        let mut folders = Vec::new();
         if let Some((_, state, _)) = shared.tree().queue(queue) {
             let members = state.isr.iter().chain(&state.given_up).map(|member| member.broker);
-            stores.counted.extend(members.chain(state.replicas.iter().copied()));
+            let holders: BTreeSet<BrokerId> =
+                members.chain(state.replicas.iter().copied()).collect();
+            folders.extend(holders.iter().filter_map(|broker| known.unchanged(*broker)));
+            known.stores.counted.extend(holders);
         }
-        Ok((document.map(|document| document.version), stores.that_may_hold()))
+        Ok(BeforeDelete {
+            bound: document.map(|document| document.version),
+            stores: known.stores.that_may_hold(),
+            folders,
+        })
     }
+}
+
+/// What is read before a delete.
+struct BeforeDelete {
+    /// The version of the bindings, if there are any.
+    bound: Option<Version>,
+    /// Who may hold a copy.
+    stores: Vec<HoldingStore>,
+    /// Checks that those who have to hold one have the folders that were read.
+    folders: Vec<Write>,
 }
 
 fn tombstone(queue: QueueId, host: &VirtualHost, name: &QueueName) -> TombstoneRecord {

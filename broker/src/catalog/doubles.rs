@@ -12,6 +12,7 @@ use bellwether_coordinator::coordinator::{
 use bellwether_coordinator::embedded::{Embedded, EmbeddedConfig, Faults};
 use bellwether_coordinator::paths;
 use bellwether_coordinator::records::{BrokerRecord, StoreRecord, UnknownFields};
+use bellwether_coordinator::tombstone::registered;
 use bellwether_protocol::client::{QueueOptions, Response};
 use bellwether_protocol::ids::{BrokerId, BrokerLife, ClusterId, Incarnation, QueueId, StoreId};
 use bellwether_protocol::names::{QueueName, VirtualHost};
@@ -21,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::{Catalog, CatalogConfig};
+use crate::config::{Addresses, BrokerConfig, Numbers};
 use crate::publish::{PeerGate, ShardGate};
 use crate::session::Life;
 use crate::shard::input::{LiveBrokers, QueuePublish, ShardInput};
@@ -191,6 +193,7 @@ pub struct Surroundings {
     pub shard: Arc<NotedShard>,
     pub peers: Arc<NotedPeers>,
     pub lives: watch::Sender<Option<Life>>,
+    settings: watch::Sender<Arc<BrokerConfig>>,
     stop: CancellationToken,
 }
 
@@ -292,11 +295,14 @@ impl Surroundings {
             cluster: ClusterId(Uuid::from_u128(9)),
             local_queues,
         };
+        let addresses = Addresses { client: "h:1".into(), peer: "h:2".into() };
+        let (settings, set) =
+            watch::channel(Arc::new(BrokerConfig::new(me.broker, "data".into(), addresses)));
         let gate = Arc::clone(&shard) as Arc<dyn ShardGate>;
         let links = Arc::clone(&peers) as Arc<dyn PeerGate>;
-        let (catalog, watcher) = Catalog::new(config, lived, gate, links, stop.clone());
+        let (catalog, watcher) = Catalog::new(config, set, lived, gate, links, stop.clone());
         let surroundings =
-            Surroundings { embedded, session, me, catalog, shard, peers, lives, stop };
+            Surroundings { embedded, session, me, catalog, shard, peers, lives, settings, stop };
         (surroundings, watcher)
     }
 
@@ -309,6 +315,11 @@ impl Surroundings {
             }
         };
         timeout(PATIENCE, waited).await.unwrap_or_else(|_| panic!("{fact}"));
+    }
+
+    /// Changes how much may be declared.
+    pub fn set_numbers(&self, change: impl FnOnce(&mut Numbers)) {
+        self.settings.send_modify(|config| change(&mut Arc::make_mut(config).limits.numbers));
     }
 
     pub fn faults(&self) -> Faults {
@@ -332,12 +343,19 @@ impl Surroundings {
 
 /// Makes a broker live, and writes its data folder down.
 pub async fn register(session: &dyn Coordinator, life: BrokerLife) {
+    register_with(session, record(life)).await;
+}
+
+/// The same, as this record says.
+pub async fn register_with(session: &dyn Coordinator, record: BrokerRecord) {
+    let life = record.life;
     let path = paths::live_broker(life);
-    let live = Write::Create { path, bytes: record(life).to_bytes(), ephemeral: true };
+    let live = Write::Create { path, bytes: record.to_bytes(), ephemeral: true };
     let (broker, path) = (life.broker, paths::store(life.broker));
-    let store = StoreRecord { broker, store: record(life).store, unknown: UnknownFields::new() };
-    let bytes = store.to_bytes();
-    let store = match session.read(&path).await.unwrap() {
+    let present = session.read(&path).await.unwrap();
+    let before = present.as_ref().map(|document| StoreRecord::parse(&document.bytes).unwrap());
+    let bytes = registered(before, broker, record.store).to_bytes();
+    let store = match present {
         Some(before) => Write::Set { path, bytes, version: before.version },
         None => Write::Create { path, bytes, ephemeral: false },
     };

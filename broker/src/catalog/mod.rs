@@ -12,6 +12,7 @@ pub(crate) mod doubles;
 mod duties;
 mod explain;
 mod feed;
+mod numbers;
 mod placing;
 mod queues;
 mod settings;
@@ -42,7 +43,9 @@ use bellwether_replication::CasOutcome;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::config::BrokerConfig;
 use crate::login::Users;
+use crate::metrics::Counter;
 use crate::publish::{Leaders, Leadership, PeerGate, ShardGate};
 use crate::seams::StateKeeper;
 use crate::session::Life;
@@ -89,6 +92,10 @@ struct Shared {
     commands: mpsc::Sender<Command>,
     tombstones: strikes::Tombstones,
     casts: Arc<casts::Casts>,
+    /// What may change while the broker runs: how much may be declared.
+    settings: watch::Receiver<Arc<BrokerConfig>>,
+    under_way: numbers::AllUnderWay,
+    refused_for_number: Counter,
 }
 
 /// What declarations ask of the watcher.
@@ -103,6 +110,7 @@ impl Catalog {
     /// Begins to watch, life after life, until `shutdown`. The future is the watcher's and has to be run.
     pub fn new(
         config: CatalogConfig,
+        settings: watch::Receiver<Arc<BrokerConfig>>,
         lives: watch::Receiver<Option<Life>>,
         shards: Arc<dyn ShardGate>,
         peers: Arc<dyn PeerGate>,
@@ -124,6 +132,9 @@ impl Catalog {
             commands,
             tombstones: strikes::Tombstones::default(),
             casts: Arc::default(),
+            settings,
+            under_way: numbers::AllUnderWay::default(),
+            refused_for_number: Counter::default(),
             config,
         });
         let watcher = watcher::Watcher::new(Arc::clone(&shared), inbox);
@@ -215,6 +226,12 @@ impl Catalog {
     #[must_use]
     pub fn cluster(&self) -> ClusterId {
         self.shared.config.cluster
+    }
+
+    /// Declarations that were refused because there are as many as are allowed.
+    #[must_use]
+    pub fn refused_for_number(&self) -> u64 {
+        self.shared.refused_for_number.get()
     }
 
     /// This broker.

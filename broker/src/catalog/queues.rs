@@ -16,6 +16,7 @@ use uuid::Uuid;
 
 use super::Catalog;
 use super::answers::summary;
+use super::numbers::Declared;
 use super::placing::min_isr;
 use super::writes::{Decision, REQUEST_FOR};
 use crate::publish::Leadership;
@@ -40,9 +41,20 @@ impl Catalog {
         check_options(options)?;
         let deadline = Instant::now() + REQUEST_FOR;
         let id = QueueId(Uuid::new_v4());
+        let mut room = None;
         for _ in 0..RACES_MAX {
             if let Some(existing) = self.existing_queue(host, name, deadline).await? {
                 return existing.compare(self, options, deadline).await;
+            }
+            if room.is_none() {
+                match self.room_for(Declared::Queue, deadline).await {
+                    Ok(found) => room = Some(found),
+                    // What others made a moment ago is seen by now, and what is there needs no room.
+                    Err(full) => match self.existing_queue(host, name, deadline).await? {
+                        Some(existing) => return existing.compare(self, options, deadline).await,
+                        None => return Err(full),
+                    },
+                }
             }
             let plan = self.plan(id, host, name, options)?;
             let name_path = paths::name(host, name);

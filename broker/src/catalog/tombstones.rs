@@ -2,78 +2,74 @@
 //! versions get their lists, brokers that were retired are not waited for, and a folder that another one took the place of is
 //! answered for by that one.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bellwether_coordinator::coordinator::{Coordinator, Path, ReadError, Version, Write};
 use bellwether_coordinator::paths;
-use bellwether_coordinator::records::{BrokerRecord, DrainRecord, StoreRecord};
-use bellwether_coordinator::tombstone::{Stores, attended};
-use bellwether_protocol::ids::{BrokerId, QueueId, StoreId};
+use bellwether_coordinator::records::{BrokerRecord, DrainRecord, RecordError, StoreRecord};
+pub use bellwether_coordinator::tombstone::ReplacedStores;
+use bellwether_coordinator::tombstone::{Stores, attended, lost, without_given_up};
+use bellwether_protocol::ids::{BrokerId, Incarnation, QueueId, StoreId};
 use tracing::{debug, info};
 
 use super::strikes::{BATCH, rewrite};
 use super::tree::Waiting;
 use super::{Catalog, Shared};
 
-/// After a broker has been running with another data folder for so long, its former one is not waited for any more. A disk that was
-/// not mounted is noticed before.
-const REPLACED_FOR: Duration = Duration::from_secs(600);
-
-/// Data folders that tombstones wait for and whose brokers run with others, and since when that was seen. For the controller to keep.
-#[derive(Debug, Default)]
-pub struct ReplacedStores(HashMap<(BrokerId, StoreId), Instant>);
-
-impl ReplacedStores {
-    /// Only these are so now.
-    fn note(&mut self, replaced: &HashSet<(BrokerId, StoreId)>, now: Instant) {
-        self.0.retain(|store, _| replaced.contains(store));
-        for store in replaced {
-            self.0.entry(*store).or_insert(now);
-        }
-    }
-
-    fn is_given_up(&self, store: (BrokerId, StoreId), now: Instant) -> bool {
-        let since = self.0.get(&store);
-        since.is_some_and(|since| now.saturating_duration_since(*since) >= REPLACED_FOR)
-    }
-}
-
 /// What was read after a sync: who has which data folder.
 pub(super) struct KnownStores {
     pub stores: Stores,
     /// Of those that are written down, by which version.
-    written: BTreeMap<BrokerId, Version>,
-    live: BTreeSet<BrokerId>,
+    written: BTreeMap<BrokerId, (StoreRecord, Version)>,
+    /// In which life.
+    live: BTreeMap<BrokerId, Incarnation>,
 }
 
 impl KnownStores {
     /// A broker registers its folder and itself in one write. So whoever could be given a copy before this is read is in it.
+    ///
+    /// # Errors
+    /// The coordinator did not answer, or one of the documents cannot be read: a store that a tombstone leaves out could come back with
+    /// what was deleted (promise G8), so that nothing is deleted by who does not know all of them.
     pub async fn read(
         shared: &Shared,
         session: &Arc<dyn Coordinator>,
     ) -> Result<KnownStores, ReadError> {
         session.sync().await?;
         let mut known = KnownStores {
-            stores: Stores { present: BTreeMap::new(), counted: shared.tree().counted().collect() },
+            stores: Stores { counted: shared.tree().counted().collect(), ..Stores::default() },
             written: BTreeMap::new(),
-            live: BTreeSet::new(),
+            live: BTreeMap::new(),
         };
         for document in documents(session, paths::all_stores()).await? {
-            if let Ok(record) = StoreRecord::parse(&document.bytes) {
-                known.stores.present.insert(record.broker, record.store);
-                known.written.insert(record.broker, document.version);
-            }
+            let record = StoreRecord::parse(&document.bytes).map_err(unreadable)?;
+            known.stores.present.insert(record.broker, record.store);
+            known.stores.former.insert(record.broker, record.former.clone());
+            known.written.insert(record.broker, (record, document.version));
         }
         for document in documents(session, paths::live_brokers()).await? {
-            if let Ok(record) = BrokerRecord::parse(&document.bytes) {
-                // A former version has not written its folder down.
-                known.stores.present.insert(record.life.broker, record.store);
-                known.live.insert(record.life.broker);
-            }
+            let record = BrokerRecord::parse(&document.bytes).map_err(unreadable)?;
+            // A former version has not written its folder down.
+            known.stores.present.insert(record.life.broker, record.store);
+            known.live.insert(record.life.broker, record.life.incarnation);
         }
         Ok(known)
+    }
+}
+
+fn unreadable(error: RecordError) -> ReadError {
+    ReadError::Denied(format!(
+        "{error}: a broker of a later version wrote it. Not every disk that may hold the queue is known here, so that nothing was done; ask a broker of that version, or bring this one up to it"
+    ))
+}
+
+impl KnownStores {
+    /// A write that goes through only while the broker has the folder that was read.
+    pub fn unchanged(&self, broker: BrokerId) -> Option<Write> {
+        let (_, version) = self.written.get(&broker)?;
+        Some(Write::Check { path: paths::store(broker), version: *version })
     }
 }
 
@@ -98,7 +94,7 @@ impl Catalog {
     ) -> Result<(), ReadError> {
         let (none, retired) = {
             let tree = self.shared.tree();
-            (tree.tombstones.is_empty(), tree.retired.clone())
+            (tree.tombstones.is_empty() && tree.former_stores.is_empty(), tree.retired.clone())
         };
         let Some(session) = self.shared.connected() else { return Ok(()) };
         if none && retired.is_empty() {
@@ -116,6 +112,7 @@ impl Catalog {
             info!(tombstones = done.len(), gone = ?gone, "tombstones wait for others now, or for nobody");
         }
         self.forget_stores(&session, &known, &gone).await;
+        self.forget_former(&session, &known, replaced, now).await;
         Ok(())
     }
 
@@ -128,21 +125,14 @@ impl Catalog {
         now: Instant,
     ) -> Vec<QueueId> {
         let tree = self.shared.tree();
-        // One that is off may be so because its disk is being put back.
-        let another = |(broker, store): (BrokerId, Option<StoreId>)| {
-            let present =
-                known.stores.present.get(&broker).filter(|_| known.live.contains(&broker));
-            store.filter(|store| present.is_some_and(|present| present != store))
-        };
         let listed = tree.tombstones.values().flatten().flat_map(|stores| stores.iter().copied());
-        let lost: HashSet<(BrokerId, StoreId)> =
-            listed.filter_map(|listed| Some((listed.0, another(listed)?))).collect();
+        let lost = lost(listed, &known.stores, &known.live);
         replaced.note(&lost, now);
         let wants = |waiting: &Waiting| match waiting {
             None => true,
             Some(stores) => stores.iter().any(|listed| {
                 let given_up = |store| replaced.is_given_up((listed.0, store), now);
-                gone.contains(&listed.0) || another(*listed).is_some_and(given_up)
+                gone.contains(&listed.0) || listed.1.is_some_and(given_up)
             }),
         };
         let wanting = tree.tombstones.iter().filter(|(_, waiting)| wants(waiting));
@@ -160,7 +150,7 @@ impl Catalog {
         let waited: HashSet<BrokerId> =
             self.shared.tree().waited_for().into_iter().map(|(broker, _)| broker).collect();
         for broker in gone.iter().filter(|broker| !waited.contains(broker)) {
-            let Some(version) = known.written.get(broker) else { continue };
+            let Some((_, version)) = known.written.get(broker) else { continue };
             let path = paths::store(*broker);
             match session.write(vec![Write::Delete { path, version: Some(*version) }]).await {
                 Ok(_) => info!(
@@ -175,6 +165,38 @@ impl Catalog {
     }
 }
 
+impl Catalog {
+    /// Former data folders that were given up, and that no tombstone waits for, need not be remembered: queues that are deleted from now
+    /// on do not wait for them. A broker that registers meanwhile writes another version.
+    async fn forget_former(
+        &self,
+        session: &Arc<dyn Coordinator>,
+        known: &KnownStores,
+        replaced: &ReplacedStores,
+        now: Instant,
+    ) {
+        let listed: HashSet<(BrokerId, Option<StoreId>)> = {
+            let tree = self.shared.tree();
+            tree.tombstones.values().flatten().flat_map(|stores| stores.iter().copied()).collect()
+        };
+        for (broker, (record, version)) in &known.written {
+            let given_up = |broker, store| replaced.is_given_up((broker, store), now);
+            let Some(next) = without_given_up(record, given_up, &listed) else { continue };
+            let bytes = next.to_bytes();
+            let write = Write::Set { path: paths::store(*broker), bytes, version: *version };
+            match session.write(vec![write]).await {
+                Ok(_) => info!(
+                    broker = broker.0,
+                    "a former data folder of this broker is given up: should it come back, it must come back empty"
+                ),
+                Err(error) => {
+                    debug!(broker = broker.0, %error, "the former data folder of a broker stays written down")
+                }
+            }
+        }
+    }
+}
+
 /// Of the brokers that operators retired those that are not live: read anew, for a retirement can be taken back.
 async fn gone_for_good(
     session: &Arc<dyn Coordinator>,
@@ -182,7 +204,7 @@ async fn gone_for_good(
     retired: BTreeSet<BrokerId>,
 ) -> Result<BTreeSet<BrokerId>, ReadError> {
     let retired: Vec<BrokerId> =
-        retired.into_iter().filter(|broker| !known.live.contains(broker)).collect();
+        retired.into_iter().filter(|broker| !known.live.contains_key(broker)).collect();
     let all: Vec<Path> = retired.iter().map(|broker| paths::drained(*broker)).collect();
     let documents = session.read_many(&all).await?;
     let is_retired = |document: Option<bellwether_coordinator::coordinator::Document>| {

@@ -17,6 +17,7 @@ use bellwether_protocol::names::{ExchangeName, QueueName, RoutingKey, VirtualHos
 use tokio::time::Instant;
 
 use super::Catalog;
+use super::numbers::Declared;
 use super::queues::{create, no_such_queue, raced};
 use super::writes::{Decision, REQUEST_FOR, unavailable};
 
@@ -40,10 +41,14 @@ impl Catalog {
         not_default(name, "it is always there and cannot be declared")?;
         let deadline = Instant::now() + REQUEST_FOR;
         let path = paths::exchange(host, name);
+        let mut room = None;
         for _ in 0..RACES_MAX {
             if let Some((record, _)) = self.read_exchange(&path, deadline).await? {
                 self.enter(vec![path], deadline).await;
                 return same_kind(name, record.kind, kind);
+            }
+            if room.is_none() {
+                room = Some(self.room_for(Declared::Exchange, deadline).await?);
             }
             let record = ExchangeRecord { kind, unknown: UnknownFields::new() };
             let is_there = |session: Arc<dyn Coordinator>| {
@@ -211,6 +216,7 @@ impl Catalog {
     ) -> Result<(), ErrorBody> {
         let deadline = Instant::now() + REQUEST_FOR;
         let exchange_path = paths::exchange(host, &binding.exchange);
+        let mut room = None;
         for _ in 0..RACES_MAX {
             let Some((exchange, exchange_version)) =
                 self.read_exchange(&exchange_path, deadline).await?
@@ -224,6 +230,13 @@ impl Catalog {
                 self.enter(vec![path, exchange_path], deadline).await;
                 return Ok(());
             };
+            if wanted {
+                self.room_in_queue(record.bindings.len() - 1)?;
+                if room.is_none() {
+                    room = Some(self.room_for(Declared::Binding, deadline).await?);
+                }
+            }
+            let record = fitting(&record, wanted)?;
             let mut writes =
                 vec![Write::Check { path: paths::name(host, queue), version: name_version }];
             writes.push(match &document {
@@ -302,7 +315,7 @@ fn changed(
     document: Option<&Document>,
     binding: &Binding,
     wanted: bool,
-) -> Result<Option<bytes::Bytes>, ErrorBody> {
+) -> Result<Option<BindingsRecord>, ErrorBody> {
     let mut record = match document {
         Some(document) => {
             BindingsRecord::parse(&document.bytes).map_err(|error| unreadable(&error))?
@@ -317,15 +330,20 @@ fn changed(
     } else {
         record.bindings.retain(|other| other != binding);
     }
+    Ok(Some(record))
+}
+
+/// The document as bytes, if it is not too long to be written.
+fn fitting(record: &BindingsRecord, wanted: bool) -> Result<bytes::Bytes, ErrorBody> {
     let bytes = record.to_bytes();
     if wanted && bytes.len() > BINDINGS_BYTES_MAX {
         let words = format!(
-            "the queue has {} bindings, as many as can be kept of one queue",
+            "the queue has {} bindings, and their names take all {BINDINGS_BYTES_MAX} bytes that the bindings of one queue may have: unbind some, or use shorter names",
             record.bindings.len() - 1
         );
-        return Err(ErrorBody::not_done(ErrorCode::NotAllowed, words));
+        return Err(ErrorBody::not_done(ErrorCode::LimitReached, words));
     }
-    Ok(Some(bytes))
+    Ok(bytes)
 }
 
 async fn holds(

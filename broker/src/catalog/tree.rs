@@ -9,7 +9,7 @@ use bellwether_coordinator::paths::{self, Place};
 use bellwether_coordinator::placement::BrokerLoad;
 use bellwether_coordinator::records::{
     BindingsRecord, BrokerRecord, ControllerRecord, DrainRecord, ExchangeRecord, NameRecord,
-    QueueDefinition, QueueState, RecordError, TombstoneRecord,
+    QueueDefinition, QueueState, RecordError, StoreRecord, TombstoneRecord,
 };
 use bellwether_protocol::client::{Binding, Drain};
 use bellwether_protocol::ids::{BrokerId, BrokerLife, QueueId, StoreId};
@@ -65,6 +65,8 @@ pub(super) struct Tree {
     pub queues: HashMap<QueueId, QueueEntry>,
     pub exchanges: HashMap<(VirtualHost, ExchangeName), (ExchangeRecord, Version)>,
     bindings: HashMap<QueueId, BindingsRecord>,
+    /// How many there are in all of these.
+    bindings_count: usize,
     /// Bindings as they were entered into `routing`, to be taken out again.
     bound: HashMap<QueueId, (VirtualHost, Vec<Binding>)>,
     pub brokers: BTreeMap<BrokerLife, Arc<BrokerRecord>>,
@@ -75,6 +77,8 @@ pub(super) struct Tree {
     pub retired: BTreeSet<BrokerId>,
     /// Tombstones that are there. What is in none of them and not among the queues is not known to be deleted.
     pub tombstones: HashMap<QueueId, Waiting>,
+    /// Former data folders of brokers that are still remembered; brokers without any are not in it.
+    pub former_stores: BTreeMap<BrokerId, Vec<StoreId>>,
     /// Who holds `/controller`.
     pub controller: Option<BrokerLife>,
     pub users: UserEntries,
@@ -186,7 +190,14 @@ impl Tree {
             }
             Place::User(name) => self.users.user(name, bytes)?,
             Place::Login => self.users.login(bytes)?,
-            Place::Cluster | Place::BrokerId(_) | Place::Settings | Place::Store(_) => {}
+            Place::Store(broker) => {
+                let record = bytes.map(StoreRecord::parse).transpose()?;
+                match record.map(|record| record.former).filter(|former| !former.is_empty()) {
+                    Some(former) => drop(self.former_stores.insert(broker, former)),
+                    None => drop(self.former_stores.remove(&broker)),
+                }
+            }
+            Place::Cluster | Place::BrokerId(_) | Place::Settings => {}
         }
         Ok(())
     }
@@ -332,16 +343,24 @@ impl Tree {
             return;
         }
         self.unbind(id);
-        match record {
-            Some(record) => {
-                self.bindings.insert(id, record);
-                self.bind(id);
-            }
-            None => {
-                self.bindings.remove(&id);
-            }
+        self.drop_bindings(id);
+        if let Some(record) = record {
+            self.bindings_count += record.bindings.len();
+            self.bindings.insert(id, record);
+            self.bind(id);
         }
         self.rerouted(changes);
+    }
+
+    fn drop_bindings(&mut self, id: QueueId) {
+        if let Some(before) = self.bindings.remove(&id) {
+            self.bindings_count -= before.bindings.len();
+        }
+    }
+
+    /// Bindings of all queues together.
+    pub fn bindings_count(&self) -> usize {
+        self.bindings_count
     }
 
     /// Enters a queue's bindings into the routes, if its name is its own.
@@ -382,7 +401,7 @@ impl Tree {
         changes.leaders = true;
         self.count_load(entry.state.as_ref().map(|(state, _)| state), None);
         self.unbind(id);
-        self.bindings.remove(&id);
+        self.drop_bindings(id);
         if let Some(definition) = entry.definition {
             let (host, name) = (&definition.virtual_host, &definition.name);
             if self.names.get(host).and_then(|names| names.get(name)) == Some(&id) {
@@ -517,6 +536,7 @@ impl Tree {
         let states = self.queues.keys().map(|id| paths::queue_state(*id));
         let brokers = self.brokers.keys().map(|life| paths::live_broker(*life));
         let drained = self.drained.keys().map(|broker| paths::drained(*broker));
+        let stores = self.former_stores.keys().map(|broker| paths::store(*broker));
         let tombstones = self.tombstones.keys().map(|id| paths::deleted(*id));
         names
             .chain(exchanges)
@@ -524,6 +544,7 @@ impl Tree {
             .chain(states)
             .chain(brokers)
             .chain(drained)
+            .chain(stores)
             .chain(tombstones)
             .chain(self.users.paths())
             .filter(|path| !listed.contains(path))

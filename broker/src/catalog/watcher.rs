@@ -291,7 +291,7 @@ impl Watcher {
                 if tombstone.is_none() {
                     tree.vanish(*id, changes);
                     if self.feed.local().contains(id) {
-                        warn!(queue.id = %id, "the coordinator has neither a state nor a tombstone of this queue; its data is kept");
+                        warn!(queue.id = %id, "a log of this queue lies here, and the coordinator has neither its state nor a tombstone: it was restored from an older state, or the queue was deleted after this data folder had been given up (its broker was retired, or ran for ten minutes with another folder). The log is kept and served to nobody. Restore the newer state of the coordinator; or, if queues were deleted meanwhile, stop this broker, move its data folder aside, and start it with an empty one");
                     }
                 }
             }
@@ -378,9 +378,11 @@ impl Watcher {
         self.read_listed(session, events, bindings, &mut listed).await?;
         let tombstones = grandchildren(session, paths::all_deleted()).await?;
         self.read_listed(session, events, tombstones, &mut listed).await?;
-        let folder = paths::all_drained();
-        let drained = session.children(&folder).await?.iter().map(|id| folder.child(id)).collect();
-        self.read_listed(session, events, drained, &mut listed).await?;
+        for folder in [paths::all_drained(), paths::all_stores()] {
+            let of_brokers = session.children(&folder).await?;
+            let of_brokers = of_brokers.iter().map(|id| folder.child(id)).collect();
+            self.read_listed(session, events, of_brokers, &mut listed).await?;
+        }
         let folder = paths::users();
         let users =
             session.children(&folder).await?.iter().map(|user| folder.child(user)).collect();
@@ -453,6 +455,7 @@ async fn watch(
     let folders = [
         paths::live_brokers(),
         paths::all_drained(),
+        paths::all_stores(),
         paths::controller(),
         paths::names(),
         paths::queues(),

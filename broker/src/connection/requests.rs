@@ -338,6 +338,7 @@ pub(super) async fn carry_out(
         Request::ListDefinitions { after, limit } => {
             Ok(Response::Definitions(catalog.definitions(host, after.as_ref(), limit)))
         }
+        Request::CountObjects => Ok(Response::Counted(catalog.counted())),
         Request::ListSettings => {
             let settings = catalog.cluster_settings().await?;
             Ok(Response::Settings(settings.into_iter().collect()))

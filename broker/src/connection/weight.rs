@@ -85,6 +85,7 @@ fn answer(response: &Response) -> usize {
                 .map(|copy| entry([copy.virtual_host.as_str(), copy.queue.as_str(), &copy.why]));
             queues.sum::<usize>() + stopped.sum::<usize>()
         }
+        Response::Counted(list) => list.len() * ENTRY,
         Response::Credentials(list) => list.iter().map(|(user, _)| entry([user.as_str()])).sum(),
         Response::Browsed(browsed) => {
             let messages: usize = browsed.runs.iter().map(|run| run.messages.len()).sum();

@@ -131,6 +131,7 @@ impl Rights {
             | Request::Plan
             | Request::Stuck { .. }
             | Request::Elections { queue: None, .. }
+            | Request::CountObjects
             | Request::Attention { .. } => {
                 self.must_be(&[UserTag::Administrator, UserTag::Monitoring], "look at the cluster")
             }
@@ -380,6 +381,7 @@ mod tests {
             | Request::Stuck { .. }
             | Request::ListDefinitions { .. }
             | Request::ListSettings
+            | Request::CountObjects
             | Request::ReplicaStatus { count: true, .. }
             | Request::Elections { queue: None, .. }
             | Request::Attention { .. } => AnyTag,
@@ -425,6 +427,7 @@ mod tests {
             Request::ClearTaint { queue: q(), epoch: Epoch(1) },
             Request::ListDefinitions { after: None, limit: 1 },
             Request::ListSettings,
+            Request::CountObjects,
             Request::ChangeSetting { key: "k".to_owned(), value: None },
             Request::QueueCondition { queue: q() },
             Request::ReplicaStatus { queue: q(), count: false, below: None },
@@ -470,7 +473,7 @@ mod tests {
     fn nothing_is_permitted_by_default_and_each_request_by_what_it_needs() {
         let requests = requests();
         let kinds: HashSet<_> = requests.iter().map(std::mem::discriminant).collect();
-        assert_eq!(kinds.len(), 37, "one of each: add what is missing, and count it");
+        assert_eq!(kinds.len(), 38, "one of each: add what is missing, and count it");
         for request in requests {
             let by = |tags: &[UserTag], patterns| {
                 access(user(tags, patterns)).rights().check(&request).is_ok()

@@ -81,6 +81,7 @@ pub(crate) fn deed_of(request: &Request) -> Option<Deed> {
         | Request::ClusterStatus
         | Request::ListDefinitions { .. }
         | Request::ListSettings
+        | Request::CountObjects
         | Request::QueueCondition { .. }
         | Request::ReplicaStatus { .. }
         | Request::Elections { .. }

@@ -72,6 +72,7 @@ fn labels_of(label: Option<&'static str>) -> &'static [&'static str] {
         Some("trigger") => &["trigger"],
         Some("request") => &["request"],
         Some("change") => &["change"],
+        Some("kind") => &["kind"],
         Some(other) => unreachable!("the label {other} is not in the list of labels"),
     }
 }

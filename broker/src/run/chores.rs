@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use bellwether_journal::{JournalMetrics, SYNC_BUCKETS_US};
+use bellwether_protocol::client::NumberOf;
 use bellwether_protocol::ids::BrokerLife;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -149,7 +150,28 @@ pub(super) async fn count_queues(catalog: Catalog, metrics: Arc<Metrics>, stop: 
         metrics.queues.set(status.queues);
         metrics.queues_without_leader.set(status.queues_without_leader);
         metrics.queues_under_replicated.set(status.queues_under_replicated);
+        count_objects(&catalog, &metrics);
     }
+}
+
+/// Brings into the metrics how much there is of what is limited in number.
+fn count_objects(catalog: &Catalog, metrics: &Metrics) {
+    for number in catalog.counted() {
+        let (used, most) = match number.of {
+            NumberOf::Queues => (&metrics.objects_queues, &metrics.objects_max_queues),
+            NumberOf::DeletedQueues => {
+                (&metrics.objects_deleted_queues, &metrics.objects_max_deleted_queues)
+            }
+            NumberOf::Exchanges => (&metrics.objects_exchanges, &metrics.objects_max_exchanges),
+            NumberOf::Bindings => (&metrics.objects_bindings, &metrics.objects_max_bindings),
+            // Of each queue, not of the cluster.
+            NumberOf::BindingsOfQueue | NumberOf::Other(_) => continue,
+        };
+        used.set(number.used);
+        most.set(number.most);
+    }
+    let refused = catalog.refused_for_number();
+    metrics.objects_refused.add(refused.saturating_sub(metrics.objects_refused.get()));
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use bellwether_coordinator::coordinator::{Conflict, Coordinator, ReadError, Write, WriteError};
 use bellwether_coordinator::paths;
 use bellwether_coordinator::records::{BrokerRecord, ClusterRecord, StoreRecord, UnknownFields};
+use bellwether_coordinator::tombstone::registered;
 use bellwether_coordinator::users::LoginRecord;
 use bellwether_protocol::ids::{BrokerLife, ClusterId};
 use tracing::{info, warn};
@@ -237,13 +238,13 @@ async fn store_write(
 ) -> Result<Write, RegisterError> {
     let path = paths::store(record.life.broker);
     let present = coordinator.read(&path).await?;
-    let former = present.as_ref().map(|document| StoreRecord::parse(&document.bytes));
-    let unknown = match former.transpose() {
-        Ok(former) => former.map_or_else(UnknownFields::new, |former| former.unknown),
-        Err(error) => return Err(RegisterError::Unreadable(error.to_string())),
-    };
-    let store = StoreRecord { broker: record.life.broker, store: record.store, unknown };
-    let bytes = store.to_bytes();
+    let before = present.as_ref().map(|document| StoreRecord::parse(&document.bytes)).transpose();
+    let before = before.map_err(|error| RegisterError::Unreadable(error.to_string()))?;
+    if let Some(before) = before.as_ref().filter(|before| before.store != record.store) {
+        let (former, now) = (before.store, record.store);
+        info!(%former, %now, "this broker had another data folder when it last registered: queues that are deleted from now on are remembered for that one, too, until it is given up");
+    }
+    let bytes = registered(before, record.life.broker, record.store).to_bytes();
     Ok(match present {
         Some(document) => Write::Set { path, bytes, version: document.version },
         None => Write::Create { path, bytes, ephemeral: false },

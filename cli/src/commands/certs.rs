@@ -1,4 +1,5 @@
-//! `bellwether certs`: an authority of one's own, and certificates of brokers and clients, for trials and small installations.
+//! `bellwether certs`: an authority of one's own, certificates of brokers and clients, and the list of those that were revoked, for trials and
+//! small installations.
 
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -52,7 +53,16 @@ enum What {
         /// Who the client is: the name that brokers read from it
         name: String,
     },
+    /// Put certificates on the list of those that are not accepted any more, and make that list when there is none
+    Revoke {
+        /// Their files; none: only make the list, or renew it
+        #[arg(value_name = "FILE")]
+        certificates: Vec<PathBuf>,
+    },
 }
+
+/// Name of the list of revoked certificates.
+const REVOKED: &str = "ca.crl";
 
 /// Makes what was asked for, and says where it is.
 pub fn run(args: &CertsArgs) -> Result<(), Failure> {
@@ -74,12 +84,13 @@ pub fn run(args: &CertsArgs) -> Result<(), Failure> {
             let pair = folder.authority()?.client(name, lasts).map_err(refused)?;
             folder.put(name, &pair)
         }
+        What::Revoke { certificates } => folder.revoke(certificates, lasts),
     }
 }
 
 fn refused(error: MakeError) -> Failure {
     match error {
-        MakeError::Name(..) => Failure::usage(error),
+        MakeError::Name(..) | MakeError::Revocation(_) => Failure::usage(error),
         MakeError::Authority(_) | MakeError::Failed(_) => Failure::not_done(error),
     }
 }
@@ -96,6 +107,39 @@ impl Folder<'_> {
         write_new(&self.path(CLUSTER_ID), &format!("{cluster}\n"))?;
         self.put("ca", authority.pair())?;
         println!("cluster {cluster}");
+        Ok(())
+    }
+
+    /// All of them, or none: the list is replaced in one step, so that no broker reads half of it.
+    fn revoke(&self, certificates: &[PathBuf], lasts: Duration) -> Result<(), Failure> {
+        let authority = self.authority()?;
+        let texts: Vec<String> = certificates
+            .iter()
+            .map(|path| {
+                std::fs::read_to_string(path)
+                    .map_err(|error| Failure::usage(format!("{}: {error}", path.display())))
+            })
+            .collect::<Result<_, _>>()?;
+        let path = self.path(REVOKED);
+        let before = match std::fs::read_to_string(&path) {
+            Ok(text) => Some(text),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+            Err(error) => return Err(failed(&path, &error)),
+        };
+        let (list, added) =
+            authority.revoke_more(before.as_deref(), &texts, lasts).map_err(refused)?;
+        replace(&path, &list)?;
+        for subject in &added {
+            println!("revoked: {subject}");
+        }
+        let already = texts.len() - added.len();
+        if already > 0 {
+            println!("{already} of them were on the list already");
+        }
+        println!(
+            "{}: give it to every broker with --tls-crl (clients' certificates) and --peer-tls-crl (brokers'); those that have it read it again within seconds of its being replaced, and refuse new connections. Make it anew before it is overdue: `bellwether certs revoke`",
+            path.display()
+        );
         Ok(())
     }
 
@@ -163,6 +207,22 @@ fn write_new(path: &Path, text: &str) -> Result<(), Failure> {
     })
 }
 
+/// In one step: whoever reads it meanwhile sees the one or the other.
+fn replace(path: &Path, text: &str) -> Result<(), Failure> {
+    let beside = path.with_extension("new");
+    let opened = std::fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&beside);
+    let written = opened.and_then(|mut file| {
+        file.write_all(text.as_bytes())?;
+        file.sync_all()
+    });
+    written.and_then(|()| std::fs::rename(&beside, path)).map_err(|error| failed(path, &error))
+}
+
 fn failed(path: &Path, error: &std::io::Error) -> Failure {
     Failure::not_done(format!("{}: {error}", path.display()))
 }
@@ -210,6 +270,41 @@ mod tests {
             let mode = file.metadata().unwrap().permissions().mode() & 0o777;
             assert_eq!(mode, 0o600, "{:?}", file.path());
         }
+    }
+
+    #[test]
+    fn a_revoked_certificate_stays_on_the_list_that_is_made_longer_and_strangers_never_get_on_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let (dir, path) = (folder.path(), |name: &str| folder.path().join(name));
+        made(dir, What::Ca { cluster_id: None }).unwrap();
+        for name in ["one", "two"] {
+            made(dir, What::Client { name: name.to_owned() }).unwrap();
+        }
+        let revoke = |names: &[&str]| {
+            let certificates = names.iter().map(|name| path(name)).collect();
+            made(dir, What::Revoke { certificates })
+        };
+        let read = || std::fs::read_to_string(path(REVOKED)).unwrap();
+        revoke(&[]).unwrap();
+        assert!(read().contains("BEGIN X509 CRL"), "an empty list to begin with");
+        revoke(&["one.crt"]).unwrap();
+        let shorter = read();
+        revoke(&["two.crt", "one.crt"]).unwrap();
+        let longer = read();
+        assert!(longer.len() > shorter.len() && shorter.len() > 300);
+
+        let strange = tempfile::tempdir().unwrap();
+        made(strange.path(), What::Ca { cluster_id: None }).unwrap();
+        made(strange.path(), What::Client { name: "three".to_owned() }).unwrap();
+        let certificates = vec![path("two.crt"), strange.path().join("three.crt")];
+        let words = usage(made(dir, What::Revoke { certificates }));
+        assert!(words.contains("another authority"), "{words}");
+        assert_eq!(read(), longer, "all or none");
+        std::fs::copy(path(REVOKED), strange.path().join(REVOKED)).unwrap();
+        let certificates = Vec::new();
+        let words = usage(made(strange.path(), What::Revoke { certificates }));
+        assert!(words.contains("another authority's"), "{words}");
+        assert!(usage(revoke(&["ca.key"])).contains("no certificate"));
     }
 
     #[test]

@@ -59,6 +59,8 @@ enum ClusterCommand {
         #[command(flatten)]
         how: DrainHow,
     },
+    /// Show how many queues, exchanges and bindings there are, and how many there may be
+    Limits,
     /// Show and change settings of all brokers while they run
     Config {
         #[command(subcommand)]
@@ -112,6 +114,7 @@ pub async fn run(args: ClusterArgs) -> Result<(), Failure> {
             let view = attention::View::new(&status, &answers, stuck);
             if json { print_json(&as_json(&status, &view)) } else { print(&status, &view) }
         }
+        ClusterCommand::Limits => super::numbers::show(&client, json).await,
         ClusterCommand::Config { command } => configure(&client, json, command).await,
         ClusterCommand::Drain { broker, undo: true, how, .. } => {
             undo(&client, json, broker, how.dry_run).await

@@ -12,6 +12,7 @@ pub mod elections;
 pub mod exchange;
 pub mod explain;
 pub mod login;
+mod numbers;
 mod patterns;
 pub mod publish;
 pub mod queue;

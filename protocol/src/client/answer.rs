@@ -1,7 +1,8 @@
 //! What a broker answers, and the exchanges, queues and brokers that it tells of.
 
 use super::{
-    Attention, Browsed, Drain, ElectionReport, QueueCondition, ReplicaStatus, Troubled, UserSummary,
+    Attention, Browsed, Drain, ElectionReport, Number, QueueCondition, ReplicaStatus, Troubled,
+    UserSummary,
 };
 use crate::error::BrokerAddress;
 use crate::ids::{BrokerId, ClusterId, Epoch, Offset, OffsetRange, QueueId};
@@ -62,6 +63,8 @@ pub enum Response {
     Credentials(Vec<(UserName, Credentials)>),
     /// Messages of a queue.
     Browsed(Browsed),
+    /// How many there are of what is limited in number.
+    Counted(Vec<Number>),
     /// The producer may publish; credit follows.
     ProducerAttached,
     /// What is about to be moved, in order.

@@ -49,6 +49,8 @@ pub enum Request {
     },
     /// Messages of a queue, without taking them. Only the leader shows them.
     Browse(Browse),
+    /// How many queues, exchanges and bindings there are in the cluster, and how many are allowed.
+    CountObjects,
     /// Queues of the virtual host in order of name, a page at a time.
     ListQueues {
         /// Start behind this name.

@@ -6,6 +6,7 @@ mod browse;
 mod explain;
 mod frames;
 mod login;
+mod numbers;
 mod requests;
 mod wire;
 
@@ -25,6 +26,7 @@ pub use frames::{
     Withheld,
 };
 pub use login::{EXTERNAL, LoginData, LoginStart, PLAIN, Permissions, UserSummary, UserTag};
+pub use numbers::{Number, NumberOf};
 pub use wire::{CLAIM_MESSAGES_MAX, SETTLE_RANGES_MAX};
 
 /// The versions of this protocol that this build speaks, lowest and highest.

@@ -76,6 +76,7 @@ mod request_kind {
     pub(super) const SET_TAGS: u8 = 28;
     pub(super) const LIST_CREDENTIALS: u8 = 29;
     pub(super) const BROWSE: u8 = 50;
+    pub(super) const COUNT_OBJECTS: u8 = 52;
     pub(super) const PLAN: u8 = 37;
     pub(super) const STUCK: u8 = 56;
     pub(super) const CLEAR_TAINT: u8 = 44;
@@ -126,6 +127,7 @@ impl Wire for Request {
                 put_variant(out, kind::SET_TAGS, &fields[..if *force { 3 } else { 2 }]);
             }
             Request::ListCredentials => put_variant(out, kind::LIST_CREDENTIALS, &[]),
+            Request::CountObjects => put_variant(out, kind::COUNT_OBJECTS, &[]),
             Request::Browse(browse) => put_struct_variant(out, kind::BROWSE, browse),
             Request::DeleteUser { user, force } => {
                 let fields: [&dyn Wire; 2] = [user, force];
@@ -303,6 +305,7 @@ fn take_other(items: &mut Items<'_>, kind: u8) -> Result<Request, FrameError> {
             queue: items.next("ClearTaint.queue")?,
             epoch: items.next("ClearTaint.epoch")?,
         },
+        kind::COUNT_OBJECTS => Request::CountObjects,
         kind::BROWSE => Request::Browse(items.fields()?),
         kind::LIST_SETTINGS => Request::ListSettings,
         kind::LIST_DEFINITIONS => Request::ListDefinitions {
@@ -368,6 +371,7 @@ mod response_kind {
     pub(super) const USERS: u8 = 23;
     pub(super) const CREDENTIALS: u8 = 24;
     pub(super) const BROWSED: u8 = 50;
+    pub(super) const COUNTED: u8 = 52;
     pub(super) const PLAN: u8 = 40;
     pub(super) const STUCK: u8 = 56;
     pub(super) const SETTINGS: u8 = 30;
@@ -403,6 +407,7 @@ impl Wire for Response {
             }
             Response::Users(users) => put_variant(out, kind::USERS, &[users]),
             Response::Credentials(users) => put_variant(out, kind::CREDENTIALS, &[users]),
+            Response::Counted(numbers) => put_variant(out, kind::COUNTED, &[numbers]),
             Response::Browsed(browsed) => put_struct_variant(out, kind::BROWSED, browsed),
             Response::ProducerAttached => put_variant(out, kind::PRODUCER_ATTACHED, &[]),
             Response::Plan { moves, more } => put_variant(out, kind::PLAN, &[moves, more]),
@@ -441,6 +446,7 @@ impl Wire for Response {
             kind::ATTENTION => Response::Attention(Box::new(items.fields()?)),
             kind::USERS => Response::Users(items.next("Users.users")?),
             kind::CREDENTIALS => Response::Credentials(items.next("Credentials.users")?),
+            kind::COUNTED => Response::Counted(items.next("Counted.numbers")?),
             kind::BROWSED => Response::Browsed(items.fields()?),
             kind::PRODUCER_ATTACHED => Response::ProducerAttached,
             kind::PLAN => {

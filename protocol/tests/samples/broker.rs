@@ -255,6 +255,10 @@ fn responses() -> Vec<(&'static str, Response)> {
                 high_watermark: Offset(2000),
             }),
         ),
+        (
+            "Counted",
+            Response::Counted(vec![Number { of: NumberOf::Queues, used: 12, most: 100_000 }]),
+        ),
         ("ProducerAttached", Response::ProducerAttached),
         (
             "Plan",

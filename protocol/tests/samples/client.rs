@@ -115,6 +115,7 @@ fn requests() -> Vec<(&'static str, Request)> {
                 bytes_max: 65_536,
             }),
         ),
+        ("CountObjects", Request::CountObjects),
         ("ListQueues", Request::ListQueues { after: None, limit: 100 }),
         ("DescribeQueue", Request::DescribeQueue { queue: queue.clone() }),
         (

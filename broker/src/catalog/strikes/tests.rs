@@ -2,13 +2,17 @@
 
 use std::time::Instant;
 
-use bellwether_coordinator::records::{HoldingStore, UnknownFields};
+use bellwether_coordinator::coordinator::WriteError;
+use bellwether_coordinator::records::{
+    BrokerRecord, HoldingStore, QueueState, StoreRecord, UnknownFields,
+};
 use bellwether_protocol::client::Drain;
 use bellwether_protocol::ids::{BrokerId, Epoch, StoreId};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use super::super::doubles::*;
+use super::super::tombstones::KnownStores;
 use super::super::{Catalog, ReplacedStores};
 use super::*;
 use crate::shard::input::{Deletable, QueueNews};
@@ -333,6 +337,142 @@ async fn a_store_that_was_replaced_is_waited_for_a_while_and_then_its_successor_
     assert_eq!(waits_for(&one.session, id).await.unwrap()[0].store, store(2));
     let _its_shards = empty_shards(&two);
     until_left(&one.session, id, &[]).await;
+}
+
+/// What is written down of broker 2.
+async fn store_record(session: &Arc<dyn Coordinator>) -> StoreRecord {
+    session.sync().await.unwrap();
+    let document = session.read(&paths::store(BrokerId(2))).await.unwrap().unwrap();
+    StoreRecord::parse(&document.bytes).unwrap()
+}
+
+const NEW_DISK: StoreId = StoreId(Uuid::from_u128(0x2222));
+
+/// Broker 2 comes with another disk than it had.
+async fn comes_with_a_new_disk(world: &Surroundings) -> Arc<dyn Coordinator> {
+    let session = world.other_session().await;
+    register_with(&*session, BrokerRecord { store: NEW_DISK, ..record(life(2)) }).await;
+    session
+}
+
+/// The disk of broker 2 is taken out and replaced; then the queue is deleted; then the old disk is put back. Listed with the new one
+/// alone, the tombstone was gone by then, and nothing said whether the queue on the old disk was deleted or lost.
+#[tokio::test]
+async fn a_disk_that_was_taken_out_before_the_delete_drops_its_copy_when_it_is_put_back() {
+    let one = Surroundings::new().await;
+    was_there_once(&one, 2).await;
+    let session = comes_with_a_new_disk(&one).await;
+    one.catalog.look_closer(PATIENCE).await;
+    one.catalog.drain(BrokerId(2), Some(Drain::Copies), false).await.unwrap();
+    let _shards = empty_shards(&one);
+    let id = one.declare("orders").await;
+    delete(&one, "orders").await;
+    until_left(&one.session, id, &[2, 2]).await;
+    let waits: Vec<_> = waits_for(&one.session, id).await.unwrap();
+    assert_eq!((waits[0].store, waits[1].store), (Some(NEW_DISK), store(2)));
+    session.close().await.unwrap();
+
+    let two = Surroundings::beside(one.embedded.clone(), 2, vec![id]).await;
+    assert_eq!(store_record(&one.session).await.former, [NEW_DISK]);
+    assert_eq!(told(&two, id).await, "deleted");
+    let its_shards = empty_shards(&two);
+    until_left(&one.session, id, &[2]).await;
+    assert_eq!(waits_for(&one.session, id).await.unwrap()[0].store, Some(NEW_DISK));
+    drop(its_shards);
+}
+
+/// Promise G8. Who has to hold a copy comes with a new disk after the delete has read which disks there are, and begins a copy on it, under
+/// the version of the state that is about to be deleted; then it is off again. The tombstone has to name that disk, too.
+#[tokio::test]
+async fn a_disk_that_comes_while_a_queue_is_being_deleted_is_named_by_its_tombstone() {
+    let one = Surroundings::new().await;
+    was_there_once(&one, 2).await;
+    let id = one.declare("orders").await;
+    let (state, version) = {
+        let tree = one.catalog.shared.tree();
+        let (_, state, version) = tree.queue(id).unwrap();
+        (state.clone(), version)
+    };
+    let state = QueueState { replicas: vec![BrokerId(1), BrokerId(2)], ..state };
+    let set = Write::Set { path: paths::queue_state(id), bytes: state.to_bytes(), version };
+    one.session.write(vec![set]).await.unwrap();
+    one.catalog.look_closer(PATIENCE).await;
+    let known = KnownStores::read(&one.catalog.shared, &one.session).await.unwrap();
+    let before = known.unchanged(BrokerId(2)).unwrap();
+    comes_with_a_new_disk(&one).await.close().await.unwrap();
+    let refused = one.session.write(vec![before]).await.unwrap_err();
+    assert!(matches!(refused, WriteError::Refused { .. }), "what was read is not so any more");
+    let _shards = empty_shards(&one);
+    delete(&one, "orders").await;
+    until_left(&one.session, id, &[2, 2]).await;
+    let waits: Vec<_> = waits_for(&one.session, id).await.unwrap();
+    assert_eq!((waits[0].store, waits[1].store), (Some(NEW_DISK), store(2)));
+}
+
+/// And when it is not put back, it is not waited for, for ever: neither by what was deleted nor by what is deleted from then on.
+#[tokio::test]
+async fn a_disk_that_stays_away_for_long_is_forgotten() {
+    let one = Surroundings::new().await;
+    was_there_once(&one, 2).await;
+    let _session = comes_with_a_new_disk(&one).await;
+    one.catalog.look_closer(PATIENCE).await;
+    // What is declared is to be led here.
+    one.catalog.drain(BrokerId(2), Some(Drain::Copies), false).await.unwrap();
+    let _shards = empty_shards(&one);
+    let id = one.declare("orders").await;
+    delete(&one, "orders").await;
+    until_left(&one.session, id, &[2, 2]).await;
+    let (mut replaced, seen) = (ReplacedStores::default(), Instant::now());
+    for (later, former, listed) in [(0, 1, 2), (599, 1, 2), (600, 1, 1), (601, 0, 1)] {
+        one.catalog.look_closer(PATIENCE).await;
+        attend(&one.catalog, &mut replaced, seen + Duration::from_secs(later)).await;
+        assert_eq!(store_record(&one.session).await.former.len(), former, "after {later} s");
+        assert_eq!(waits_for(&one.session, id).await.unwrap().len(), listed, "after {later} s");
+    }
+    assert_eq!(waits_for(&one.session, id).await.unwrap()[0].store, Some(NEW_DISK));
+    let next = one.declare("audit").await;
+    delete(&one, "audit").await;
+    until_left(&one.session, next, &[2]).await;
+}
+
+/// Promise G8. A broker of a later version has written its data folder down in a form that this one cannot read. Passed over, its disk
+/// would be in no tombstone, and could come back with what was deleted and nothing that says so.
+#[tokio::test]
+async fn nothing_is_deleted_by_who_cannot_read_which_disks_there_are() {
+    let one = Surroundings::new().await;
+    was_there_once(&one, 2).await;
+    let _shards = empty_shards(&one);
+    let id = one.declare("orders").await;
+    let path = paths::store(BrokerId(2));
+    let before = one.session.read(&path).await.unwrap().unwrap();
+    let later = bytes::Bytes::from_static(br#"{"broker":2,"folders":["a","b"]}"#);
+    let set = |bytes, version| Write::Set { path: path.clone(), bytes, version };
+    let versions = one.session.write(vec![set(later, before.version)]).await.unwrap();
+    let refused = one.catalog.delete_queue(&host(), &queue("orders"), false, false).await;
+    let refused = refused.unwrap_err();
+    assert_eq!(refused.outcome, bellwether_protocol::error::Outcome::NotDone);
+    assert!(refused.message.contains("a broker of a later version"), "{}", refused.message);
+    assert_eq!(one.catalog.queue_named(&host(), &queue("orders")), Some(id), "it is still there");
+    assert!(one.session.read(&paths::deleted(id)).await.unwrap().is_none());
+    // Nor is anything struck off by a controller that does not know all of them.
+    bury(
+        &one.session,
+        &TombstoneRecord {
+            queue: QueueId(Uuid::from_u128(7)),
+            virtual_host: host(),
+            name: queue("former"),
+            stores: None,
+            unknown: UnknownFields::new(),
+        },
+    )
+    .await;
+    one.catalog.look_closer(PATIENCE).await;
+    let mut replaced = ReplacedStores::default();
+    one.catalog.attend_tombstones(&mut replaced, Instant::now()).await.unwrap_err();
+
+    one.session.write(vec![set(before.bytes, versions[0].unwrap())]).await.unwrap();
+    delete(&one, "orders").await;
+    until_left(&one.session, id, &[2]).await;
 }
 
 #[tokio::test]

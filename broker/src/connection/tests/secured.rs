@@ -4,7 +4,10 @@ use bellwether_protocol::client::{EXTERNAL, LoginStart};
 use bellwether_tls::make::{Authority, Pair};
 use bellwether_tls::rustls::ClientConfig;
 use bellwether_tls::tokio_rustls::TlsConnector;
-use bellwether_tls::{BrokerName, ClientCertificates, Files, Revocations, client_config, roots};
+use bellwether_tls::{
+    BrokerName, ClientCertificates, Files, Looked, Reloadable as _, Revocations, client_config,
+    roots,
+};
 use tempfile::TempDir;
 use tokio::io::AsyncRead;
 use tokio::net::{TcpListener, TcpStream};
@@ -21,6 +24,7 @@ struct Port {
     authority: Authority,
     folder: TempDir,
     service: Arc<Service>,
+    tls: Option<Tls>,
     shutdown: CancellationToken,
     _around: Surroundings,
 }
@@ -47,10 +51,11 @@ impl Port {
         std::fs::write(folder.path().join("ca.crt"), &authority.pair().certificate).unwrap();
         let name = BrokerName { cluster: Uuid::from_u128(7), broker: 1 };
         let broker = authority.broker(name, &["localhost".to_owned()], LASTS).unwrap();
-        let files = put(&folder, "broker", &broker);
-        let tls = certificates.map(|certificates| {
-            Tls::default().with_client(files, certificates).unwrap().client().unwrap()
-        });
+        let crl = folder.path().join("ca.crl");
+        std::fs::write(&crl, authority.revoke_more(None, &[], LASTS).unwrap().0).unwrap();
+        let files = Files { crl: Some(crl), ..put(&folder, "broker", &broker) };
+        let tls = certificates
+            .map(|certificates| Tls::default().with_client(files, certificates).unwrap());
         let around = Surroundings::new().await;
         let service = Service::new(
             around.catalog.clone(),
@@ -60,13 +65,30 @@ impl Port {
             limits,
             &timing,
         );
-        let service = service.with_tls(tls, plain_too);
+        let clients = tls.as_ref().map(|tls| tls.client().unwrap());
+        let service = service.with_tls(clients, plain_too);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let shutdown = CancellationToken::new();
         tokio::spawn(serve(listener, service.clone(), unchanging(), shutdown.clone()));
         let service = Arc::new(service);
-        Port { address, authority, folder, service, shutdown, _around: around }
+        Port { address, authority, folder, service, tls, shutdown, _around: around }
+    }
+
+    /// Puts a client's certificate on the list, as `bellwether certs revoke` does, and has the running broker look at its files, as a
+    /// hang-up does.
+    fn revokes(&self, pair: &Pair) {
+        let path = self.folder.path().join("ca.crl");
+        let before = std::fs::read_to_string(&path).unwrap();
+        let certificates = [pair.certificate.clone()];
+        let (list, added) =
+            self.authority.revoke_more(Some(&before), &certificates, LASTS).unwrap();
+        assert_eq!(added.len(), 1);
+        let beside = path.with_extension("new");
+        std::fs::write(&beside, list).unwrap();
+        std::fs::rename(&beside, &path).unwrap();
+        let tls = self.tls.as_ref().expect("the port speaks TLS").client().unwrap();
+        assert!(matches!(tls.look(true), Looked::Replaced(_)));
     }
 
     fn client(&self, identity: Option<&Pair>) -> Arc<ClientConfig> {
@@ -131,6 +153,22 @@ fn goodbye(said: Result<BrokerFrame, String>) -> ErrorBody {
         Ok(BrokerFrame::Goodbye(error)) => error,
         other => panic!("{other:?}"),
     }
+}
+
+#[tokio::test]
+async fn a_client_whose_certificate_is_revoked_is_refused_by_a_running_broker_and_others_are_not() {
+    let port = Port::opens(Some(ClientCertificates::Required), timing()).await;
+    let lost = port.authority.client("lost", LASTS).unwrap();
+    let kept = port.authority.client("kept", LASTS).unwrap();
+    let is_welcome = async |pair| {
+        matches!(port.greets(port.client(Some(pair))).await, Ok(BrokerFrame::Welcome(_)))
+    };
+    assert!(is_welcome(&lost).await && is_welcome(&kept).await);
+    port.revokes(&lost);
+    assert!(!is_welcome(&lost).await);
+    assert!(is_welcome(&kept).await);
+    port.revokes(&kept);
+    assert!(!is_welcome(&lost).await && !is_welcome(&kept).await, "what was on it stays on it");
 }
 
 #[tokio::test]

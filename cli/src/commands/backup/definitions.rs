@@ -5,7 +5,8 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use bellwether_client::{
-    Binding, Client, ExchangeKind, ExchangeName, QueueClass, QueueName, QueueOptions, RoutingKey,
+    Binding, Client, ExchangeKind, ExchangeName, NumberOf, QueueClass, QueueName, QueueOptions,
+    RoutingKey,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -13,6 +14,7 @@ use serde_json::json;
 use super::users::{self, Restored, Users};
 use super::{BackupArgs, RestoreArgs, data};
 use crate::commands::exchange::{kind_named, name_of};
+use crate::commands::numbers::fits;
 use crate::commands::queue::Class;
 use crate::commands::table::{counted, print_json, print_line};
 use crate::outcome::Failure;
@@ -150,6 +152,7 @@ pub async fn restore(args: RestoreArgs) -> Result<(), Failure> {
     if !plan.differences.is_empty() {
         return Err(Failure::NotDone(refusal(&plan.differences)));
     }
+    check_room(&client, &plan).await?;
     if !args.dry_run {
         carry_out(&client, &plan).await?;
     }
@@ -265,8 +268,28 @@ fn refusal(differences: &[String]) -> String {
     words
 }
 
-/// In this order: a binding needs both its ends. Interrupted, it can be done again: what is there is left alone.
+/// Half a restore helps nobody: what does not fit is refused before anything is made. A backup that brings limits of its own is judged
+/// by the brokers, once they have taken those in.
+async fn check_room(client: &Client, plan: &Plan) -> Result<(), Failure> {
+    let more = [
+        (NumberOf::Exchanges, plan.exchanges.len()),
+        (NumberOf::Queues, plan.queues.len()),
+        (NumberOf::Bindings, plan.bindings.len()),
+    ];
+    let brings = |of: NumberOf| plan.settings.iter().any(|(key, _)| key == of.setting());
+    let more: Vec<_> = more.into_iter().filter(|(of, more)| *more > 0 && !brings(*of)).collect();
+    if more.is_empty() {
+        return Ok(());
+    }
+    fits(&client.count_objects().await?, &more)
+}
+
+/// In this order: a binding needs both its ends, and limits may have to be raised before anything. Interrupted, it can be done again:
+/// what is there is left alone.
 async fn carry_out(client: &Client, plan: &Plan) -> Result<(), Failure> {
+    for (key, value) in &plan.settings {
+        client.change_setting(key, Some(value)).await?;
+    }
     for (name, kind) in &plan.exchanges {
         let kind: ExchangeKind = kind_named(kind).map_err(Failure::Usage)?;
         client.declare_exchange(ExchangeName::new(name).map_err(Failure::usage)?, kind).await?;
@@ -286,9 +309,6 @@ async fn carry_out(client: &Client, plan: &Plan) -> Result<(), Failure> {
     for Bound { exchange, queue, routing_key } in &plan.bindings {
         let key = RoutingKey::new(routing_key).map_err(Failure::usage)?;
         client.bind(exchange, queue, key).await?;
-    }
-    for (key, value) in &plan.settings {
-        client.change_setting(key, Some(value)).await?;
     }
     for user in &plan.users {
         user.carry_out(client).await?;

@@ -5,6 +5,7 @@ pub mod docs;
 
 mod bounds;
 mod login;
+mod numbers;
 mod tls;
 mod watch;
 
@@ -81,6 +82,8 @@ pub struct Settings {
     pub watch: watch::WatchSettings,
     #[command(flatten)]
     pub bounds: bounds::BoundSettings,
+    #[command(flatten)]
+    pub numbers: numbers::NumberSettings,
 }
 
 /// Where this broker listens, and what others are told.
@@ -315,6 +318,7 @@ impl Settings {
         config.watch = self.watch.to_watch();
         config.login_required = self.is_login_required();
         config.limits.bounds = self.bounds.to_bounds();
+        config.limits.numbers = self.numbers.to_numbers();
         if let Some(shards) = self.shards {
             config.shards = shards;
         }

@@ -180,7 +180,12 @@ fn every_record_comes_back_as_it_was() {
         let tombstone = TombstoneRecord { stores: Some(stores), ..tombstone.clone() };
         assert_eq!(TombstoneRecord::parse(&tombstone.to_bytes()), Ok(tombstone));
     }
-    let store = StoreRecord { broker: BrokerId(2), store: StoreId(uuid(6)), unknown };
+    let store = StoreRecord {
+        broker: BrokerId(2),
+        store: StoreId(uuid(6)),
+        former: vec![StoreId(uuid(7))],
+        unknown,
+    };
     assert_eq!(StoreRecord::parse(&store.to_bytes()), Ok(store));
 }
 

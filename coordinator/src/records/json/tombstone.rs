@@ -31,6 +31,8 @@ struct HoldingStoreJson {
 struct StoreJson {
     broker: u32,
     store: Uuid,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    former: Vec<Uuid>,
     #[serde(flatten)]
     unknown: UnknownFields,
 }
@@ -75,7 +77,12 @@ impl TryFrom<TombstoneJson> for TombstoneRecord {
 
 impl From<&StoreRecord> for StoreJson {
     fn from(record: &StoreRecord) -> Self {
-        Self { broker: record.broker.0, store: record.store.0, unknown: record.unknown.clone() }
+        Self {
+            broker: record.broker.0,
+            store: record.store.0,
+            former: record.former.iter().map(|store| store.0).collect(),
+            unknown: record.unknown.clone(),
+        }
     }
 }
 
@@ -85,6 +92,7 @@ impl TryFrom<StoreJson> for StoreRecord {
         Ok(Self {
             broker: BrokerId(json.broker),
             store: StoreId(json.store),
+            former: json.former.into_iter().map(StoreId).collect(),
             unknown: json.unknown,
         })
     }
