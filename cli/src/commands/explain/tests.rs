@@ -79,7 +79,7 @@ fn a_copy_whose_disk_stalls_is_quoted_in_sync_or_not() {
     let in_sync = said(&given);
     speaks_of(&in_sync.missing, &format!("The copy on broker 2 (in sync) is not well: {why}."));
     let mut left = given.in_sync(&[1, 3]);
-    left.copy(2).log_end = Offset(1);
+    left.copy(2).log_end.0 = 1;
     let left = said(&left);
     speaks_of(
         &left.missing,
