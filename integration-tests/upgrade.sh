@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A rolling upgrade from an earlier version to this one under load, broker by broker, and back again. Try:
+# A rolling upgrade from an earlier version to this one, broker by broker, and back again: under load, with TLS on every port, with logins. Try:
 #
 #   integration-tests/upgrade.sh --from v0.1.0
 #   integration-tests/upgrade.sh --binary /usr/bin/bellwether

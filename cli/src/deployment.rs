@@ -186,7 +186,10 @@ fn the_unit_starts_what_the_package_installs_and_waits_for_a_hand_over() {
     let seconds: u64 = unit_value(&unit, "TimeoutStopSec").parse().unwrap();
     assert!(Duration::from_secs(seconds) > drain_timeout());
     assert_eq!(unit_value(&unit, "Type"), "notify");
-    assert_eq!(unit_value(&unit, "ExecReload"), "/bin/kill -HUP $MAINPID");
+    // By the shell itself: /bin/kill is a package's own, which a small Debian does without.
+    assert_eq!(unit_value(&unit, "ExecReload"), "/bin/sh -c 'kill -HUP \"$MAINPID\"'");
+    // A wrong configuration stays wrong however often it is read.
+    assert_eq!(unit_value(&unit, "RestartPreventExitStatus"), "2");
     // The folder that the configuration names is the one that the unit lets it write to.
     assert!(text("deploy/bellwether.toml").contains("data = \"/var/lib/bellwether/"));
     assert_eq!(unit_value(&unit, "StateDirectory"), "bellwether");
@@ -229,6 +232,14 @@ fn everything_that_goes_into_the_package_is_there_and_its_scripts_are_shell() {
     }
     let units = root().join("cli").join(deb["systemd-units"]["unit-scripts"].as_str().unwrap());
     assert!(units.join("bellwether.service").is_file());
+    let changelog = root().join("cli").join(deb["changelog"].as_str().unwrap());
+    let changelog = std::fs::read_to_string(changelog).unwrap();
+    let newest = format!("bellwether ({}-1) ", env!("CARGO_PKG_VERSION"));
+    assert!(changelog.starts_with(&newest), "the package's changelog begins with {newest}");
+    // An upgrade of the package on all machines at once would otherwise be a restart of all brokers at once.
+    for key in ["start", "restart-after-upgrade", "stop-on-upgrade"] {
+        assert_eq!(deb["systemd-units"][key].as_bool(), Some(false), "{key}");
+    }
 }
 
 fn of_kind<'a>(documents: &'a [Value], kind: &str) -> Vec<&'a Value> {

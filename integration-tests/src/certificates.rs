@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 pub const A_DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// `HHHHHHHH-…` of every cluster of these tests.
-const CLUSTER: &str = "1b4e28ba-2fa1-4d2a-883f-0016d3cca427";
+pub const CLUSTER: &str = "1b4e28ba-2fa1-4d2a-883f-0016d3cca427";
 
 /// An authority and its folder.
 pub struct Certificates {
@@ -77,16 +77,26 @@ impl Certificates {
     pub fn flags(&self) -> Vec<String> {
         let (ca, id) = (self.path("ca.crt"), self.path("broker-{id}"));
         let (ca, id) = (ca.display(), id.display());
-        [
+        let others = [
             format!("--tls-cert={id}.crt"),
             format!("--tls-key={id}.key"),
             format!("--tls-client-ca={ca}"),
-            format!("--peer-tls-cert={id}.crt"),
-            format!("--peer-tls-key={id}.key"),
-            format!("--peer-tls-ca={ca}"),
             format!("--zookeeper-tls-ca={ca}"),
             format!("--zookeeper-tls-cert={id}.crt"),
             format!("--zookeeper-tls-key={id}.key"),
+        ];
+        [self.peer_flags(), others.to_vec()].concat()
+    }
+
+    /// The same of TLS between brokers alone.
+    #[must_use]
+    pub fn peer_flags(&self) -> Vec<String> {
+        let (ca, id) = (self.path("ca.crt"), self.path("broker-{id}"));
+        let (ca, id) = (ca.display(), id.display());
+        [
+            format!("--peer-tls-cert={id}.crt"),
+            format!("--peer-tls-key={id}.key"),
+            format!("--peer-tls-ca={ca}"),
         ]
         .to_vec()
     }

@@ -12,6 +12,8 @@ use crate::{Effect, Replica, Role};
 const STALLS: &str = "its disk stalls: no write or sync returns";
 /// The same of one that was elected or named, and never led.
 const DECLINES: &str = "its disk stalls: it was to lead, and declined";
+/// What a copy says of itself between the two.
+const RETURNS: &str = "its disk stalled, and has yet to be fine for a while";
 
 /// How long a member whose disk stalled, and whose syncs return again, leaves it to the others to stand: a sound one stands within
 /// milliseconds. Beyond it the others are likely to be no better off, as on one storage that stalled for all of them.
@@ -74,6 +76,12 @@ impl Replica {
         let mut there =
             follows.map(|other| other.member).chain(asking.map(|(_, asked)| asked.member));
         self.connected && there.any(|member| leading.committed.contains(&member))
+    }
+
+    /// What keeps this copy from leading, for an operator who asks.
+    #[must_use]
+    pub fn disk_trouble(&self) -> Option<&'static str> {
+        self.disk.stalls.then_some(if self.disk.returns { RETURNS } else { STALLS })
     }
 
     /// One whose disk stalled lets the others go first. But when none of them stands, and its syncs return, it does: a queue that

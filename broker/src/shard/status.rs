@@ -29,10 +29,11 @@ impl LocalQueue {
             durable: health.durable,
         });
         let time = self.machine.time_ms();
+        let why = self.damage.as_deref().or(replica.stopped()).or(replica.disk_trouble());
         CopyStatus {
             member: replica.member(),
             role: self.role(),
-            why: self.damage.as_deref().or(replica.stopped()).map(str::to_owned),
+            why: why.map(str::to_owned),
             starved: replica.starved(tools.now),
             last_epoch: log.epochs.last(),
             log_start: log.start,

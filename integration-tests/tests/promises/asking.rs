@@ -11,15 +11,15 @@ use serde_json::Value;
 use super::story::{PATIENCE, Story};
 
 /// What a command answered: its exit code, its JSON (or null), and what it said on standard error.
-struct Answer {
-    code: Option<i32>,
-    json: Value,
-    errors: String,
+pub(super) struct Answer {
+    pub code: Option<i32>,
+    pub json: Value,
+    pub errors: String,
 }
 
 impl Story {
     /// A command of the binary, answered in JSON. It has no terminal.
-    async fn asks(&self, arguments: &[&str]) -> Answer {
+    pub(super) async fn asks(&self, arguments: &[&str]) -> Answer {
         let mut command = Command::new(bellwether().unwrap());
         command.args(arguments).args(["--json", "--timeout", "30s"]);
         command.args(["--connect", &self.cluster.addresses().join(",")]).stdin(Stdio::null());

@@ -18,31 +18,40 @@ use super::story::{PATIENCE, body, number};
 const AUTH: (&str, &str) = ("brokers", "for-this-test");
 
 /// Three brokers that want a login, and an administrator `root` who may do nothing else.
-struct Locked {
-    cluster: Cluster,
-    root: Client,
+pub(super) struct Locked {
+    pub cluster: Cluster,
+    pub root: Client,
 }
 
 fn name(user: &str) -> UserName {
     UserName::new(user).unwrap()
 }
 
-fn permissions(configure: &str, write: &str, read: &str) -> Permissions {
+pub(super) fn permissions(configure: &str, write: &str, read: &str) -> Permissions {
     let of = |pattern: &str| pattern.to_owned();
     Permissions { configure: of(configure), write: of(write), read: of(read) }
 }
 
-async fn connect(cluster: &Cluster, user: &str, password: &str) -> Result<Client, ConnectError> {
+pub(super) async fn connect(
+    cluster: &Cluster,
+    user: &str,
+    password: &str,
+) -> Result<Client, ConnectError> {
     let builder = Client::builder().name(user).login(user, password).deadline(PATIENCE);
     builder.connect(cluster.addresses()).await
 }
 
 impl Locked {
     async fn begins() -> Locked {
+        Locked::with_binary(None).await
+    }
+
+    /// With brokers of this binary.
+    pub async fn with_binary(binary: Option<std::path::PathBuf>) -> Locked {
         let auth = format!("{}:{}", AUTH.0, AUTH.1);
         let flags = ["--login", "required", "--zookeeper-auth", &auth, "--leader-settle", "10m"];
         let arguments = flags.map(str::to_owned).to_vec();
-        let options = BrokerOptions { arguments, ..BrokerOptions::default() };
+        let options = BrokerOptions { arguments, binary, ..BrokerOptions::default() };
         let cluster = Cluster::start_with(Setup { options, ..Setup::default() }).await.unwrap();
         let ensemble = ["--zookeeper", &cluster.zookeeper(), "--zookeeper-auth", &auth];
         let add = [&["add", "root", "--tag", "administrator"][..], &ensemble[..]].concat();
@@ -57,7 +66,7 @@ impl Locked {
     }
 
     /// Made through a broker.
-    async fn has(&self, user: &str, may: Permissions) -> Client {
+    pub async fn has(&self, user: &str, may: Permissions) -> Client {
         let password = Password::new(user).unwrap();
         self.root.add_user(&name(user), &password, vec![]).await.unwrap();
         self.permit(user, may).await;
@@ -74,7 +83,7 @@ impl Locked {
     }
 }
 
-async fn take(consumer: &mut Consumer) -> u64 {
+pub(super) async fn take(consumer: &mut Consumer) -> u64 {
     let delivery = tokio::time::timeout(PATIENCE, consumer.next()).await.expect("it comes in time");
     let delivery = delivery.expect("the consumer stays").unwrap();
     let taken = number(delivery.body());
@@ -221,7 +230,7 @@ async fn a_permission_revoked_in_mid_stream_stops_its_user_and_nobody_else_and_n
     assert_eq!(counts.ready, 1, "what she did not get waits for somebody who may read it");
 }
 
-async fn locked_whole(client: &Client, queue: &str) {
+pub(super) async fn locked_whole(client: &Client, queue: &str) {
     let whole = eventually("the queue to be whole", PATIENCE, async || {
         let seen = client.describe(queue).await?.queue;
         anyhow::ensure!(seen.leader.is_some() && seen.in_sync.len() == 3, "{seen:?}");

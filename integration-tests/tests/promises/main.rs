@@ -15,6 +15,7 @@ mod restored;
 mod secured;
 mod stalls;
 mod story;
+mod tls_rolls;
 mod topology;
 mod traced;
 mod upgrade;

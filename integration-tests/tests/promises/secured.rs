@@ -11,7 +11,7 @@ use bellwether_integration_tests::users::user;
 
 use super::story::{PATIENCE, Story, no_client_saw_an_error};
 
-fn setup(certificates: &Certificates, more: &[&str]) -> Setup {
+pub(super) fn setup(certificates: &Certificates, more: &[&str]) -> Setup {
     let mut arguments = certificates.flags();
     arguments.extend(more.iter().map(|flag| (*flag).to_owned()));
     Setup {

@@ -17,6 +17,8 @@ use super::story::{PATIENCE, Story, number};
 const QUEUE: &str = "orders";
 /// A third of it is the shortest stall that costs a leadership.
 const SESSION: Duration = Duration::from_secs(6);
+/// What operators are told of it.
+const STALLS: &str = "its disk stalls: no write or sync returns";
 const CONSUMER: ConsumerHandle = ConsumerHandle(1);
 const PRODUCER: ProducerHandle = ProducerHandle(1);
 /// Longer than a loaded broker needs from a sync to what follows from it.
@@ -66,12 +68,19 @@ async fn a_leader_whose_disk_stalls_hands_its_queue_on_while_its_session_lives_a
     let elections = story.driver.client().elections(Some(QUEUE), 1).await.unwrap();
     assert_eq!(elections[0].trigger, "resigned", "{elections:?}");
     assert_eq!(elections[0].from.map(|life| life.broker.0), Some(leader), "{elections:?}");
+    // Whoever is called for it is told what to look at.
+    let told = story.asks(&["elections", QUEUE, "--limit", "1"]).await;
+    assert_eq!(told.json[0]["why"], STALLS, "{:#} {}", told.json, told.errors);
     // The disk has not moved since.
     load.goes_on(1_000).await;
     story.metric_is(leader, "bellwether_disk_stalled", 1.0).await;
     story.metric_is(leader, "bellwether_coordinator_sessions_total", 1.0).await;
     let left = |seen: &QueueView| !seen.in_sync.contains(&leader);
     story.cluster.until(QUEUE, "without the one that stalls", left).await.unwrap();
+    let explained = story.asks(&["queue", "explain", QUEUE]).await;
+    let missing = explained.json["missing"].to_string();
+    let begins = format!("The copy on broker {leader} is not in sync");
+    assert!(missing.contains(&begins) && missing.contains(STALLS), "{:#}", explained.json);
 
     story.cluster.broker(leader).disk_is_well().unwrap();
     story.cluster.whole(&[QUEUE]).await.unwrap();

@@ -58,9 +58,12 @@ impl AsyncWrite for Keeping {
 }
 
 async fn world() -> World {
+    world_with(Limits::default()).await
+}
+
+async fn world_with(limits: Limits) -> World {
     let keeping = |pipe| Keeping { pipe, kept: BytesMut::new() };
-    let mut world =
-        World::over(timing(), Limits::default(), false, Origin::default(), keeping).await;
+    let mut world = World::over(timing(), limits, false, Origin::default(), keeping).await;
     world.send(ClientFrame::Hello(hello())).await;
     assert!(matches!(world.next().await, BrokerFrame::Welcome(_)));
     world
@@ -100,4 +103,25 @@ async fn what_the_socket_keeps_to_itself_is_sent_while_the_lease_holds() {
     for offset in 0..3 {
         assert_eq!(world.delivered().await, Offset(offset));
     }
+}
+
+/// A client reads nothing, until it is given up while the lease holds. Were the end of the connection to push on what the socket
+/// keeps to itself, nobody would look at the lease meanwhile: the leader is deposed, the successor delivers the messages to somebody
+/// else, who settles them, and then the client reads on (promise G3).
+#[tokio::test(start_paused = true)]
+async fn what_the_socket_keeps_to_itself_is_not_sent_with_the_connections_end() {
+    let write_timeout = Duration::from_secs(4);
+    let bounds = crate::config::Bounds { write_timeout, ..Default::default() };
+    let mut world = world_with(Limits { bounds, ..Limits::default() }).await;
+    let consumer = world.attach_consumer().await;
+    let ends = lease();
+    let whole = 256 * 1024 + KEPT_MAX / 2;
+    consumer.sink.deliver(Epoch(1), ends.clone(), vec![run(0, big(whole))]);
+    let mut first = [0];
+    world.client.get_mut().read_exact(&mut first).await.unwrap();
+    // Given up for not reading; the end might take as long again.
+    tokio::time::sleep(write_timeout + write_timeout / 2).await;
+    ends.end();
+    let rest = rest(&mut world).await;
+    assert!(rest.len() < whole, "{} of {whole} bytes", rest.len());
 }

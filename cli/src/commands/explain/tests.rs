@@ -92,6 +92,23 @@ fn a_member_that_is_live_and_cannot_lead_is_quoted() {
     }
 }
 
+/// Nothing else would say why the leader went, or why the set is small, once another leads.
+#[test]
+fn a_copy_whose_disk_stalls_is_quoted_in_sync_or_not() {
+    let why = "its disk stalls: no write or sync returns";
+    let mut given = Given::whole();
+    given.copy(2).why = Some(why.to_owned());
+    let in_sync = said(&given);
+    speaks_of(&in_sync.missing, &format!("The copy on broker 2 (in sync) is not well: {why}."));
+    let mut left = given.in_sync(&[1, 3]);
+    left.copy(2).log_end.0 = 1;
+    let left = said(&left);
+    speaks_of(
+        &left.missing,
+        &format!("The copy on broker 2 is not in sync: 1,000 records behind ({why})."),
+    );
+}
+
 #[test]
 fn a_member_that_came_back_with_an_empty_disk_is_not_taken_for_the_one_that_was() {
     let said = said(&Given::whole().in_sync(&[2]).down(1).emptied(2));

@@ -3,7 +3,7 @@
 use std::time::{Duration, UNIX_EPOCH};
 
 use bellwether_broker::words::in_shell;
-use bellwether_client::{BrokerId, CopyRole, Drain, Member};
+use bellwether_client::{BrokerId, CopyRole, CopyStatus, Drain, Member};
 
 use super::facts::{Facts, Said};
 use crate::commands::table::grouped;
@@ -285,10 +285,12 @@ fn absences(facts: &Facts) -> Vec<String> {
                 copy.why.as_deref().map(|why| format!(": {why}")).unwrap_or_default()
             ),
             Said::Copy(copy) if counted.is_none() && wanted => {
-                format!(
-                    "The copy on broker {broker} is not in sync{}.",
-                    behind(facts, copy.log_end.0)
-                )
+                let why = copy.why.as_deref().map(|why| format!(" ({why})")).unwrap_or_default();
+                let behind = behind(facts, copy.log_end.0);
+                format!("The copy on broker {broker} is not in sync{behind}{why}.")
+            }
+            Said::Copy(CopyStatus { why: Some(why), .. }) => {
+                format!("The copy on broker {broker} ({place}) is not well: {why}.")
             }
             _ => continue,
         };
