@@ -4,6 +4,8 @@
 #
 #   integration-tests/chaos.sh --minutes 10
 #   integration-tests/chaos.sh --minutes 2 --faults kill,pause --seed 7
+#   integration-tests/chaos.sh --minutes 5 --faults partition,combo --report chaos.html
+#   integration-tests/chaos.sh --attach broker-1:7400 --faults drain
 #   integration-tests/chaos.sh --help
 #
 # Everything runs on loopback, in a folder that is removed when nothing was violated, and ends with this script.
