@@ -80,7 +80,10 @@ pub fn lines(axis: Axis, bands: &[Band], scale: Scale, unit: &str, lines: &[Line
     draw_bands(&mut svg, axis, bands, TOP + HEIGHT);
     for tick in ticks {
         let at = y(tick);
-        let words = format!("{} {unit}", number(tick));
+        let words = match unit {
+            "ms" if tick >= 1_000.0 => format!("{} s", number(tick / 1_000.0)),
+            _ => format!("{} {unit}", number(tick)),
+        };
         put(
             &mut svg,
             format_args!(
