@@ -131,7 +131,7 @@ impl Page<'_> {
             delivery_gap_worst_ms,
         } in rows
         {
-            write!(table, "<tr><td>{fault}</td><td>{times}</td><td>{confirm_gap_median_ms}</td><td>{confirm_gap_worst_ms}</td><td>{delivery_gap_median_ms}</td><td>{delivery_gap_worst_ms}</td></tr>\n").expect("a string takes everything");
+            writeln!(table, "<tr><td>{fault}</td><td>{times}</td><td>{confirm_gap_median_ms}</td><td>{confirm_gap_worst_ms}</td><td>{delivery_gap_median_ms}</td><td>{delivery_gap_worst_ms}</td></tr>").expect("a string takes everything");
         }
         table + "</table>\n"
     }
