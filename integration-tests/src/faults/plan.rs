@@ -142,7 +142,8 @@ fn may_coincide(first: Strike, second: Strike) -> bool {
     // A cut is no process.
     let is_cut = |strike: Strike| matches!(strike.kind, FaultKind::Partition | FaultKind::SlowLink);
     let clash = same_process && !is_cut(first) && !is_cut(second);
-    !clash && !(first.kind.costs_a_disk() && second.kind.costs_a_disk())
+    let two_disks = first.kind.costs_a_disk() && second.kind.costs_a_disk();
+    !(clash || two_disks)
 }
 
 #[cfg(test)]
