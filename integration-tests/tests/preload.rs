@@ -1,11 +1,14 @@
-//! The power-loss shim keeps what was synced and loses the rest, and the process that writes cannot tell; the other one makes it wait.
+//! The power-loss shim keeps what was synced and loses the rest, and the process that writes cannot tell; others make it wait, give it no
+//! room, fail its syncs, and turn its clock.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use bellwether_integration_tests::preload::{Shim, Syncs, power_loss, slow_disk, under};
+use bellwether_integration_tests::preload::{
+    Shim, Syncs, bad_disk, power_loss, slow_disk, under, wrong_clock,
+};
 
 const HOLE: &str = ".";
 
@@ -144,6 +147,55 @@ fn a_sync_that_waits_for_a_disk_that_stalls_goes_on_when_the_disk_does() {
     std::fs::remove_file(&slow).unwrap();
     assert_eq!(output.next().unwrap().unwrap(), "one");
     assert!(script.wait().unwrap().success());
+}
+
+#[test]
+fn a_full_disk_gives_no_more_room_and_what_was_allocated_can_be_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, bad) = (folder.path().join("segment"), folder.path().join("bad"));
+    std::fs::write(&file, "............").unwrap();
+    std::fs::write(&bad, "full").unwrap();
+    let steps =
+        ["try:allocate:13", "write:6:within", "try:write:7:beyond", "try:gather:10:a,b,c", "sync"];
+    let output = run_under(&file, vec![bad_disk(folder.path(), &bad).unwrap()], &steps);
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(said.matches("No space left").count(), 3, "{said}");
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "......within");
+}
+
+#[test]
+fn a_sync_that_has_failed_loses_what_it_did_not_carry_whatever_a_later_one_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, bad) = (folder.path().join("segment"), folder.path().join("bad"));
+    std::fs::write(&bad, "sync").unwrap();
+    let shims = vec![
+        bad_disk(folder.path(), &bad).unwrap(),
+        power_loss(folder.path(), Syncs::Kept).unwrap(),
+    ];
+    let output = run_under(&file, shims, &["write:0:gone", "try:sync", "try:sync", "show", "die"]);
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let said: Vec<&str> = said.lines().collect();
+    assert!(said[0].contains("Input/output error"), "{said:?}");
+    assert_eq!(said[1..], ["done", "gone"]);
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "");
+    for told in ["bad.failed", "bad.again"] {
+        let paths = std::fs::read_to_string(folder.path().join(told)).unwrap();
+        assert_eq!(paths.lines().collect::<Vec<_>>(), [file.to_str().unwrap()], "{told}");
+    }
+}
+
+#[test]
+fn a_clock_that_is_wrong_is_wrong_by_what_it_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, clock) = (folder.path().join("segment"), folder.path().join("clock"));
+    let day = |ahead: &str| -> i64 {
+        std::fs::write(&clock, ahead).unwrap();
+        let output = run_under(&file, vec![wrong_clock(&clock).unwrap()], &["clock"]);
+        String::from_utf8_lossy(&output.stdout).trim().parse().unwrap()
+    };
+    // Midnight may pass in between.
+    assert!((1_000..=1_001).contains(&(day("86400000000") - day("0"))));
+    assert!((-1_000..=-999).contains(&(day("-86400000000") - day("0"))));
 }
 
 fn run(file: &Path, syncs: Syncs, steps: &[&str]) -> Output {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Checker, MessageId, QueueIndex, Violation};
+use super::{Checker, MessageId, Place, QueueIndex, Violation};
 
 /// What a queue's leader counts, after the drain.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -75,7 +75,10 @@ impl Checker {
                 lost.push(Violation::Lost {
                     queue: history.name.clone(),
                     message: MessageId { producer: producer.0, number },
-                    delivered_at: stream.offset(number),
+                    delivered_at: match stream.place(number) {
+                        Place::At(offset) => Some(offset),
+                        Place::NotDelivered | Place::Forgotten => None,
+                    },
                 });
             }
         }
@@ -86,29 +89,13 @@ impl Checker {
 
     /// What one producer published earlier stands at a lower offset.
     fn find_reordered(&mut self, queue: QueueIndex) {
-        let history = &self.queues[queue.0];
-        let mut reordered = Vec::new();
-        for (producer, stream) in &history.streams {
-            let mut highest: Option<(u64, u64)> = None;
-            let numbers = (0..stream.offsets.len() as u64)
-                .filter_map(|number| Some((number, stream.offset(number)?)));
-            for (number, offset) in numbers {
-                let of = |number| MessageId { producer: producer.0, number };
-                match highest {
-                    Some((earlier, before)) if before > offset => {
-                        reordered.push(Violation::Reordered {
-                            queue: history.name.clone(),
-                            earlier: of(earlier),
-                            later: of(number),
-                            offsets: (before, offset),
-                        })
-                    }
-                    _ => highest = Some((number, offset)),
-                }
-            }
-        }
-        for violation in reordered {
-            self.broken(violation);
+        let streams = &mut self.queues[queue.0].streams;
+        let swapped: Vec<_> = streams
+            .iter_mut()
+            .map(|(producer, stream)| (producer.0, stream.last_swapped()))
+            .collect();
+        for (producer, swapped) in swapped {
+            self.reordered(queue, producer, swapped);
         }
     }
 

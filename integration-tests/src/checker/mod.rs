@@ -1,8 +1,9 @@
 //! Judges a history of publishes, deliveries and settles by the promises. Pure: time is an argument, and a message costs
-//! a few bits and four bytes for each queue, so that a night's history fits in memory.
+//! a few bits for each queue, so that the history of days fits in memory.
 
 mod bits;
 mod finish;
+mod stream;
 mod violation;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -10,6 +11,7 @@ use std::time::Duration;
 
 use bits::Bits;
 pub use finish::{Counts, Verdict};
+use stream::{Place, Stream, Swapped};
 pub use violation::{MessageId, Violation};
 
 /// Violations kept with their words; of the rest only the number. One defect often breaks every message after it.
@@ -88,31 +90,6 @@ struct RecentlySettled {
     at: Duration,
 }
 
-/// What one producer sent to one queue.
-#[derive(Default)]
-struct Stream {
-    /// By number: the offset it was delivered from, plus one; 0: not delivered.
-    offsets: Vec<u32>,
-    settled: Bits,
-    perhaps_settled: Bits,
-}
-
-impl Stream {
-    fn offset(&self, number: u64) -> Option<u64> {
-        let kept = *self.offsets.get(number as usize)?;
-        kept.checked_sub(1).map(u64::from)
-    }
-
-    fn keep_offset(&mut self, number: u64, offset: u64) {
-        let number = number as usize;
-        if number >= self.offsets.len() {
-            self.offsets.resize(number + 1, 0);
-        }
-        self.offsets[number] =
-            u32::try_from(offset + 1).expect("the harness never makes four billion messages");
-    }
-}
-
 impl Checker {
     /// An empty history. For `stale_for` after a settle deliveries of an older epoch are forgiven.
     #[must_use]
@@ -178,7 +155,7 @@ impl Checker {
                 for queue in history.routes.clone() {
                     if self
                         .stream(queue, message)
-                        .is_some_and(|stream| stream.offset(message.number).is_some())
+                        .is_some_and(|stream| stream.place(message.number) != Place::NotDelivered)
                     {
                         let queue = self.name(queue);
                         self.broken(Violation::RefusedButDelivered { queue, message });
@@ -204,9 +181,16 @@ impl Checker {
         if self.producers[message.producer as usize].refused.contains(message.number) {
             self.broken(Violation::RefusedButDelivered { queue: self.name(queue), message });
         }
-        match self.stream(queue, message).and_then(|stream| stream.offset(message.number)) {
-            None => self.delivered_first(message, delivered),
-            Some(before) => self.delivered_again(message, before, delivered),
+        let place = self.stream(queue, message).map(|stream| stream.place(message.number));
+        match place.unwrap_or(Place::NotDelivered) {
+            Place::NotDelivered => self.delivered_first(message, delivered),
+            Place::At(before) => self.delivered_again(message, Some(before), delivered),
+            Place::Forgotten => {
+                // Where nothing was delivered from yet, it did not stand before.
+                let is_new = !self.queues[queue.0].offsets.contains(delivered.offset);
+                let before = if is_new { None } else { Some(delivered.offset) };
+                self.delivered_again(message, before, delivered);
+            }
         }
     }
 
@@ -301,14 +285,14 @@ impl Checker {
         let history = &mut self.queues[delivered.queue.0];
         let offset = delivered.offset;
         let taken = !history.offsets.insert(offset);
-        if let Some(stream) = history.streams.get_mut(&ProducerIndex(message.producer)) {
-            stream.keep_offset(message.number, offset);
-        }
+        let stream = history.streams.get_mut(&ProducerIndex(message.producer));
+        let swapped = stream.map(|stream| stream.keep(message.number, offset)).unwrap_or_default();
         let behind = history.last_first_delivery.filter(|&last| last > offset);
         let in_order = history.consumers == Consumers::One && !delivered.redelivered;
         if in_order {
             history.last_first_delivery = history.last_first_delivery.max(Some(offset));
         }
+        self.reordered(delivered.queue, message.producer, swapped);
         if taken {
             self.broken(Violation::OffsetTakenTwice {
                 queue: self.name(delivered.queue),
@@ -322,9 +306,10 @@ impl Checker {
         }
     }
 
-    fn delivered_again(&mut self, message: MessageId, before: u64, delivered: &Delivered) {
+    /// `before`: where it stood the first time; nothing: elsewhere, long ago.
+    fn delivered_again(&mut self, message: MessageId, before: Option<u64>, delivered: &Delivered) {
         let queue = self.name(delivered.queue);
-        if before != delivered.offset {
+        if before != Some(delivered.offset) {
             let offsets = (before, delivered.offset);
             return self.broken(Violation::Duplicated { queue, message, offsets });
         }
@@ -359,18 +344,24 @@ impl Checker {
         }
     }
 
+    fn reordered(&mut self, queue: QueueIndex, producer: u32, swapped: Vec<Swapped>) {
+        let of = |number| MessageId { producer, number };
+        for Swapped { earlier, later } in swapped {
+            self.broken(Violation::Reordered {
+                queue: self.name(queue),
+                earlier: of(earlier.0),
+                later: of(later.0),
+                offsets: (earlier.1, later.1),
+            });
+        }
+    }
+
     fn stream(&self, queue: QueueIndex, message: MessageId) -> Option<&Stream> {
         self.queues[queue.0].streams.get(&ProducerIndex(message.producer))
     }
 
     fn name(&self, queue: QueueIndex) -> String {
         self.queues[queue.0].name.clone()
-    }
-}
-
-impl Stream {
-    fn is_dealt_with(&self, number: u64) -> bool {
-        self.settled.contains(number) || self.perhaps_settled.contains(number)
     }
 }
 

@@ -264,3 +264,68 @@ fn a_flood_of_violations_is_counted_but_not_kept() {
     only(&verdict, "lost", 10_000);
     assert_eq!(verdict.evidence.len(), VIOLATIONS_KEPT);
 }
+
+/// Publishes, delivers and settles so many messages, one after the other, from offset 1 on.
+fn long(messages: u64) -> History {
+    let mut history = History::new();
+    for number in 1..=messages {
+        history = history.publish(1, Outcome::Done).deliver(number, number).settle(number);
+        history.now += Duration::from_millis(1);
+    }
+    history
+}
+
+const OLD: u64 = stream::NEWEST_KEPT as u64 * 2;
+
+#[test]
+fn a_long_history_takes_no_more_memory_than_a_short_one_but_for_a_few_bits() {
+    let history = long(4 * OLD);
+    let held: usize = history.checker.queues[0].streams.values().map(stream::Stream::held).sum();
+    assert!(held <= stream::NEWEST_KEPT, "{held}");
+    assert!(history.checker.queues[0].recently_settled.len() <= STALE_FOR.as_millis() as usize + 1);
+    assert!(history.verdict().is_clean());
+}
+
+#[test]
+fn what_was_settled_long_ago_and_comes_again_is_found_at_its_place_and_at_another_one() {
+    only(&long(OLD).redeliver(5, 5, 1).verdict(), "resurrected", 1);
+    let verdict = long(OLD).redeliver(5, OLD + 1, 1).verdict();
+    only(&verdict, "duplicated", 1);
+}
+
+#[test]
+fn what_was_not_settled_is_remembered_however_old_it_is() {
+    let mut history = History::new().publish(1, Outcome::Done).deliver(1, 1);
+    for number in 2..=OLD {
+        history = history.publish(1, Outcome::Done).deliver(number, number).settle(number);
+    }
+    only(&history.deliver_as(1, 1, 1, false).settle(1).verdict(), "not_marked_redelivered", 1);
+}
+
+#[test]
+fn what_is_first_delivered_long_after_later_ones_stands_before_them() {
+    let late = |offset| {
+        let mut history = History::new().publish(1, Outcome::Unknown);
+        for number in 2..=OLD {
+            history = history.publish(1, Outcome::Done).deliver(number, number).settle(number);
+        }
+        history.redeliver(1, offset, 1).redeliver(1, offset, 1).settle(1).verdict()
+    };
+    assert!(late(1).is_clean());
+    only(&late(OLD + 1), "reordered", 1);
+}
+
+/// Says what the history of a night costs: `--ignored --nocapture`, in a release build.
+#[test]
+#[ignore = "a measurement"]
+fn twenty_million_messages() {
+    let resident = || {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        status.lines().find(|line| line.starts_with("VmHWM")).unwrap().to_owned()
+    };
+    let before = resident();
+    let begun = std::time::Instant::now();
+    let history = long(20_000_000);
+    assert!(history.verdict().is_clean());
+    println!("{before} before, {} after, {:?}", resident(), begun.elapsed());
+}

@@ -31,8 +31,8 @@ pub enum Violation {
         settled_in_epoch: u64,
         delivered_in_epoch: u64,
     },
-    /// Stored at two offsets (G7).
-    Duplicated { queue: String, message: MessageId, offsets: (u64, u64) },
+    /// Stored at two offsets (G7); of one settled long ago, the first is no longer known.
+    Duplicated { queue: String, message: MessageId, offsets: (Option<u64>, u64) },
     /// Two messages at one offset: two leaders in one epoch, or a log that was cut below its high watermark (G2).
     OffsetTakenTwice { queue: String, message: MessageId, offset: u64 },
     /// Stored in another order than it was published in.
@@ -101,7 +101,10 @@ impl fmt::Display for Violation {
                  and it was delivered again in epoch {delivered_in_epoch}"
                 )
             }
-            Violation::Duplicated { queue, message, offsets: (first, second) } => {
+            Violation::Duplicated { queue, message, offsets: (None, second) } => {
+                write!(f, "{queue}: {message}, settled long ago, is stored at offset {second}, too")
+            }
+            Violation::Duplicated { queue, message, offsets: (Some(first), second) } => {
                 write!(f, "{queue}: {message} is stored at offset {first} and at offset {second}")
             }
             Violation::OffsetTakenTwice { queue, message, offset } => {

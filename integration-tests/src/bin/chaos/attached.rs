@@ -145,8 +145,10 @@ impl Attached<'_> {
         match hook {
             Hook::Drain => {
                 let client = self.driver.client();
-                let brokers = client.cluster_status().await?.brokers;
-                let broker = brokers.choose(random).context("a cluster without live brokers")?;
+                let mut brokers = client.cluster_status().await?.brokers;
+                // One that somebody else drains stays as it is.
+                brokers.retain(|broker| broker.drain.is_none());
+                let Some(broker) = brokers.choose(random) else { return Ok(()) };
                 let id: BrokerId = broker.address.broker;
                 client.drain(id, Some(Drain::Leaderships)).await?;
                 self.rest(lasts).await;

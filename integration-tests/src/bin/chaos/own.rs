@@ -57,7 +57,7 @@ pub async fn run(options: &Options, seed: u64, folder: &Path) -> Result<bool> {
             "seed {seed}, {} brokers, {} replicas, faults: {}",
             options.brokers,
             REPLICAS,
-            kinds.names()
+            kinds.names().replace(',', ", ")
         ),
         seed,
         took: begun.elapsed(),

@@ -99,7 +99,7 @@ impl Injector {
     pub(super) fn turn_a_bit(&mut self, id: u32, draw: u64) -> Result<()> {
         let broker = self.cluster.broker(id);
         broker.kill()?;
-        let which = if draw % 2 == 0 { Which::Newest } else { Which::Any };
+        let which = if draw.is_multiple_of(2) { Which::Newest } else { Which::Any };
         let reported = damage::reports(&broker.logged()?);
         match damage::turn_a_bit(broker.data(), which, draw / 2)? {
             Some(place) => {

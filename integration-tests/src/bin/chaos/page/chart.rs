@@ -9,6 +9,8 @@ use crate::leaders::Reign;
 /// All charts are as wide, so that their times stand above each other.
 const WIDTH: f64 = 1_000.0;
 const LEFT: f64 = 74.0;
+/// Room for half of the last time.
+const RIGHT: f64 = 14.0;
 const TOP: f64 = 14.0;
 const BOTTOM: f64 = 20.0;
 const HEIGHT: f64 = 190.0;
@@ -27,7 +29,7 @@ pub struct Axis {
 
 impl Axis {
     fn x(self, at: f64) -> f64 {
-        LEFT + (WIDTH - LEFT) * (at / self.seconds.max(1.0)).min(1.0)
+        LEFT + (WIDTH - LEFT - RIGHT) * (at / self.seconds.max(1.0)).min(1.0)
     }
 
     /// A time every so many seconds, about ten of them.
@@ -70,7 +72,7 @@ pub fn lines(axis: Axis, bands: &[Band], scale: Scale, unit: &str, lines: &[Line
     let y = |value: f64| {
         let value = match scale {
             Scale::FromZero => value,
-            Scale::Logarithmic => value.max(low).log10(),
+            Scale::Logarithmic => value.max(0.001).log10(),
         };
         TOP + HEIGHT * (1.0 - (value - floor) / (roof - floor))
     };
@@ -78,11 +80,15 @@ pub fn lines(axis: Axis, bands: &[Band], scale: Scale, unit: &str, lines: &[Line
     draw_bands(&mut svg, axis, bands, TOP + HEIGHT);
     for tick in ticks {
         let at = y(tick);
-        let words = format!("{} {unit}", number(tick));
+        let words = match unit {
+            "ms" if tick >= 1_000.0 => format!("{} s", number(tick / 1_000.0)),
+            _ => format!("{} {unit}", number(tick)),
+        };
         put(
             &mut svg,
             format_args!(
-                "<line class=\"rule\" x1=\"{LEFT}\" x2=\"{WIDTH}\" y1=\"{at:.1}\" y2=\"{at:.1}\"/><text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{words}</text>",
+                "<line class=\"rule\" x1=\"{LEFT}\" x2=\"{}\" y1=\"{at:.1}\" y2=\"{at:.1}\"/><text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{words}</text>",
+                WIDTH - RIGHT,
                 LEFT - 8.0,
                 at + 4.0
             ),
@@ -108,6 +114,7 @@ pub fn lines(axis: Axis, bands: &[Band], scale: Scale, unit: &str, lines: &[Line
 pub fn rows(axis: Axis, bands: &[Band], queues: &[String], reigns: &[Reign]) -> String {
     let height = TOP + ROW * queues.len() as f64;
     let mut svg = begin(height + BOTTOM, "who led");
+    draw_bands(&mut svg, axis, bands, height);
     for (row, queue) in queues.iter().enumerate() {
         let top = TOP + ROW * row as f64;
         let name = queue.strip_prefix("chaos-").unwrap_or(queue);
@@ -138,7 +145,6 @@ pub fn rows(axis: Axis, bands: &[Band], queues: &[String], reigns: &[Reign]) -> 
             );
         }
     }
-    draw_bands(&mut svg, axis, bands, height);
     draw_times(&mut svg, axis, height + 15.0);
     svg + "</svg>\n"
 }
