@@ -7,7 +7,7 @@ use bellwether_sim::{Outcome, live_through, must_hold, story};
 const HISTORIES: u64 = 48;
 
 /// Histories in which disks stall at bad moments.
-const STALLS: [u64; 4] = [7_003, 7_016, 7_035, 7_050];
+const STALLS: [u64; 4] = [7_028, 7_034, 7_036, 7_056];
 
 fn every_promise_holds(part: u64) -> Vec<Outcome> {
     (0..HISTORIES / 4).map(|number| must_hold(1_000 + part * 1_000 + number)).collect()
