@@ -259,6 +259,7 @@ metrics! {
     Counter disk_stalls "bellwether_disk_stalls_total" "Times that the disk stalled and leaderships were given up for it.";
     Gauge disk_free_bytes "bellwether_disk_free_bytes" "Free on the journal's file system.";
     Gauge disk_low "bellwether_disk_low" "1 while producers are slowed, and publishes to queues of class bulk refused, because less is free than disk-free-warn.";
+    Gauge journal_starved "bellwether_journal_starved" "1 while publishes are refused because there is no file descriptor for the journal's next segment.";
     Gauge disk_full "bellwether_disk_full" "1 while publishes are refused for want of disk: less is free than disk-free-min. Those to queues of class vital are below half of it.";
     Gauge coordinator_connected "bellwether_coordinator_connected" "1 while the coordinator session is connected.";
     Seconds coordinator_session_timeout "bellwether_coordinator_session_timeout_seconds" "The session time-out that the coordinator granted.";

@@ -68,6 +68,8 @@ pub enum DiskLevel {
     Scarce,
     /// Nothing fits any more, not even the reserve: what was appended waits for space.
     Full,
+    /// There is room, but no file descriptor for the next segment: what was appended waits for one.
+    Starved,
 }
 
 /// A segment that the cleaner wants to free, and what of this shard lies in it.

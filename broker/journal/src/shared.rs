@@ -209,7 +209,8 @@ impl Shared {
             0 => DiskLevel::Ok,
             1 => DiskLevel::Low,
             2 => DiskLevel::Scarce,
-            _ => DiskLevel::Full,
+            3 => DiskLevel::Full,
+            _ => DiskLevel::Starved,
         }
     }
 
@@ -220,6 +221,7 @@ impl Shared {
             DiskLevel::Low => 1,
             DiskLevel::Scarce => 2,
             DiskLevel::Full => 3,
+            DiskLevel::Starved => 4,
         };
         self.level.swap(number, Relaxed) != number
     }

@@ -98,7 +98,9 @@ impl StoreFolder {
         if names.iter().any(|name| name == FAILED_NAME) {
             let bytes = read_all(&*disk, FAILED_NAME);
             let bytes = bytes.map_err(|error| OpenError::io(&dir, FAILED_NAME, error))?;
-            let what = String::from_utf8_lossy(&bytes).trim().to_owned();
+            // A disk that fails may keep the name and lose what was written to it.
+            let words = String::from_utf8_lossy(&bytes).trim_matches(['\0', ' ', '\n']).to_owned();
+            let what = if words.is_empty() { "it is not known why".to_owned() } else { words };
             return Err(OpenError::SyncFailed { dir, what });
         }
         let document = if names.iter().any(|name| name == NAME) {

@@ -235,12 +235,18 @@ impl Writer {
             let free = self.segments.free_bytes;
             match level {
                 DiskLevel::Ok => info!(free, "there is room on the disk again"),
-                DiskLevel::Low | DiskLevel::Scarce | DiskLevel::Full => {
-                    warn!(
-                        ?level,
-                        free, "the disk is nearly full: publishes are refused until there is room"
-                    );
-                }
+                DiskLevel::Low => warn!(
+                    free,
+                    "the disk is nearly full: publishes are refused until there is room, but for those to queues of class vital"
+                ),
+                DiskLevel::Scarce | DiskLevel::Full => warn!(
+                    ?level,
+                    free, "the disk is nearly full: publishes are refused until there is room"
+                ),
+                DiskLevel::Starved => warn!(
+                    free,
+                    "publishes are refused until there is a file descriptor for the journal: raise the limit of open files, or close connections"
+                ),
             }
             let shards = 0..self.shared.shards();
             self.shared.tell(shards.map(|shard| (shard, Outcome::Disk(level))));

@@ -140,6 +140,14 @@ impl LocalQueue {
                 ),
             ));
         }
+        if tools.logs.disk() == DiskLevel::Starved {
+            return Err(ErrorBody::not_done(
+                ErrorCode::DiskFull,
+                format!(
+                    "the broker that leads queue {name} has no file descriptor left for its journal; settles and deletes of what it holds go on. Raise its limit of open files (LimitNOFILE), or close connections, then send again"
+                ),
+            ));
+        }
         if self.lacks_disk(tools) {
             let class = self.definition.class;
             return Err(ErrorBody::not_done(

@@ -1,6 +1,6 @@
 //! What a shard does by itself: time, the journal's progress, checkpoints, cleaning.
 
-use bellwether_journal::{Evacuation, Progress, QueueLive, ReadError};
+use bellwether_journal::{DiskLevel, Evacuation, Progress, QueueLive, ReadError};
 use bellwether_log::Batch;
 use bellwether_protocol::ids::QueueId;
 use bellwether_replication::Event;
@@ -97,8 +97,11 @@ impl Shard {
                 }
                 Progress::Disk(level) => {
                     tracing::debug!(?level, "the room on the disk has changed");
-                    let full = level != bellwether_journal::DiskLevel::Ok;
-                    self.tools.environment.metrics.disk_full.set(u64::from(full));
+                    let starved = level == DiskLevel::Starved;
+                    let full = level != DiskLevel::Ok && !starved;
+                    let metrics = &self.tools.environment.metrics;
+                    metrics.disk_full.set(u64::from(full));
+                    metrics.journal_starved.set(u64::from(starved));
                 }
                 Progress::Failed(why) => {
                     tracing::error!(%why, "the journal failed: this store takes no further part; restart the broker with a sound disk");

@@ -3,7 +3,7 @@
 use bellwether_protocol::ids::Offset;
 
 use super::story::{Story, queue};
-use crate::Progress;
+use crate::{DiskLevel, Progress};
 
 #[test]
 fn a_failed_sync_is_reported_once_and_nothing_is_durable_after_it() {
@@ -68,9 +68,12 @@ fn a_want_of_file_descriptors_holds_appends_back_and_ends_nothing() {
         story.publish(orders, 1, &body);
     }
     assert!(story.logs.durable(orders) < story.logs.end(orders), "some wait");
+    // Whoever frees space for it does so in vain.
+    story.until("it is said why", |logs, _| logs.disk() == DiskLevel::Starved);
 
     story.disk.set_no_descriptors(false);
     story.settle_down(orders);
+    story.until("there are descriptors again", |logs, _| logs.disk() == DiskLevel::Ok);
     let end = story.logs.end(orders);
     assert_eq!(story.logs.durable(orders), end);
     let story = story.again();

@@ -88,7 +88,7 @@ impl Cleaner {
         let (used, live) = (segments.used_bytes(), segments.live_bytes());
         let allowed = match level {
             DiskLevel::Ok => self.dead_bytes_max + live / 2,
-            DiskLevel::Low | DiskLevel::Scarce | DiskLevel::Full => 0,
+            DiskLevel::Low | DiskLevel::Scarce | DiskLevel::Full | DiskLevel::Starved => 0,
         };
         let small = |length: u64| length < segments.segment_bytes() / 4;
         let many_small =

@@ -56,6 +56,8 @@ pub struct Segments {
     /// A segment was sealed or freed since somebody last looked after them.
     pub changed: bool,
     sync_failed: bool,
+    /// The next segment, or a spare one, waits for a file descriptor.
+    starved: bool,
     /// When it was last said that there are no file descriptors.
     starved_told: Option<Instant>,
 }
@@ -128,6 +130,7 @@ impl Segments {
             stalled: false,
             changed: true,
             sync_failed: false,
+            starved: false,
             starved_told: None,
         })
     }
@@ -207,7 +210,7 @@ impl Segments {
 
     /// Seals the active segment and goes on to the next. `false`: there is none, and no room to make one.
     pub fn roll(&mut self) -> io::Result<bool> {
-        if self.spares.is_empty() && self.refill()? == DiskLevel::Full {
+        if self.spares.is_empty() && self.refill()? >= DiskLevel::Full {
             self.stalled = true;
             return Ok(false);
         }
@@ -226,7 +229,7 @@ impl Segments {
             }
             Err(error) => return Err(error),
         };
-        self.stalled = false;
+        (self.stalled, self.starved) = (false, false);
         self.seal()?;
         let next = activate(&*self.disk, self.store, &spare, file, self.next_seq)?;
         self.next_seq = SegmentSeq(self.next_seq.0 + 1);
@@ -294,7 +297,10 @@ impl Segments {
         let mut wanted = SPARES;
         while self.spares.len() < wanted {
             match make_spare(&*self.disk, &mut self.next_spare, self.segment_bytes) {
-                Ok(spare) => self.spares.push_back(spare),
+                Ok(spare) => {
+                    self.starved = false;
+                    self.spares.push_back(spare);
+                }
                 Err(error) if error.kind() == io::ErrorKind::StorageFull => break,
                 // Not the disk's fault, and it passes: whoever reaches a port can use descriptors up for a while.
                 Err(error) if is_starved(&error) => {
@@ -306,11 +312,13 @@ impl Segments {
         }
         self.free_bytes = self.disk.free_bytes()?;
         if self.spares.is_empty() {
-            return Ok(DiskLevel::Full);
+            return Ok(if self.starved { DiskLevel::Starved } else { DiskLevel::Full });
         }
-        self.stalled = false;
+        // What waited for the next segment is tried again.
+        let starved = std::mem::replace(&mut self.stalled, false) && self.starved;
         let scarce = self.spares.len() < wanted || self.free_bytes < self.disk_low_bytes / 2;
         Ok(match self.free_bytes < self.disk_low_bytes {
+            _ if starved => DiskLevel::Starved,
             _ if scarce => DiskLevel::Scarce,
             true => DiskLevel::Low,
             false => DiskLevel::Ok,
@@ -318,6 +326,7 @@ impl Segments {
     }
 
     fn tell_starved(&mut self, error: &io::Error) {
+        self.starved = true;
         if self.starved_told.is_some_and(|told| told.elapsed() < STARVED_TOLD_EVERY) {
             return;
         }
