@@ -36,7 +36,7 @@ pub const ALL: [Bounds; 9] = [
     },
     Bounds {
         name: "sessions",
-        messages: 2,
+        messages: 1,
         epochs: 3,
         crashes: 1,
         expiries: 1,
@@ -56,7 +56,7 @@ pub const ALL: [Bounds; 9] = [
         name: "deletion",
         messages: 1,
         epochs: 2,
-        crashes: 2,
+        crashes: 1,
         late_answers: 1,
         deletes: true,
         ..COARSE
