@@ -238,13 +238,14 @@ async fn a_queue_is_shown_by_its_leader_alone_with_all_that_went_through_it() {
 }
 
 /// What makes each of the rules fire: metrics of a real page with other values. A name may end in a part of its labels.
-const FIRES: [(&str, &[(&str, &str)]); 26] = [
+const FIRES: [(&str, &[(&str, &str)]); 28] = [
     ("BrokerDown", &[("up", "0+0x180")]),
     ("QueueWithoutLeader", &[("bellwether_queues_without_leader", "2+0x180")]),
     ("QueueUnderReplicated", &[("bellwether_queues_under_replicated", "2+0x180")]),
     ("QueueStopped", &[("bellwether_queues_stopped", "1+0x180")]),
     ("JournalFailed", &[("bellwether_journal_failed", "1+0x180")]),
     ("DiskFull", &[("bellwether_disk_full", "1+0x180")]),
+    ("DiskLow", &[("bellwether_disk_low", "1+0x180")]),
     ("DiskFillsUp", &[("bellwether_disk_free_bytes", "1000000000000-5000000000x180")]),
     (
         "SlowSyncs",
@@ -294,6 +295,7 @@ const FIRES: [(&str, &[(&str, &str)]); 26] = [
     ),
     ("VersionsDiffer", &[("bellwether_build_info", "1+0x180")]),
     ("QueuesNotShown", &[("bellwether_metrics_queues_left_out", "12+0x180")]),
+    ("LimitNear", &[("bellwether_objects kind=\"queues\"", "95000+0x180")]),
     ("ScrapesIncomplete", &[("bellwether_metrics_scrapes_without_queues_total", "0+1x180")]),
 ];
 
