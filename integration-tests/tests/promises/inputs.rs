@@ -175,7 +175,13 @@ async fn the_less_a_queue_matters_the_sooner_a_disk_that_fills_refuses_its_publi
     expect([true, false, false]).await;
 
     // Less than that is free, and more than half of it.
-    let free = story.cluster.broker(1).metric("bellwether_disk_free_bytes").await.unwrap();
+    let broker = story.cluster.broker(1);
+    let free = eventually("the free bytes to be counted", PATIENCE, async || {
+        let free = broker.metric("bellwether_disk_free_bytes").await?;
+        anyhow::ensure!(free > 0.0, "not yet");
+        Ok(free)
+    });
+    let free = free.await.unwrap();
     let more = format!("{}MiB", (free * 1.5) as u64 >> 20);
     client.change_setting("disk-free-min", Some(&more)).await.unwrap();
     expect([true, true, false]).await;
